@@ -60,6 +60,102 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class EncoderConfig:
+    """A WaveNet encoder: a list of stages; the product of stride and pools is the hop of a CTC frame.
+
+    Attributes:
+        preset: a name in `PRESETS`, or "custom" with `stages` given.
+        stages: the stages themselves; left empty they come from the preset.
+        context: "noncausal" (symmetric padding, for recognition) or "causal" (no look-ahead).
+        sample_rate: samples per second of the input.
+        ear_stages: how many first stages are "the ear": warmed up without labels and started from `init`.
+        dropout: share of channels dropped after each gated unit above the ear.
+        init: "ear" for the shipped warmed ear, a path of another model or ear, or "random".
+    """
+
+    preset: str = "base"
+    stages: tuple[StageConfig, ...] = ()
+    context: Literal["noncausal", "causal"] = "noncausal"
+    sample_rate: int = 16000
+    ear_stages: int = 2
+    dropout: float = 0.1
+    init: str = "ear"
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            _require(
+                self.preset in PRESETS,
+                f"encoder.preset is {self.preset!r}; expected one of {sorted(PRESETS)}, or give encoder.stages",
+            )
+            object.__setattr__(self, "stages", PRESETS[self.preset])
+        _require(self.sample_rate > 0, f"encoder.sample_rate is {self.sample_rate}; expected samples per second")
+        _require(0.0 <= self.dropout < 1.0, f"encoder.dropout is {self.dropout}; expected 0 to below 1")
+        _require(
+            0 <= self.ear_stages <= len(self.stages),
+            f"encoder.ear_stages is {self.ear_stages}; expected 0 to {len(self.stages)}",
+        )
+        _require(
+            all(s.window == 1 for s in self.stages[1:]), "encoder.stages: only the first stage may set window and stride"
+        )
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one CTC frame to the next."""
+        hop = self.stages[0].stride
+        for stage in self.stages:
+            hop *= stage.pool
+        return hop
+
+
+_CYCLE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+PRESETS: dict[str, tuple[StageConfig, ...]] = {
+    "paper": (
+        StageConfig(channels=32, skip_channels=64, kernel=2, dilations=_CYCLE * 4, pool=160),
+        StageConfig(channels=128, dilations=(1, 1, 1, 1)),
+    ),
+    "small": (
+        StageConfig(channels=64, window=32, stride=8, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
+        StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4),
+        StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=2),
+        StageConfig(channels=128, dilations=(1, 2, 4, 8)),
+    ),
+    "base": (
+        StageConfig(channels=64, window=32, stride=8, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
+        StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4),
+        StageConfig(channels=256, dilations=(1, 2, 4, 8), pool=2),
+        StageConfig(channels=256, dilations=(1, 2, 4, 8) * 2),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class AuxiliaryConfig:
+    """The losses beside CTC.
+
+    Attributes:
+        weight: the generative loss in nats per sample is multiplied by this and added to CTC in nats per label;
+            0 switches it off.
+        hidden_share: non-causal only: share of the samples that is hidden and predicted.
+        span_ms: non-causal only: length of a hidden span.
+        levels: mu-law classes.
+        frame_weight: weight of the frame-classification loss in nats per frame; needs time-aligned phones.
+    """
+
+    weight: float = 0.0
+    hidden_share: float = 0.1
+    span_ms: float = 20.0
+    levels: int = 256
+    frame_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.weight >= 0, f"auxiliary.weight is {self.weight}; expected 0 or more")
+        _require(0 < self.hidden_share < 1, f"auxiliary.hidden_share is {self.hidden_share}; expected between 0 and 1")
+        _require(self.span_ms > 0, f"auxiliary.span_ms is {self.span_ms}; expected more than 0")
+        _require(self.levels >= 2, f"auxiliary.levels is {self.levels}; expected at least 2")
+
+
+@dataclass(frozen=True)
 class TextConfig:
     """How a transcript is spelled before it becomes labels; the model file carries it.
 
