@@ -338,7 +338,7 @@ def _piece_symbols(model: bytes) -> tuple[str, ...]:
 def _sentencepiece_remedy(size: int, message: str) -> str:
     """SentencePiece's own message names a bound in passing; say which way `units.size` must go."""
     if bound := re.search(r"<= (\d+)", message):
-        return f"units.size is {size}; this text supports at most {bound.group(1)} pieces: lower units.size"
+        return f"units.size is {size}; this text supports at most {bound.group(1)} labels: lower units.size"
     if bound := re.search(r"(\d+) vs (\d+)", message):
         return f"units.size is {size}; the text's characters alone need {bound.group(2)}: raise units.size"
     return f"units.size is {size}; SentencePiece cannot train on this text: {' '.join(message.split())}"
