@@ -1,0 +1,414 @@
+"""Any recording, from any file or stream, as float32 samples in [-1, 1] at the rate a model listens at.
+
+    source -> whole? -> soundfile, else ffmpeg -> mean of the channels -> soxr -> blocks of (S,) float32
+
+`load_audio` is the concatenation of what `stream_audio` yields: there is one path, and it needs memory for a block.
+The second half turns samples into what networks see or predict: mu-law classes, spectrogram, log-mel (in torch).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from wavasr.container import head_of, missing_bytes, reason_unreadable
+from wavasr.errors import AudioError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Samples = npt.NDArray[np.float32]
+Source = Path | str | bytes | BinaryIO
+
+_BLOCK_SAMPLES = 1 << 18
+_LOUDEST = 1e6
+_SLACK_S = 0.1
+_MP3_SLACK_SAMPLES = 4 * 1152
+
+
+def load_audio(
+    source: Source, sample_rate: int = 16000, offset_s: float = 0.0, duration_s: float | None = None
+) -> Samples:
+    """Read a recording as one channel at one rate.
+
+    Args:
+        source: a path, `"-"` for standard input, the bytes of a file, or a binary stream.
+        sample_rate: rate of the result; the recording is resampled by soxr's high-quality filter where it differs.
+        offset_s: where to start, in seconds.
+        duration_s: how much to read; None reads to the end.
+
+    Returns:
+        (S,) float32, the mean of the channels.
+
+    Raises:
+        AudioError: no recording there, not audio, cut off, without samples, or with samples that are not numbers.
+    """
+    return np.concatenate(list(_decode(source, sample_rate, offset_s, duration_s)))
+
+
+def stream_audio(source: Source, sample_rate: int = 16000, chunk_s: float = 30.0) -> Iterator[Samples]:
+    """Read a recording piece by piece in flat memory; the pieces joined are what `load_audio` returns.
+
+    Args:
+        source: as in `load_audio`.
+        sample_rate: rate of the result.
+        chunk_s: seconds in each piece but the last, which may be shorter.
+
+    Yields:
+        (S,) float32 with S = round(chunk_s * sample_rate).
+
+    Raises:
+        AudioError: as in `load_audio`; possibly after the first pieces, when the fault lies further on.
+    """
+    size = round(chunk_s * sample_rate)
+    if size < 1:
+        raise ValueError(f"chunk_s is {chunk_s}; expected at least one sample at {sample_rate} Hz")
+    held: list[Samples] = []
+    count = 0
+    for block in _decode(source, sample_rate, 0.0, None):
+        held.append(block)
+        count += len(block)
+        if count >= size:
+            joined = np.concatenate(held)
+            whole = count - count % size
+            yield from (joined[start : start + size] for start in range(0, whole, size))
+            held, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)
+
+
+def audio_duration_s(path: Path | str) -> float:
+    """Seconds of audio in a file, from its header alone.
+
+    Raises:
+        AudioError: as in `load_audio`, as far as the header and the file's size tell.
+    """
+    with _local_file(path) as (file, name):
+        opened = _open(file, name)
+        if opened is None:
+            return _ffmpeg_duration_s(file, name)
+        with opened:
+            _refuse_empty(opened.frames, name)
+            return float(opened.frames / opened.samplerate)
+
+
+def _decode(source: Source, sample_rate: int, offset_s: float, duration_s: float | None) -> Iterator[Samples]:
+    """Blocks of (S,) float32 at `sample_rate`, checked."""
+    if offset_s < 0 or (duration_s is not None and duration_s <= 0):
+        raise AudioError(f"{_name(source)}: asked for {duration_s} s from {offset_s} s on; expected positive times")
+    with _local_file(source) as (file, name):
+        opened = _open(file, name)
+        if opened is None:
+            blocks: Iterable[Samples] = _read_ffmpeg(file, name, sample_rate, offset_s, duration_s)
+        else:
+            blocks = _resampled(_read_soundfile(opened, name, offset_s, duration_s), opened.samplerate, sample_rate)
+        count = 0
+        for block in blocks:
+            if len(block):
+                _refuse_bad_samples(block, name)
+                count += len(block)
+                yield block
+        _refuse_empty(count, name)
+        if duration_s is not None and count / sample_rate < duration_s - _SLACK_S:
+            raise AudioError(
+                f"{name}: asked for {duration_s:g} s from {offset_s:g} s on, but it ends after"
+                f" {offset_s + count / sample_rate:.2f} s; correct the offset or duration"
+            )
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, Path | str):
+        return "standard input" if source == "-" else str(source)
+    if isinstance(source, bytes):
+        return "audio bytes"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) and not name.startswith("<") else "standard input"
+
+
+@contextlib.contextmanager
+def _local_file(source: Source) -> Iterator[tuple[Path, str]]:
+    """The recording as a file that is there and not empty: decoders need to seek, so streams are spooled to disk."""
+    name = _name(source)
+    if isinstance(source, Path) or (isinstance(source, str) and source != "-"):
+        _refuse_missing(Path(source), name)
+        yield Path(source), name
+        return
+    with tempfile.TemporaryDirectory(prefix="wavasr-") as folder:
+        path = Path(folder) / "stream"
+        with path.open("wb") as spool:
+            if isinstance(source, bytes):
+                spool.write(source)
+            else:
+                shutil.copyfileobj(sys.stdin.buffer if isinstance(source, str) else source, spool)
+        _refuse_missing(path, name)
+        yield path, name
+
+
+def _refuse_missing(path: Path, name: str) -> None:
+    try:
+        if path.is_dir():
+            raise AudioError(f"{name}: is a folder; give the recordings in it, e.g. {path / '*.wav'}")
+        if not path.exists():
+            raise AudioError(f"{name}: no such file; check the path")
+        if path.stat().st_size == 0 and path.is_file():
+            raise AudioError(f"{name}: the file is empty (0 bytes); record or copy it again")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{name}: cannot be opened ({reason}); check the path and its permissions") from error
+
+
+def _refuse_empty(count: int, name: str) -> None:
+    if count == 0:
+        raise AudioError(f"{name}: holds no samples (a header only); record or convert it again")
+
+
+def _refuse_bad_samples(block: Samples, name: str) -> None:
+    loudest = float(np.abs(block).max())
+    if not math.isfinite(loudest):
+        raise AudioError(f"{name}: has samples that are not numbers (NaN or infinite); export it again as 16-bit PCM")
+    if loudest > _LOUDEST:
+        raise AudioError(f"{name}: has samples of {loudest:.3g}; expected about -1 to 1: scale it or export it as PCM")
+
+
+def _open(path: Path, name: str) -> soundfile.SoundFile | None:
+    """The file opened by soundfile, or None where it is to be read by ffmpeg."""
+    missing = missing_bytes(path)
+    if missing:
+        raise AudioError(f"{name}: is cut off, {missing} bytes of what its header announces are missing; copy it again")
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        reason, ffmpeg_may_help = reason_unreadable(path)
+        if ffmpeg_may_help and shutil.which("ffmpeg"):
+            return None
+        raise AudioError(f"{name}: {reason}") from error
+
+
+def _read_soundfile(
+    opened: soundfile.SoundFile, name: str, offset_s: float, duration_s: float | None
+) -> Iterator[Samples]:
+    """Blocks of (S,) float32 at the file's own rate, channels averaged."""
+    with opened:
+        start = round(offset_s * opened.samplerate)
+        if start and start >= opened.frames:
+            end_s = opened.frames / opened.samplerate
+            raise AudioError(
+                f"{name}: asked to start at {offset_s:g} s, but it ends at {end_s:.2f} s; lower the offset"
+            )
+        left = opened.frames - start
+        if duration_s is not None:
+            left = min(left, round(duration_s * opened.samplerate))
+        try:
+            if start:
+                opened.seek(start)
+            while left > 0:
+                block = opened.read(min(left, _BLOCK_SAMPLES), dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                left -= len(block)
+                yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{name}: is damaged or cut off ({error.error_string}); copy it again") from error
+        # An MP3 without an index only estimates its length, and a decoder's delay is not always counted.
+        slack = _MP3_SLACK_SAMPLES if opened.format in ("MP3", "MPEG") else 0
+        if left > slack and _length_is_known(Path(opened.name), opened.format):
+            missing_s = left / opened.samplerate
+            raise AudioError(
+                f"{name}: is cut off, {missing_s:.2f} s of what its header announces are missing; copy it again"
+            )
+
+
+def _length_is_known(path: Path, kind: str) -> bool:
+    """False for an MP3 without a Xing, Info or VBRI frame."""
+    if kind not in ("MP3", "MPEG"):
+        return True
+    head = head_of(path, 10)
+    skip = 0
+    if head[:3] == b"ID3":
+        skip = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    first_frame = head_of(path, 256, skip)
+    return any(tag in first_frame for tag in (b"Xing", b"Info", b"VBRI"))
+
+
+def _resampled(blocks: Iterable[Samples], rate: int, wanted: int) -> Iterator[Samples]:
+    if rate == wanted:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block))
+    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+
+
+def _read_ffmpeg(
+    path: Path, name: str, sample_rate: int, offset_s: float, duration_s: float | None
+) -> Iterator[Samples]:
+    """What ffmpeg makes of a container that soundfile does not know, as blocks of (S,) float32."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", *(("-ss", str(offset_s)) if offset_s else ())]
+    command += ["-i", f"file:{path}", *(("-t", str(duration_s)) if duration_s is not None else ()), "-vn"]
+    command += ["-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "pipe:1"]
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, stdin=subprocess.DEVNULL)
+        assert process.stdout is not None
+        try:
+            while data := process.stdout.read(4 * _BLOCK_SAMPLES):
+                yield np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4").astype(np.float32, copy=False)
+            code = process.wait()
+        finally:
+            process.stdout.close()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        complaints.seek(0)
+        said = complaints.read().decode("utf-8", errors="replace").strip()
+    _refuse_failed_ffmpeg(code, said, path, name)
+
+
+def _refuse_failed_ffmpeg(code: int, said: str, path: Path, name: str) -> None:
+    last = said.splitlines()[-1].replace(f"file:{path}", "").strip(" :") if said else f"exit code {code}"
+    if "partial file" in said or "moov atom not found" in said:
+        raise AudioError(f"{name}: is cut off (ffmpeg: {last}); copy it again")
+    if "does not contain any stream" in said or "matches no streams" in said:
+        raise AudioError(f"{name}: has no audio track; give a recording")
+    if code:
+        raise AudioError(f"{name}: ffmpeg cannot read it ({last}); convert it to WAV or FLAC")
+
+
+def _ffmpeg_duration_s(path: Path, name: str) -> float:
+    command = ["ffmpeg", "-nostdin", "-hide_banner", "-i", f"file:{path}"]
+    said = subprocess.run(command, capture_output=True, check=False).stderr.decode("utf-8", errors="replace")
+    found = re.search(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)", said)
+    if found and "Audio:" in said:
+        return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+    return sum(len(block) for block in _read_ffmpeg(path, name, 16000, 0.0, None)) / 16000
+
+
+# What networks see and predict ----------------------------------------------------------------------------------------
+
+
+def mu_law_encode(waveform: Tensor, levels: int = 256) -> Tensor:
+    """Mu-law classes of samples: f(x) = sign(x) ln(1 + mu |x|) / ln(1 + mu), mu = levels - 1, evenly quantised.
+
+    From WaveNet, arXiv 1609.03499, section 2.2. Samples beyond -1 and 1 count as -1 and 1.
+
+    Args:
+        waveform: any shape, float.
+        levels: number of classes.
+
+    Returns:
+        The same shape, int64 in [0, levels).
+    """
+    import torch
+
+    mu = float(levels - 1)
+    x = waveform.clamp(-1.0, 1.0)
+    companded = torch.sign(x) * torch.log1p(mu * x.abs()) / math.log1p(mu)
+    return ((companded + 1) / 2 * mu + 0.5).to(torch.int64)
+
+
+def mu_law_decode(classes: Tensor, levels: int = 256) -> Tensor:
+    """The samples in [-1, 1], float32, at the centres of mu-law classes; the inverse of `mu_law_encode`."""
+    import torch
+
+    mu = float(levels - 1)
+    companded = classes.to(torch.float32) / mu * 2 - 1
+    return torch.sign(companded) * torch.expm1(companded.abs() * math.log1p(mu)) / mu
+
+
+def spectrogram(waveform: Tensor, sample_rate: int, window_ms: float = 25.0, hop_ms: float = 10.0) -> Tensor:
+    """Power spectrogram under a Hann window; differentiable.
+
+    Frame t is centred on the middle of samples [t * hop, (t + 1) * hop), as the frames of an encoder are; beyond
+    its ends a waveform counts as silence.
+
+    Args:
+        waveform: (B, S) float.
+        sample_rate: samples per second.
+        window_ms: length of the window; the transform is the next power of two.
+        hop_ms: step from frame to frame.
+
+    Returns:
+        (B, F, T) with F = transform / 2 + 1 and T = S // hop.
+    """
+    import torch
+
+    hop = round(sample_rate * hop_ms / 1000)
+    window = round(sample_rate * window_ms / 1000)
+    size = _transform_size(sample_rate, window_ms)
+    frames = waveform.shape[-1] // hop
+    if frames == 0:
+        return waveform.new_zeros(waveform.shape[0], size // 2 + 1, 0)
+    before = (size - hop) // 2
+    after = (frames - 1) * hop + size - before - waveform.shape[-1]
+    padded = torch.nn.functional.pad(waveform, (before, after))
+    taper = torch.hann_window(window, dtype=waveform.dtype, device=waveform.device)
+    spectrum = torch.stft(padded, size, hop, window, taper, center=False, return_complex=True)  # (B, F, T)
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+def log_mel(
+    waveform: Tensor,
+    sample_rate: int,
+    bands: int = 80,
+    window_ms: float = 25.0,
+    hop_ms: float = 10.0,
+    floor: float = 1e-6,
+) -> Tensor:
+    """Natural logarithm of mel-band energies (HTK's scale, triangles from 0 Hz to half the rate); differentiable.
+
+    Args:
+        waveform: (B, S) float.
+        sample_rate: samples per second.
+        bands: number of mel bands.
+        window_ms: as in `spectrogram`.
+        hop_ms: as in `spectrogram`.
+        floor: added to the energies, so that silence has a logarithm.
+
+    Returns:
+        (B, bands, T) with T = S // hop.
+    """
+    import torch
+
+    power = spectrogram(waveform, sample_rate, window_ms, hop_ms)
+    triangles = torch.from_numpy(mel_filters(sample_rate, _transform_size(sample_rate, window_ms), bands))
+    return torch.log(triangles.to(power) @ power + floor)
+
+
+def _transform_size(sample_rate: int, window_ms: float) -> int:
+    return 1 << (round(sample_rate * window_ms / 1000) - 1).bit_length()
+
+
+def hz_to_mel(hz: npt.ArrayLike) -> Any:
+    """HTK's mel scale: 2595 log10(1 + hz / 700)."""
+    return 2595.0 * np.log10(1.0 + np.asarray(hz) / 700.0)
+
+
+def mel_to_hz(mel: npt.ArrayLike) -> Any:
+    """The inverse of `hz_to_mel`."""
+    return 700.0 * (10.0 ** (np.asarray(mel) / 2595.0) - 1.0)
+
+
+@functools.lru_cache(maxsize=8)
+def mel_filters(sample_rate: int, transform: int, bands: int) -> npt.NDArray[np.float32]:
+    """(bands, transform // 2 + 1) triangles of height one, evenly spaced on the mel scale."""
+    edges = mel_to_hz(np.linspace(0.0, hz_to_mel(sample_rate / 2), bands + 2))
+    bins = np.linspace(0.0, sample_rate / 2, transform // 2 + 1)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)), dtype=np.float32)

@@ -1,0 +1,158 @@
+"""What the first bytes of a file tell before a decoder reads it: is it audio, and is all of it there (no torch).
+
+Decoders read a file that was cut off in copying as if it were a shorter recording; the sizes in its header tell.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+# Sizes from 2 GiB less a little on stand for "not known yet" in headers that were written to a pipe.
+_UNKNOWN_SIZE = 0x7FFF0000
+_OGG_TAIL = 1 << 17
+_INSTALL = "install ffmpeg so that it can be read, or convert it to WAV or FLAC"
+
+_FOREIGN = (
+    (4, b"ftyp", "an MP4 or M4A container"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska container"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "a Windows Media container"),
+    (0, b"#!AMR", "an AMR recording"),
+    (0, b"FLV\x01", "a Flash video"),
+    (8, b"AVI ", "an AVI video"),
+    (0, b"MAC ", "a Monkey's Audio recording"),
+    (0, b"wvpk", "a WavPack recording"),
+    (0, b"\xff\xf1", "an AAC recording"),
+    (0, b"\xff\xf9", "an AAC recording"),
+    (4, b"moov", "a QuickTime container"),
+    (4, b"mdat", "a QuickTime container"),
+    (4, b"wide", "a QuickTime container"),
+)
+
+_KNOWN = (
+    (0, b"RIFF", "WAV"),
+    (0, b"RIFX", "WAV"),
+    (0, b"RF64", "WAV"),
+    (0, b"fLaC", "FLAC"),
+    (0, b"OggS", "Ogg"),
+    (0, b"ID3", "MP3"),
+    (0, b"FORM", "AIFF"),
+    (0, b"NIST_1A", "NIST SPHERE"),
+    (0, b"caff", "CAF"),
+    (0, b"\xff\xfb", "MP3"),
+    (0, b"\xff\xf3", "MP3"),
+)
+
+_OTHER = (
+    (0, b"PK\x03\x04", "a ZIP archive", "unpack it"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it"),
+    (0, b"%PDF", "a PDF document", "give a recording"),
+    (0, b"\x89PNG", "a picture", "give a recording"),
+    (0, b"\xff\xd8\xff", "a picture", "give a recording"),
+)
+
+
+def head_of(path: Path, count: int, start: int = 0) -> bytes:
+    """The `count` bytes of a file from `start` on, or what there is of them."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(count)
+
+
+def reason_unreadable(path: Path) -> tuple[str, bool]:
+    """Why soundfile could not open a file that is there, with the remedy; and whether ffmpeg might read it."""
+    head = head_of(path, 2048)
+    if head.startswith(b"NIST_1A") and b"shorten" in head:
+        return "is a SPHERE file compressed with shorten; unpack it first: sph2pipe -f wav IN OUT", False
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the recording; fetch it with: git lfs pull", False
+    for at, magic, what, remedy in _OTHER:
+        if head[at : at + len(magic)] == magic:
+            return f"is {what}, not audio; {remedy}", False
+    for at, magic, what in _FOREIGN:
+        if head[at : at + len(magic)] == magic:
+            return f"is {what}; {_INSTALL}", True
+    if _is_text(head):
+        return "is a text file, not audio; give a recording (WAV, FLAC, Ogg, MP3, SPHERE)", False
+    for at, magic, what in _KNOWN:
+        if head[at : at + len(magic)] == magic:
+            fault = f"begins as {what}, but its header is damaged or cut off, or its encoding is an uncommon one"
+            return f"{fault}; copy it again, or convert it to WAV or FLAC", True
+    return f"is not audio in a known format; {_INSTALL if not shutil.which('ffmpeg') else 'convert it'}", True
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8", errors="strict")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(c.isprintable() or c in "\r\n\t\f\ufeff" for c in text)
+
+
+def missing_bytes(path: Path) -> int:
+    """How many bytes a file is shorter than its header announces; 0 when it is whole or the header does not say."""
+    size = path.stat().st_size
+    head = head_of(path, 4096)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        return _missing_of_riff(path, size, ">" if head[:4] == b"RIFX" else "<")
+    if head[:4] == b"FORM" and head[8:11] == b"AIF":
+        return _shortage(8 + struct.unpack(">I", head[4:8])[0], size, slack=1)
+    if head.startswith(b".snd") and len(head) >= 12:
+        start, length = struct.unpack(">II", head[4:12])
+        return _shortage(start + length, size) if length < _UNKNOWN_SIZE else 0
+    if head.startswith(b"NIST_1A"):
+        return _missing_of_sphere(head, size)
+    if head.startswith(b"OggS"):
+        return _missing_of_ogg(path, size)
+    return 0
+
+
+def _shortage(announced: int, size: int, slack: int = 0) -> int:
+    if announced >= _UNKNOWN_SIZE and size < _UNKNOWN_SIZE:
+        return 0
+    return announced - size if announced - size > slack else 0
+
+
+def _missing_of_riff(path: Path, size: int, order: str) -> int:
+    """Walk the chunks up to the samples."""
+    at, frame = 12, 1
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            name, length = struct.unpack(f"{order}4sI", file.read(8))
+            if name == b"fmt ":
+                frame = max(1, struct.unpack(f"{order}12xH", file.read(14).ljust(14, b"\1"))[0])
+            if name == b"data":
+                return 0 if length >= _UNKNOWN_SIZE else _shortage(at + 8 + length, size, slack=frame)
+            at += 8 + length + length % 2
+    return 0
+
+
+def _missing_of_sphere(head: bytes, size: int) -> int:
+    lines = [line.split() for line in head.decode("latin-1").split("end_head")[0].splitlines()]
+    fields = {parts[0]: parts[2] for parts in lines if len(parts) == 3}
+    if "shorten" in fields.get("sample_coding", ""):
+        return 0
+    try:
+        header = int(lines[1][0])
+        samples = int(fields["sample_count"]) * int(fields.get("channel_count", "1"))
+        return _shortage(header + samples * int(fields["sample_n_bytes"]), size)
+    except (KeyError, ValueError, IndexError):
+        return 0
+
+
+def _missing_of_ogg(path: Path, size: int) -> int:
+    """The last page names its own length."""
+    start = max(0, size - _OGG_TAIL)
+    tail = head_of(path, _OGG_TAIL, start)
+    at = tail.rfind(b"OggS\0")
+    if at < 0:
+        return 0
+    if len(tail) < at + 27:
+        return at + 27 - len(tail)
+    segments = tail[26 + at]
+    table = tail[at + 27 : at + 27 + segments]
+    return max(0, at + 27 + segments + sum(table) - len(tail))
