@@ -4,6 +4,9 @@
 looked up when first used, so that `import wavasr` costs nothing.
 """
 
+import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,11 +23,28 @@ def __getattr__(name: str) -> Any:
 
         return load_model
     if name == "transcribe":
-        from wavasr.transcribe import transcribe
-
-        return transcribe
+        return importlib.import_module("wavasr.transcribe")
     raise AttributeError(f"module 'wavasr' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Callable(ModuleType):
+    """The module `wavasr.transcribe`, called like the function of its name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.transcribe(*args, **kwargs)
+
+
+class _Package(ModuleType):
+    """This package. Importing a submodule binds it to its name here, which `transcribe` shares with a function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "transcribe" and isinstance(value, ModuleType):
+            value.__class__ = _Callable
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,421 @@
+"""The command `wavasr`: parse, call one function, exit code.
+
+Exit codes: 0 done, 1 some of several files failed (they are named), 2 bad input or bad usage, 130 interrupted.
+Results go to standard output, everything else to standard error. The commands import what they need themselves, so
+that help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import wavasr
+from wavasr.errors import WavasrError
+
+OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
+ONE_RECORDING_FORMATS = ("srt", "vtt", "textgrid")
+
+FIT_HELP = """\
+usage: wavasr fit --config FILE.yaml [--KEY VALUE ...] [--resume]
+
+Train a recogniser; at the end the best model is evaluated and the path of its report printed.
+
+  --config FILE   the recipe: a path, or the bare name of a shipped one ({recipes})
+  --KEY VALUE     any key of the recipe, dotted: --data.root DIR, --trainer.max_epochs 20
+  --resume        go on where an interrupted run stopped
+  --print_config  print every key with its value and meaning, and stop
+
+examples:
+  wavasr fit --config an4.yaml
+  wavasr fit --config timit.yaml --data.root /corpora/TIMIT
+  wavasr fit --config an4.yaml --resume
+  wavasr fit --config an4.yaml --print_config > mine.yaml && wavasr fit --config mine.yaml
+"""
+
+WARMUP_HELP = """\
+usage: wavasr warmup --config FILE.yaml [--KEY VALUE ...]
+
+Warm up an ear: train the first stages of an encoder, without labels, to predict the log-mel spectrum of what they
+hear. Recipes start from the ear that ships with the package; make your own for other languages or microphones.
+
+  --config FILE   the recipe: a path, or the bare name of a shipped one
+  --KEY VALUE     any key of the recipe
+  --print_config  print every key with its value and meaning, and stop
+
+examples:
+  wavasr warmup --config ear.yaml
+  wavasr fit --config an4.yaml --encoder.init runs/ear/ear.wavasr
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are one line with a suggestion."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake, what was probably meant and where help is; exit code 2."""
+        unknown = re.search(r"unrecognized arguments: ([^\s=]+)", message)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            message = f"unknown argument {unknown[1]}{did_you_mean(unknown[1], options)}"
+        self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: the line about it in `wavasr --help`, and what carries it out: arguments -> exit code."""
+
+    summary: str
+    run: Callable[[list[str]], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out a command line (without the program's name) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
+    try:
+        code = dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except WavasrError as error:
+        complain(str(error))
+        return BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        return BROKEN_PIPE
+    except OSError as error:
+        complain(describe_os_error(error))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT if stop.code else OK
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Find the command that the first argument names and run it with the others."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if len(arguments) > 1 and arguments[1] in COMMANDS:
+            return COMMANDS[arguments[1]].run(["--help"])
+        print(overview(), file=sys.stdout if arguments else sys.stderr)
+        return OK if arguments else BAD_INPUT
+    if arguments[0] in ("-V", "--version"):
+        print(f"wavasr {wavasr.__version__}")
+        return OK
+    if arguments[0] not in COMMANDS:
+        kind = "option" if arguments[0].startswith("-") else "command"
+        hint = did_you_mean(arguments[0], [*COMMANDS, "--help", "--version"])
+        complain(f"unknown {kind} {arguments[0]!r}{hint}; see wavasr --help")
+        return BAD_INPUT
+    return COMMANDS[arguments[0]].run(arguments[1:])
+
+
+def overview() -> str:
+    """What `wavasr --help` prints."""
+    commands = "\n".join(f"  {name:<11} {command.summary}" for name, command in COMMANDS.items())
+    return f"""\
+usage: wavasr COMMAND ...
+
+Speech recognition from the raw waveform.
+
+commands:
+{commands}
+
+  wavasr COMMAND --help tells more about one, with examples.
+
+examples:
+  wavasr transcribe interview.mp3
+  wavasr prepare librispeech /corpora/LibriSpeech --output manifests
+  wavasr fit --config an4.yaml
+  wavasr evaluate --model runs/an4/best.wavasr --manifest test.jsonl --report reports/an4"""
+
+
+def fit(arguments: list[str]) -> int:
+    """`wavasr fit`: everything is passed on to `wavasr.training`."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(FIT_HELP.format(recipes=", ".join(shipped_recipes())), end="", file=_help_stream(arguments))
+        return OK if arguments else BAD_INPUT
+    _configure_logging()
+    from wavasr.training import main as train
+
+    return train(arguments) or OK
+
+
+def warmup(arguments: list[str]) -> int:
+    """`wavasr warmup`: everything is passed on to `wavasr.training`."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(WARMUP_HELP, end="", file=_help_stream(arguments))
+        return OK if arguments else BAD_INPUT
+    _configure_logging()
+    from wavasr.training import warmup_main
+
+    return warmup_main(arguments) or OK
+
+
+def transcribe(arguments: list[str]) -> int:
+    """`wavasr transcribe`: recordings to text on standard output, or to one file each in a folder."""
+    args = _transcribe_parser().parse_intermixed_args(arguments)
+    if args.format in ONE_RECORDING_FORMATS and len(args.files) > 1 and args.output_dir is None:
+        raise WavasrError(f"--format {args.format} holds one recording; give --output-dir to write one file for each")
+    if args.files.count("-") > 1:
+        raise WavasrError("-: standard input is named twice; it can be read once")
+    _configure_logging()
+    from wavasr.formats import render, write
+    from wavasr.model import load_model
+    from wavasr.transcribe import transcribe_many
+
+    model = load_model(args.model)
+    failures = Failures(len(args.files))
+    done = transcribe_many(sources(args.files, failures), model, on_error=failures.add)
+    for transcript in done:
+        if args.output_dir is not None:
+            print(write(transcript, args.format, args.output_dir), flush=True)
+        else:
+            print(render([transcript], args.format), end="", flush=True)
+    return failures.exit_code()
+
+
+def _transcribe_parser() -> Parser:
+    parser = Parser(
+        prog="wavasr transcribe",
+        description="Turn recordings into text. Any sample rate and number of channels; wav, flac, ogg, opus, mp3,\n"
+        "NIST SPHERE, and with an ffmpeg on the PATH also m4a, webm and mp4.",
+        epilog="examples:\n"
+        "  wavasr transcribe interview.mp3\n"
+        "  wavasr transcribe *.wav --format json > transcripts.jsonl\n"
+        "  wavasr transcribe talk.flac --format srt --output-dir subtitles\n"
+        "  ffmpeg -i film.mkv -f wav - | wavasr transcribe -",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording; - reads one from standard input")
+    _add_model(parser)
+    _add_choice(parser, "--format", FORMATS, "txt", "how the text is written")
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="write one file for each recording here and print its path"
+    )
+    return parser
+
+
+class Failures:
+    """The recordings of a batch that could not be transcribed: each is named at once, and again counted at the end."""
+
+    def __init__(self, files: int) -> None:
+        self.files = files
+        self.count = 0
+
+    def add(self, source: object, error: Exception) -> None:
+        """Note one."""
+        self.count += 1
+        complain(describe_os_error(error) if isinstance(error, OSError) else str(error))
+
+    def exit_code(self) -> int:
+        """0 when there were none, 2 when the only recording failed, 1 when some of several did."""
+        if self.count == 0:
+            return OK
+        if self.files == 1:
+            return BAD_INPUT
+        complain(f"{self.count} of {self.files} recordings failed; the others are done")
+        return SOME_FAILED
+
+
+def sources(files: Iterable[str], failures: Failures) -> Iterator[Path | BinaryIO]:
+    """What the arguments name: paths, or the standard input for `-`; folders are failures with advice."""
+    for name in files:
+        path = Path(name)
+        if name == "-":
+            if sys.stdin is None or sys.stdin.isatty():
+                failures.add(name, WavasrError("-: standard input is a terminal; pipe a recording into the command"))
+                continue
+            yield sys.stdin.buffer
+        elif path.is_dir():
+            advice = f"give the recordings in it, e.g. {(path / '*.wav').as_posix()}"
+            failures.add(name, WavasrError(f"{path}: is a folder; {advice}"))
+        else:
+            yield path
+
+
+def evaluate(arguments: list[str]) -> int:
+    """`wavasr evaluate`: error rates of a model on a manifest, and a report."""
+    parser = Parser(
+        prog="wavasr evaluate",
+        description="Measure a model on a manifest: word, character or phone error rate with a 95 % interval, per\n"
+        "speaker, with the worst utterances aligned. Prints a summary; --report writes JSON, Markdown and HTML.",
+        epilog="examples:\n"
+        "  wavasr evaluate --manifest test.jsonl\n"
+        "  wavasr evaluate --model runs/an4/best.wavasr --manifest test.jsonl --report reports/an4\n"
+        "  wavasr evaluate --model new.wavasr --manifest test.jsonl --compare reports/an4/report.json",
+    )
+    _add_model(parser)
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines with audio and text")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.json, report.md and report.html here")
+    parser.add_argument(
+        "--compare", type=Path, metavar="REPORT", help="report.json of another system on the same manifest"
+    )
+    args = parser.parse_args(arguments)
+    _configure_logging()
+    from wavasr import report
+    from wavasr.evaluate import evaluate as measure
+    from wavasr.manifest import read_manifest
+    from wavasr.model import load_model
+
+    other = report.read(args.compare) if args.compare else None
+    utterances = read_manifest(args.manifest)
+    evaluation = measure(load_model(args.model), utterances)
+    print(report.summary(evaluation))
+    if other is not None:
+        print(report.compare(evaluation, other))
+    if args.report:
+        print(report.write_report(evaluation, args.report))
+    return SOME_FAILED if evaluation.failures else OK
+
+
+def prepare(arguments: list[str]) -> int:
+    """`wavasr prepare`: a corpus on disk to one manifest for each split."""
+    from wavasr import corpora
+
+    names = "\n".join(f"  {name:<16} {line}" for name, line in corpora.NAMES.items())
+    parser = Parser(
+        prog="wavasr prepare",
+        description=f"Read a corpus, check every recording, write DIR/SPLIT.jsonl for each split.\n\ncorpora:\n{names}",
+        epilog="examples:\n"
+        "  wavasr prepare librispeech /corpora/LibriSpeech --output manifests\n"
+        "  wavasr prepare timit /corpora/TIMIT --output manifests\n"
+        "  wavasr prepare folder my-recordings --output manifests",
+    )
+    parser.add_argument("corpus", metavar="CORPUS", type=_one_of(corpora.NAMES), help="how the corpus is laid out")
+    parser.add_argument("root", metavar="ROOT", type=Path, help="the corpus's folder (for jsonl the manifest itself)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    args = parser.parse_args(arguments)
+    _configure_logging()
+    corpus = corpora.prepare(args.corpus, args.root, args.output)
+    print(corpora.summary(corpus))
+    for split in corpus.splits:
+        print(args.output / f"{split}.jsonl")
+    return SOME_FAILED if corpus.problems else OK
+
+
+def info(arguments: list[str]) -> int:
+    """`wavasr info`: what a model file carries."""
+    parser = Parser(
+        prog="wavasr info",
+        description="Tell what a model file carries: encoder, units, sample rate, text normalisation, training.",
+        epilog="examples:\n  wavasr info\n  wavasr info runs/an4/best.wavasr",
+    )
+    parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
+    args = parser.parse_args(arguments)
+    from wavasr.model import read_model_info
+
+    print(read_model_info(args.model))
+    return OK
+
+
+COMMANDS = {
+    "transcribe": Command("recordings to text, subtitles or JSON", transcribe),
+    "fit": Command("train a recogniser from a recipe", fit),
+    "evaluate": Command("error rates of a model on a manifest, with a report", evaluate),
+    "prepare": Command("a corpus on disk to manifests", prepare),
+    "warmup": Command("train the first stages without labels", warmup),
+    "info": Command("what a model file carries", info),
+}
+
+
+def _add_model(parser: Parser) -> None:
+    parser.add_argument(
+        "--model", default="default", metavar="MODEL", help="a model file or a shipped name (default: %(default)s)"
+    )
+
+
+def _add_choice(parser: Parser, option: str, choices: Iterable[str], default: str, text: str) -> None:
+    parser.add_argument(
+        option,
+        type=_one_of(choices),
+        default=default,
+        metavar="NAME",
+        help=f"{text}: {', '.join(choices)} (default: {default})",
+    )
+
+
+def _one_of(choices: Iterable[str]) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value.lower() in choices:
+            return value.lower()
+        hint = did_you_mean(value, choices) or f"; expected one of {', '.join(choices)}"
+        raise argparse.ArgumentTypeError(f"unknown name {value!r}{hint}")
+
+    return check
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def shipped_recipes() -> list[str]:
+    """File names of the recipes in the package (or, in a source tree, beside it)."""
+    package = Path(__file__).resolve().parent
+    folders = (package.parent / "configs", package / "configs")
+    return next((sorted(path.name for path in folder.glob("*.yaml")) for folder in folders if folder.is_dir()), [])
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line about a failed read or write: file, reason, remedy."""
+    remedies = {
+        errno.ENOSPC: "free some space, or choose another folder",
+        errno.EDQUOT: "free some space, or choose another folder",
+        errno.EACCES: "change its permissions, or choose another place",
+        errno.EPERM: "change its permissions, or choose another place",
+        errno.EROFS: "choose a folder that can be written",
+        errno.ENOENT: "check the path",
+        errno.EISDIR: "give a file",
+        errno.ENOTDIR: "check the path",
+        errno.EEXIST: "choose another place",
+    }
+    place = f"{error.filename}: " if error.filename else ""
+    remedy = remedies.get(error.errno or 0)
+    return f"{place}{(error.strerror or str(error)).lower()}" + (f"; {remedy}" if remedy else "")
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    print(f"wavasr: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def one_line(message: str) -> str:
+    """The message with its line breaks turned into spaces."""
+    return " ".join(message.split())
+
+
+def _help_stream(arguments: list[str]) -> Any:
+    return sys.stdout if arguments else sys.stderr
+
+
+def _prepare_streams() -> None:
+    """Write UTF-8 wherever Python would not do so by itself (Windows, and terminals with old locales)."""
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
+        if encoding != "utf8" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _configure_logging() -> None:
+    """Messages of this package to standard error, one line each; those of other packages from warnings on."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("wavasr").setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
