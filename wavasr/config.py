@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -34,8 +34,11 @@ class StageConfig:
         skip_channels: width of the summed skip connections; 0 means as wide as `channels`.
         pool: how many frames are averaged into one at the stage's end.
         pooling: "mean" of the post-net's output, or "energy": the mean beside the logarithm of the mean square.
-        window: samples that the first stage's input projection sees (1 = the 1x1 projection of the WaveNet paper).
+        window: samples that the first stage's input projection sees (1 = the 1x1 projection of the WaveNet paper);
+            a multiple of `stride`.
         stride: samples between two input frames of the first stage.
+        level_frames: frames over which the first stage measures the local level: it then hears the samples divided
+            by that level, with its logarithm as one more channel; 0 feeds the samples as they are.
     """
 
     channels: int
@@ -46,6 +49,7 @@ class StageConfig:
     pooling: Literal["mean", "energy"] = "mean"
     window: int = 1
     stride: int = 1
+    level_frames: int = 0
 
     def __post_init__(self) -> None:
         _require(self.channels >= 1, f"stage.channels is {self.channels}; expected at least 1")
@@ -55,8 +59,20 @@ class StageConfig:
         _require(self.kernel >= 1, f"stage.kernel is {self.kernel}; expected at least 1")
         _require(self.pool >= 1, f"stage.pool is {self.pool}; expected at least 1")
         _require(
-            1 <= self.stride <= self.window, f"stage.stride is {self.stride}; expected 1 to window ({self.window})"
+            self.stride >= 1 and self.window >= self.stride and self.window % self.stride == 0,
+            f"stage.window is {self.window} and stage.stride {self.stride}; the window must be a multiple of the stride",
         )
+        _require(self.level_frames >= 0, f"stage.level_frames is {self.level_frames}; expected 0 or more")
+
+    @property
+    def skip_width(self) -> int:
+        """Channels of the summed skip connections."""
+        return self.skip_channels or self.channels
+
+    @property
+    def output_channels(self) -> int:
+        """Channels that the stage hands on."""
+        return self.skip_width * (2 if self.pooling == "energy" else 1) + (1 if self.level_frames else 0)
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,8 @@ class EncoderConfig:
             f"encoder.ear_stages is {self.ear_stages}; expected 0 to {len(self.stages)}",
         )
         _require(
-            all(s.window == 1 for s in self.stages[1:]), "encoder.stages: only the first stage may set window and stride"
+            all(s.window == 1 and s.level_frames == 0 for s in self.stages[1:]),
+            "encoder.stages: only the first stage may set window, stride and level_frames",
         )
 
     @property
@@ -115,13 +132,13 @@ PRESETS: dict[str, tuple[StageConfig, ...]] = {
         StageConfig(channels=128, dilations=(1, 1, 1, 1)),
     ),
     "small": (
-        StageConfig(channels=64, window=32, stride=8, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
+        StageConfig(channels=64, window=32, stride=8, level_frames=64, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
         StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4),
         StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=2),
         StageConfig(channels=128, dilations=(1, 2, 4, 8)),
     ),
     "base": (
-        StageConfig(channels=64, window=32, stride=8, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
+        StageConfig(channels=64, window=32, stride=8, level_frames=64, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
         StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4),
         StageConfig(channels=256, dilations=(1, 2, 4, 8), pool=2),
         StageConfig(channels=256, dilations=(1, 2, 4, 8) * 2),
@@ -231,6 +248,116 @@ class AugmentConfig:
         for name in ("noise_probability", "room_probability", "telephone_probability"):
             value = getattr(self, name)
             _require(0.0 <= value <= 1.0, f"augment.{name} is {value}; expected 0 to 1")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which recordings are trained on, and how they become batches.
+
+    Attributes:
+        root: folder that the manifests are relative to.
+        train: manifests (JSON lines) to train on.
+        dev: manifests that choose the best epoch; empty: `dev_speakers` are held out of `train`.
+        test: manifests that the finished model is evaluated on, once.
+        dev_speakers: speakers held out of `train` when there is no `dev` manifest: every k-th of the sorted names.
+        batch_s: seconds of audio in a batch, padding included.
+        buckets: how many different batch lengths; each new shape costs CPU convolutions a new plan.
+        max_s: training utterances longer than this are left out and counted; 0 for no limit.
+        workers: processes that augment and pad; 0 does it in the training process.
+        cache: "memory" keeps all audio decoded (115 MB an hour at 16 kHz), "none" reads files at each use.
+        infeasible: what an utterance does whose frames are too few for its labels: an "error" that names it, or "drop".
+    """
+
+    root: Path = Path()
+    train: tuple[str, ...] = ("train.jsonl",)
+    dev: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    dev_speakers: int = 0
+    batch_s: float = 60.0
+    buckets: int = 8
+    max_s: float = 0.0
+    workers: int = 1
+    cache: Literal["memory", "none"] = "memory"
+    infeasible: Literal["error", "drop"] = "error"
+
+    def __post_init__(self) -> None:
+        _require(len(self.train) > 0, "data.train is empty; expected at least one manifest")
+        _require(self.dev_speakers >= 0, f"data.dev_speakers is {self.dev_speakers}; expected 0 or more")
+        _require(
+            bool(self.dev) != bool(self.dev_speakers),
+            f"data.dev is {list(self.dev)} and data.dev_speakers {self.dev_speakers}; set exactly one of them: without "
+            "speech to validate on there is no best epoch",
+        )
+        _require(self.batch_s > 0, f"data.batch_s is {self.batch_s}; expected seconds above 0")
+        _require(self.buckets >= 1, f"data.buckets is {self.buckets}; expected at least 1")
+        _require(self.max_s >= 0, f"data.max_s is {self.max_s}; expected 0 (no limit) or seconds")
+        _require(self.workers >= 0, f"data.workers is {self.workers}; expected 0 or more")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW, its learning rate over the steps, and the average of the weights that is kept.
+
+    Attributes:
+        lr: highest learning rate.
+        weight_decay: of matrices and kernels; vectors (gains, biases) have none.
+        betas: decay of AdamW's two moments.
+        warmup_steps: steps over which the learning rate rises from 0 to `lr`.
+        decay: after that, "cosine" to `final_lr_scale` at the last step of `trainer.max_epochs`, or "inverse_sqrt".
+        final_lr_scale: where the cosine ends, as a share of `lr`.
+        average_decay: weight of the past in the exponential moving average of the weights, which is what is validated
+            and saved; it starts low, so that the average always covers about the last tenth of training. 0: no average.
+        ear_frozen_epochs: epochs in which the ear stays as it is and only what is above it learns (much faster).
+        ear_lr_scale: learning rate of the ear after that, as a share of the others'.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_steps: int = 200
+    decay: Literal["cosine", "inverse_sqrt"] = "cosine"
+    final_lr_scale: float = 0.02
+    average_decay: float = 0.999
+    ear_frozen_epochs: int = 0
+    ear_lr_scale: float = 0.3
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, f"optim.lr is {self.lr}; expected more than 0")
+        _require(self.weight_decay >= 0, f"optim.weight_decay is {self.weight_decay}; expected 0 or more")
+        _require(all(0 <= b < 1 for b in self.betas), f"optim.betas is {self.betas}; expected 0 to below 1")
+        _require(self.warmup_steps >= 0, f"optim.warmup_steps is {self.warmup_steps}; expected 0 or more")
+        for name in ("final_lr_scale", "ear_lr_scale"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"optim.{name} is {value}; expected 0 to 1")
+        _require(0 <= self.average_decay < 1, f"optim.average_decay is {self.average_decay}; expected 0 to below 1")
+        frozen = self.ear_frozen_epochs
+        _require(frozen >= 0, f"optim.ear_frozen_epochs is {frozen}; expected 0 or more")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Everything that decides a training run except the machine it runs on (`trainer.*`).
+
+    Attributes:
+        run_dir: where logs, checkpoints, the model and its reports go.
+        seed: start of every random choice: weights, batches, augmentation, dropout.
+        checkpoint_minutes: a checkpoint to resume from is written this often, and after every epoch.
+    """
+
+    run_dir: Path
+    seed: int = 0
+    checkpoint_minutes: float = 10.0
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(dev=("dev.jsonl",)))
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.checkpoint_minutes > 0, f"checkpoint_minutes is {self.checkpoint_minutes}; expected more than 0")
+        _require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:

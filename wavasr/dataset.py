@@ -1,0 +1,274 @@
+"""Utterances as batches: audio kept in memory as 16-bit samples, batches of similar length cut by seconds of audio.
+
+Every random choice is a pure function of (seed, epoch, utterance), so a run gives the same batches with any number
+of workers, and a resumed run goes on with the batch that it would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from wavasr.audio import load_audio
+from wavasr.manifest import Utterance
+
+Waveform = npt.NDArray[np.float32]
+_GRID_S = 0.1  # padded lengths are multiples of this
+
+
+class Batch(NamedTuple):
+    """What the network is trained on.
+
+    Attributes:
+        waveform: (B, S) float32, padded with zeros.
+        lengths: (B,) int64, samples that are not padding.
+        targets: (B, L) int64, padded with 0 (the blank).
+        target_lengths: (B,) int64.
+        ids: the B utterance ids.
+    """
+
+    waveform: Tensor
+    lengths: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+    ids: list[str]
+
+
+class Draw(NamedTuple):
+    """One utterance of a batch: which one, for which epoch, padded to how many samples."""
+
+    epoch: int
+    index: int
+    padded_samples: int
+
+
+class Item(NamedTuple):
+    """One utterance as the workers hand it to `collate`."""
+
+    id: str
+    waveform: Waveform
+    labels: Sequence[int]
+    padded_samples: int
+
+
+class AudioStore:
+    """Decoded audio of many utterances in one flat 16-bit array, which forked workers share without copies."""
+
+    def __init__(self, utterances: Sequence[Utterance], sample_rate: int, *, progress: bool = True) -> None:
+        """Decode everything, on all cores.
+
+        Raises:
+            AudioError: a file cannot be read.
+        """
+
+        def decode(utterance: Utterance) -> npt.NDArray[np.int16]:
+            waveform = load_utterance(utterance, sample_rate)
+            return np.clip(np.rint(waveform * 32767.0), -32768, 32767).astype(np.int16)
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            decoded = pool.map(decode, utterances)
+            pieces = list(
+                tqdm(decoded, "decoding audio", total=len(utterances), unit="file", disable=not progress, delay=1)
+            )
+        self.ends = np.cumsum([len(piece) for piece in pieces])
+        self.samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+
+    def __getitem__(self, index: int) -> Waveform:
+        """The waveform (S,) float32 of one utterance."""
+        start = self.ends[index - 1] if index else 0
+        return self.samples[start : self.ends[index]].astype(np.float32) / np.float32(32767.0)
+
+
+def load_utterance(utterance: Utterance, sample_rate: int) -> Waveform:
+    """The waveform (S,) float32 of one utterance, which may be a part of its file."""
+    whole_file = utterance.offset_s == 0.0
+    duration_s = None if whole_file else utterance.duration_s
+    return load_audio(utterance.audio, sample_rate, offset_s=utterance.offset_s, duration_s=duration_s)
+
+
+class SpeechDataset(Dataset[Item]):
+    """Utterances with their labels, augmented when an augmenter is given.
+
+    Args:
+        utterances: what to read.
+        labels: the label ids of each utterance.
+        sample_rate: samples per second of the waveforms handed out.
+        augment: changes a waveform with the generator it is given; None for validation.
+        seed: start of the generator of every (epoch, utterance).
+        store: audio already decoded; None reads the file at each use.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        labels: Sequence[Sequence[int]],
+        sample_rate: int,
+        *,
+        augment: Callable[[Waveform, np.random.Generator], Waveform] | None = None,
+        seed: int = 0,
+        store: AudioStore | None = None,
+    ) -> None:
+        self.utterances = utterances
+        self.labels = labels
+        self.sample_rate = sample_rate
+        self._augment = augment
+        self._seed = seed
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, draw: Draw) -> Item:
+        utterance = self.utterances[draw.index]
+        waveform = self._store[draw.index] if self._store else load_utterance(utterance, self.sample_rate)
+        if self._augment is not None:
+            waveform = self._augment(waveform, np.random.default_rng((self._seed, draw.epoch, draw.index)))
+        return Item(utterance.id, waveform, self.labels[draw.index], draw.padded_samples)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Pad utterances into one batch, at least as long as the batch was planned."""
+    longest = max(max(len(item.waveform), item.padded_samples) for item in items)
+    waveform = np.zeros((len(items), longest), np.float32)
+    targets = np.zeros((len(items), max(1, *(len(item.labels) for item in items))), np.int64)
+    for row, item in enumerate(items):
+        waveform[row, : len(item.waveform)] = item.waveform
+        targets[row, : len(item.labels)] = item.labels
+    return Batch(
+        waveform=torch.from_numpy(waveform),
+        lengths=torch.tensor([len(item.waveform) for item in items], dtype=torch.int64),
+        targets=torch.from_numpy(targets),
+        target_lengths=torch.tensor([len(item.labels) for item in items], dtype=torch.int64),
+        ids=[item.id for item in items],
+    )
+
+
+def bucket_edges(durations_s: Sequence[float], buckets: int) -> list[float]:
+    """At most `buckets` batch lengths in seconds that waste the least padding, by dynamic programming.
+
+    Convolutions on CPUs plan anew for every shape they have not met, so lengths must be few.
+    """
+    steps, counts = np.unique(np.ceil(np.asarray(durations_s) / _GRID_S - 1e-9).astype(int), return_counts=True)
+    total = np.concatenate([[0], np.cumsum(counts)])
+    # best[j]: least padded length of the first j distinct durations, in the number of buckets of this round
+    best = np.concatenate([[0.0], np.full(len(steps), np.inf)])
+    choices: list[npt.NDArray[np.int64]] = []
+    for _ in range(min(buckets, len(steps))):
+        candidates = best[None, :] + steps[:, None] * (total[1:, None] - total[None, :])  # (last step, first step)
+        candidates[np.triu_indices(len(steps), 1, len(steps) + 1)] = np.inf
+        choice = candidates.argmin(axis=1)
+        choices.append(choice)
+        best = np.concatenate([[0.0], candidates[np.arange(len(steps)), choice]])
+    edges, end = [], len(steps)
+    for choice in reversed(choices):
+        if end == 0:
+            break
+        edges.append(round(float(steps[end - 1]) * _GRID_S, 6))
+        end = int(choice[end - 1])
+    return edges[::-1]
+
+
+class BucketBatches(Sampler[list[Draw]]):
+    """Batches of utterances of similar length; all batches of a bucket are padded to the same length.
+
+    Args:
+        durations_s: longest length that each utterance may have (after augmentation).
+        batch_s: seconds of audio in a batch, padding included; an utterance longer than this is a batch of its own.
+        sample_rate: samples per second.
+        buckets: how many different lengths.
+        seed: start of the shuffling.
+        shuffle: a new order each epoch; without it always the same, short utterances first.
+        rank: which of `world_size` processes this is; each sees other batches, and all see as many.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        durations_s: Sequence[float],
+        batch_s: float,
+        sample_rate: int,
+        *,
+        buckets: int = 8,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        edges = np.asarray(bucket_edges(durations_s, buckets))
+        which = np.searchsorted(edges, np.asarray(durations_s) - 1e-6)
+        self._members = [np.flatnonzero(which == bucket) for bucket in range(len(edges))]
+        self._sizes = [max(1, int(batch_s / edge)) for edge in edges]
+        self._padded_samples = [round(float(edge) * sample_rate) for edge in edges]
+        self._seed, self._shuffle, self._rank, self._world_size = seed, shuffle, rank, world_size
+        self.epoch = 0
+        self.first_batch = 0
+
+    def __len__(self) -> int:
+        batches = sum(-(-len(members) // size) for members, size in zip(self._members, self._sizes, strict=True))
+        return -(-batches // self._world_size)
+
+    def batches(self, epoch: int) -> list[list[Draw]]:
+        """All batches of this process in an epoch."""
+        rng = np.random.default_rng((self._seed, epoch))
+        planned = []
+        for members, size, samples in zip(self._members, self._sizes, self._padded_samples, strict=True):
+            order = rng.permutation(members) if self._shuffle else members
+            draws = [Draw(epoch, int(index), samples) for index in order]
+            planned += [draws[start : start + size] for start in range(0, len(draws), size)]
+        if self._shuffle:
+            planned = [planned[i] for i in rng.permutation(len(planned))]
+        missing = -len(planned) % self._world_size
+        return (planned + planned[:missing])[self._rank :: self._world_size]
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return iter(self.batches(self.epoch)[self.first_batch :])
+
+
+class SpeechLoader(DataLoader[Batch]):
+    """A `DataLoader` that knows where it is: its state is (epoch, next batch), and each pass begins the next epoch.
+
+    `waited_s` sums the seconds in which the consumer had to wait for a batch.
+    """
+
+    def __init__(self, dataset: SpeechDataset, batches: BucketBatches, workers: int) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+        )
+        self.batches = batches
+        self.waited_s = 0.0
+        self._epoch = self._batch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The position after the last batch handed out."""
+        return {"epoch": self._epoch, "batch": self._batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a position."""
+        self._epoch, self._batch = state["epoch"], state["batch"]
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        epoch = self.batches.epoch = self._epoch
+        first = self.batches.first_batch = self._batch
+        loaded = super().__iter__()
+        for number in range(first + 1, len(self.batches) + 1):
+            started = time.perf_counter()
+            batch = next(loaded)
+            self.waited_s += time.perf_counter() - started
+            # The consumer may save its state as soon as it has the batch, and does not come back after the last one.
+            self._epoch, self._batch = (epoch, number) if number < len(self.batches) else (epoch + 1, 0)
+            yield batch
