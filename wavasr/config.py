@@ -17,6 +17,8 @@ from wavasr.errors import ConfigError
 
 T = TypeVar("T")
 
+EAR_HOP_S = 0.010
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -84,8 +86,7 @@ class EncoderConfig:
         stages: the stages themselves; left empty they come from the preset.
         context: "noncausal" (symmetric padding, for recognition) or "causal" (no look-ahead).
         sample_rate: samples per second of the input.
-        ear_stages: how many first stages are "the ear": warmed up without labels and started from `init`.
-        dropout: share of channels dropped after each gated unit above the ear.
+        dropout: share of activations dropped after each gated unit above the ear.
         init: "ear" for the shipped warmed ear, a path of another model or ear, or "random".
     """
 
@@ -93,7 +94,6 @@ class EncoderConfig:
     stages: tuple[StageConfig, ...] = ()
     context: Literal["noncausal", "causal"] = "noncausal"
     sample_rate: int = 16000
-    ear_stages: int = 2
     dropout: float = 0.1
     init: str = "ear"
 
@@ -107,10 +107,6 @@ class EncoderConfig:
         _require(self.sample_rate > 0, f"encoder.sample_rate is {self.sample_rate}; expected samples per second")
         _require(0.0 <= self.dropout < 1.0, f"encoder.dropout is {self.dropout}; expected 0 to below 1")
         _require(
-            0 <= self.ear_stages <= len(self.stages),
-            f"encoder.ear_stages is {self.ear_stages}; expected 0 to {len(self.stages)}",
-        )
-        _require(
             all(s.window == 1 and s.level_frames == 0 for s in self.stages[1:]),
             "encoder.stages: only the first stage may set window, stride and level_frames",
         )
@@ -122,6 +118,16 @@ class EncoderConfig:
         for stage in self.stages:
             hop *= stage.pool
         return hop
+
+    @property
+    def ear_stages(self) -> int:
+        """How many first stages are "the ear": those down to a hop of 10 ms. `init` starts them warm."""
+        hop = self.stages[0].stride
+        for index, stage in enumerate(self.stages):
+            hop *= stage.pool
+            if hop >= EAR_HOP_S * self.sample_rate:
+                return index + 1
+        return len(self.stages)
 
 
 _CYCLE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
