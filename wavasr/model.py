@@ -76,7 +76,7 @@ class Recognizer(nn.Module):
         return cast(Tensor, frames_of(lengths, self.hop_samples))
 
     def features(self, waveform: Tensor, lengths: Tensor) -> list[Features]:
-        """Every stage's frames; the last stage's feed `head`."""
+        """The first stage's frames before pooling, then every stage's; the last feed `head`."""
         return cast(list[Features], self.encoder(waveform, lengths))
 
     def head(self, features: Features) -> Tensor:

@@ -158,26 +158,31 @@ class Stage(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Features:
         """Frames (B, C_in, T) and lengths (B,) at the stage's rate -> pooled Features."""
+        return self.pool(self.stack(frames, lengths))
+
+    def stack(self, frames: Tensor, lengths: Tensor) -> Features:
+        """The blocks and the post-net: (B, C_in, T) -> Features (B, skip, T) at the stage's own rate."""
         mask = mask_of(lengths, frames.shape[2])
         x = self.project(F.pad(frames, self.padding))
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for block in self.blocks:
             x, skip = block(x, mask)
             total = total + skip
-        return self._pool(total, mask, lengths)
+        # Energy pooling wants band signals, whose power it averages: no rectifier then.
+        rectified = total if self.config.pooling == "energy" else F.relu(total)
+        return Features(self.post(rectified) * mask.to(total.dtype), lengths)
 
-    def _pool(self, skips: Tensor, mask: Tensor, lengths: Tensor) -> Features:
-        """The last, started group of frames is averaged with zeros, as if silence followed."""
+    def pool(self, features: Features) -> Features:
+        """Frames at the stage's rate -> at the next one's. A started group is averaged as if silence followed."""
         pool = self.config.pool
-        pooled_lengths = frames_of(lengths, pool)
-        if self.config.pooling == "energy":
-            # No rectifier: the post-net's outputs are band signals, and their power is what is averaged.
-            bands = _pad_to(self.post(skips) * mask.to(skips.dtype), pool)
-            power = F.avg_pool1d(bands.float().square(), pool)
-            energy = torch.log(power + ENERGY_FLOOR) * mask_of(pooled_lengths, power.shape[2])
-            return Features(torch.cat([F.avg_pool1d(bands, pool), energy.to(bands.dtype)], dim=1), pooled_lengths)
-        y = self.post(F.relu(skips)) * mask.to(skips.dtype)
-        return Features(F.avg_pool1d(_pad_to(y, pool), pool) if pool > 1 else y, pooled_lengths)
+        lengths = frames_of(features.lengths, pool)
+        frames = _pad_to(features.frames, pool)
+        mean = F.avg_pool1d(frames, pool) if pool > 1 else frames
+        if self.config.pooling == "mean":
+            return Features(mean, lengths)
+        energy = torch.log(F.avg_pool1d(frames.float().square(), pool) + ENERGY_FLOOR)
+        energy = energy * mask_of(lengths, energy.shape[2])
+        return Features(torch.cat([mean, energy.to(mean.dtype)], dim=1), lengths)
 
 
 class Level(nn.Module):
@@ -206,7 +211,7 @@ def _pad_to(x: Tensor, multiple: int) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Stages over the raw waveform: (B, S) float32 and lengths (B,) -> Features of every stage, the last for CTC.
+    """Stages over the raw waveform: (B, S) float32 and lengths (B,) -> Features, the last ones for CTC.
 
     The first stage's window is a convolution of `window` taps and stride `stride`, computed on the waveform folded
     into `stride` phases (B, stride, S / stride): the same matrix product without overlapping reads.
@@ -225,7 +230,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> list[Features]:
-        """(B, S) float32, (B,) int64 -> one Features per stage."""
+        """(B, S) float32, (B,) int64 -> the first stage's frames before pooling, then every stage's output."""
         first = self.config.stages[0]
         samples = _pad_to(waveform * mask_of(lengths, waveform.shape[1])[:, 0], first.stride)
         phases = samples.unflatten(1, (-1, first.stride)).transpose(1, 2)
@@ -233,10 +238,11 @@ class Encoder(nn.Module):
         log_level = None
         if self.level is not None:
             phases, log_level = self.level(phases)
-        heard = self.stages[0](phases, steps)
+        stage = cast(Stage, self.stages[0])
+        outputs = [stage.stack(phases, steps)]
+        outputs.append(stage.pool(outputs[0]))
         if log_level is not None:
-            heard = _append_level(heard, log_level * mask_of(steps, log_level.shape[2]), first.pool)
-        outputs = [heard]
+            outputs[1] = _append_level(outputs[1], log_level * mask_of(steps, log_level.shape[2]), first.pool)
         for stage in list(self.stages)[1:]:
             outputs.append(stage(*outputs[-1]))
         return outputs
