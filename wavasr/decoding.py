@@ -1,0 +1,232 @@
+"""From the head's log-probabilities to labels: greedy, and prefix beam search without a language model.
+
+Both return `Hypothesis`: the labels, and for each label the frames it was heard in. Nothing here is random, and equal
+input gives equal output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavasr.errors import ModelError
+from wavasr.text import ctc_frames_needed
+
+_BLANK = 0
+_LOWEST = -200.0  # keeps sums over frames finite; e^-200 of a probability decides nothing
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What was heard.
+
+    Attributes:
+        ids: labels, without blanks.
+        score: natural logarithm of a probability: of the best path (greedy) or of all the paths that were kept (beam).
+        spans: for each label its first frame and the frame after its last, on the best path of these labels.
+        confidences: for each label its mean probability over its span, 0 to 1.
+        frames: how many frames the log-probabilities had, where known.
+    """
+
+    ids: tuple[int, ...]
+    score: float
+    spans: tuple[tuple[int, int], ...]
+    confidences: tuple[float, ...]
+    frames: int | None = None
+
+
+def greedy(log_probs: Tensor) -> Hypothesis:
+    """The best label of every frame, repeats merged, blanks removed.
+
+    Args:
+        log_probs: (T, V) natural log-probabilities, label 0 the blank; T may be 0.
+
+    Raises:
+        ModelError: the log-probabilities are not numbers.
+    """
+    best, path = _checked(log_probs).max(dim=-1)
+    ids, spans, confidences = _labels_of_path(path.numpy(), best.numpy())
+    score = float(best.double().sum())
+    return Hypothesis(ids, score, spans, confidences, len(log_probs))
+
+
+def prefix_beam(log_probs: Tensor, beam: int = 16, n_best: int = 1, min_log_prob: float = -7.0) -> list[Hypothesis]:
+    """CTC prefix beam search: labels whose paths together are most probable, best first.
+
+    Every prefix carries the probability of its paths that end in a blank and of those that end in its last label, so
+    that a label after a blank is a new one and without it a repeat (Graves & Jaitly 2014; Hannun et al. 2014,
+    arXiv 1408.2873, algorithm 1). Exact when `beam` and `min_log_prob` exclude nothing.
+
+    Args:
+        log_probs: (T, V) natural log-probabilities, label 0 the blank; T may be 0.
+        beam: prefixes kept after each frame.
+        n_best: hypotheses returned, at most `beam`; fewer when the beam found fewer.
+        min_log_prob: a frame's labels below this do not extend a prefix (they still lengthen or rejoin one).
+
+    Raises:
+        ValueError: not 1 <= n_best <= beam.
+        ModelError: the log-probabilities are not numbers.
+    """
+    if not 1 <= n_best <= beam:
+        raise ValueError(f"n_best is {n_best} and beam {beam}; expected 1 <= n_best <= beam")
+    log_probs = _checked(log_probs)
+    search = _PrefixSearch(beam)
+    values = log_probs.double().numpy()
+    for frame, extensions in zip(values, _extensions(values, min_log_prob), strict=True):
+        search.step(frame, extensions)
+    hypotheses = []
+    for ids, score in search.results()[:n_best]:
+        spans, confidences = best_path(log_probs, ids)
+        hypotheses.append(Hypothesis(ids, score, spans, confidences, len(log_probs)))
+    return hypotheses
+
+
+def best_path(log_probs: Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
+    """Where the labels lie on their most probable CTC path (Viterbi): spans and mean probabilities, as in `Hypothesis`.
+
+    Args:
+        log_probs: (T, V) natural log-probabilities, label 0 the blank.
+        ids: labels without blanks; T must be at least `ctc_frames_needed(ids)`.
+    """
+    from torchaudio.functional import forced_align
+
+    if not ids:
+        return (), ()
+    assert len(log_probs) >= ctc_frames_needed(ids), "too few frames for these labels"
+    log_probs = _checked(log_probs)
+    path = forced_align(log_probs[None], torch.tensor([list(ids)]), blank=_BLANK)[0][0]
+    values = log_probs.gather(1, path[:, None]).squeeze(1)
+    found, spans, confidences = _labels_of_path(path.numpy(), values.numpy())
+    assert found == tuple(ids)
+    return spans, confidences
+
+
+def _checked(log_probs: Tensor) -> Tensor:
+    """The log-probabilities as finite float32 on the CPU."""
+    values = log_probs.detach().float().cpu()
+    if torch.isnan(values).any():
+        raise ModelError("the model's output is not a number; its training diverged: train again or use another model")
+    return values.clamp(min=_LOWEST)
+
+
+def _labels_of_path(
+    path: NDArray[np.int64], log_prob: NDArray[np.float32]
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[float, ...]]:
+    """Collapse a path (T,) of labels with log-probabilities (T,) to labels, spans and mean probabilities."""
+    if not len(path):
+        return (), (), ()
+    starts = np.concatenate([[0], np.flatnonzero(path[1:] != path[:-1]) + 1])
+    ends = np.append(starts[1:], len(path))
+    means = np.add.reduceat(np.exp(log_prob.astype(np.float64)), starts) / (ends - starts)
+    kept = np.flatnonzero(path[starts] != _BLANK)
+    ids = tuple(path[starts[kept]].tolist())
+    spans = tuple(zip(starts[kept].tolist(), ends[kept].tolist(), strict=True))
+    return ids, spans, tuple(np.minimum(means[kept], 1.0).tolist())
+
+
+def _extensions(values: NDArray[np.float64], min_log_prob: float) -> list[NDArray[np.int64]]:
+    """For each frame of (T, V) the labels that may extend a prefix: those above the threshold, and the best one."""
+    if not len(values):
+        return []
+    allowed = values >= min_log_prob
+    allowed[np.arange(len(values)), values.argmax(axis=1)] = True
+    allowed[:, _BLANK] = False
+    frames, labels = np.nonzero(allowed)
+    return np.split(labels, np.searchsorted(frames, np.arange(1, len(values))))
+
+
+class _PrefixSearch:
+    """The beam: N prefixes as arrays, each a node of a tree in which a prefix has one node only.
+
+    A prefix's node is found by (parent's node, label), so that a prefix that fell out of the beam and is reached anew
+    is the same one for those of its continuations that stayed.
+    """
+
+    def __init__(self, beam: int) -> None:
+        self._beam = beam
+        self._parent_of = [-1]
+        self._label_of = [_BLANK]
+        self._children: dict[tuple[int, int], int] = {}
+        self._set_prefixes(np.zeros(1, np.int64))
+        self._ends_in_blank = np.zeros(1)
+        self._ends_in_label = np.full(1, -np.inf)
+
+    def _set_prefixes(self, nodes: NDArray[np.int64]) -> None:
+        self._nodes = nodes
+        self._last = np.array([self._label_of[node] for node in nodes.tolist()])
+        parents = np.array([self._parent_of[node] for node in nodes.tolist()])
+        # Prefix `longer[k]` is prefix `shorter[k]` and one label more: both are in the beam.
+        self._longer, self._shorter = np.nonzero(parents[:, None] == nodes)
+        self._doubled = self._last[self._longer] == self._last[self._shorter]
+
+    def step(self, frame: NDArray[np.float64], extensions: NDArray[np.int64]) -> None:
+        """Take one frame (V,) of log-probabilities; `extensions` are the labels that may lengthen a prefix."""
+        either = np.logaddexp(self._ends_in_blank, self._ends_in_label)
+        blank = either + frame[_BLANK]
+        label = self._ends_in_label + frame[self._last]
+        if len(self._longer):
+            # A repeat of the last label is new only after a blank.
+            source = np.where(self._doubled, self._ends_in_blank[self._shorter], either[self._shorter])
+            rejoined = source + frame[self._last[self._longer]]
+            label[self._longer] = np.logaddexp(label[self._longer], rejoined)
+        if len(extensions):
+            longer = either[:, None] + frame[extensions]
+            rows, columns = np.nonzero(self._last[:, None] == extensions)
+            longer[rows, columns] = self._ends_in_blank[rows] + frame[self._last[rows]]
+            if len(self._longer):
+                rows, columns = np.nonzero(self._last[self._longer][:, None] == extensions)
+                longer[self._shorter[rows], columns] = -np.inf
+            if self._keep_best(blank, label, longer, extensions):
+                return
+        self._ends_in_blank, self._ends_in_label = blank, label
+
+    def _keep_best(
+        self,
+        blank: NDArray[np.float64],
+        label: NDArray[np.float64],
+        longer: NDArray[np.float64],
+        extensions: NDArray[np.int64],
+    ) -> bool:
+        """Prune to the beam the prefixes that stay (N,) and those one label longer (N, K); False if none is new."""
+        count = len(blank)
+        scores = np.concatenate([np.logaddexp(blank, label), longer.ravel()])
+        kept = np.flatnonzero(scores > -np.inf)
+        if len(kept) > self._beam:
+            kept = np.sort(np.argpartition(-scores, self._beam - 1)[: self._beam])
+        if len(kept) == count and kept[-1] < count:
+            return False
+        old, new = kept[kept < count], kept[kept >= count] - count
+        rows, columns = np.divmod(new, len(extensions))
+        added = [
+            self._child(parent, symbol)
+            for parent, symbol in zip(self._nodes[rows].tolist(), extensions[columns].tolist(), strict=True)
+        ]
+        self._ends_in_blank = np.concatenate([blank[old], np.full(len(new), -np.inf)])
+        self._ends_in_label = np.concatenate([label[old], longer.ravel()[new]])
+        self._set_prefixes(np.concatenate([self._nodes[old], np.array(added, np.int64)]))
+        return True
+
+    def _child(self, parent: int, symbol: int) -> int:
+        node = self._children.setdefault((parent, symbol), len(self._parent_of))
+        if node == len(self._parent_of):
+            self._parent_of.append(parent)
+            self._label_of.append(symbol)
+        return node
+
+    def results(self) -> list[tuple[tuple[int, ...], float]]:
+        """The prefixes of the beam with their log-probabilities, best first; equal ones in the order of labels."""
+        scores = np.logaddexp(self._ends_in_blank, self._ends_in_label)
+        found = [(self._prefix(node), float(score)) for node, score in zip(self._nodes.tolist(), scores, strict=True)]
+        return sorted(found, key=lambda result: (-result[1], result[0]))
+
+    def _prefix(self, node: int) -> tuple[int, ...]:
+        symbols = []
+        while node:
+            symbols.append(self._label_of[node])
+            node = self._parent_of[node]
+        return tuple(reversed(symbols))
