@@ -13,7 +13,26 @@ from wavasr import metrics
 from wavasr.errors import TextError
 from wavasr.metrics import Alignment, ErrorCounts, Op, align, bootstrap_ci, cer, paired_bootstrap, per, wer
 
-VOCABULARY = "zero one two three four five six seven eight nine oh erase rubout go stop help yes no".split()
+VOCABULARY = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "oh",
+    "erase",
+    "rubout",
+    "go",
+    "stop",
+    "help",
+    "yes",
+    "no",
+]
 
 
 def corrupt(words: list[str], rng: random.Random, rate: float) -> list[str]:
@@ -66,12 +85,14 @@ def test_fewest_errors_by_brute_force() -> None:
 
 
 def test_partners_in_a_stretch_of_errors_are_spelled_alike() -> None:
-    alignment = align("please call again".split(), "cold a gain".split())
+    alignment = align(["please", "call", "again"], ["cold", "a", "gain"])
     assert alignment.counts == ErrorCounts(3, 0, 0, 3)
     alignment = align(["rubout", "g"], ["ruba", "out", "gee"])
     assert alignment.ops == (Op("substitute", "rubout", "ruba"), Op("insert", "", "out"), Op("substitute", "g", "gee"))
     alignment = align(["the", "seventeen", "x"], ["seventy", "x"])
-    assert alignment == Alignment((Op("delete", "the", ""), Op("substitute", "seventeen", "seventy"), Op("equal", "x", "x")))
+    assert alignment == Alignment(
+        (Op("delete", "the", ""), Op("substitute", "seventeen", "seventy"), Op("equal", "x", "x"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,7 +215,10 @@ def test_a_system_does_not_improve_on_itself() -> None:
 def test_pairing_reduces_the_uncertainty() -> None:
     references, worse = corpus(200, 0.5, seed=2)
     a = metrics.count_all(references, worse)
-    b = [ErrorCounts(max(0, c.substitutions - (i % 4 == 0)), c.insertions, c.deletions, c.reference) for i, c in enumerate(a)]
+    b = [
+        ErrorCounts(max(0, c.substitutions - (i % 4 == 0)), c.insertions, c.deletions, c.reference)
+        for i, c in enumerate(a)
+    ]
     result = paired_bootstrap(a, b)
     assert bootstrap_ci(a).low < bootstrap_ci(b).high, "the plain intervals overlap"
     assert result.probability_b_better == 1.0

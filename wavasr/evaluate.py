@@ -1,0 +1,317 @@
+"""How good a model is on a manifest: every utterance through the path of `transcribe`, scored and counted.
+
+    utterances -> load -> batches of like length -> model -> decode -> Evaluation
+
+Nothing is skipped in silence: an utterance that cannot be read is a `Failure`, named in every report.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import wavasr
+from wavasr import metrics
+from wavasr.audio import load_audio
+from wavasr.config import TextConfig
+from wavasr.errors import TextError, WavasrError
+from wavasr.manifest import Utterance
+from wavasr.metrics import ErrorCounts, PhoneSet
+from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
+from wavasr.text import Units, normalise
+
+if TYPE_CHECKING:
+    from wavasr.model import Recognizer
+
+_PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "soxr", "jiwer")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came out for one recording; the confidence is between 0 and 1, None where the decoder gives none."""
+
+    text: str
+    confidence: float | None = None
+
+
+Recognise = Callable[[Sequence[NDArray[np.float32]]], Sequence[Heard]]
+
+
+def evaluate(
+    model: Recognizer,
+    utterances: Sequence[Utterance],
+    *,
+    batch_s: float = 60.0,
+    decoder: Literal["greedy", "beam"] = "greedy",
+    beam: int = 16,
+    phone_set: PhoneSet = 39,
+    merge_silences: bool = False,
+    model_name: str = "",
+    manifest: Path | None = None,
+    command: str = "",
+    recognise: Recognise | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Recognise and score every utterance.
+
+    Args:
+        model: a model in eval mode.
+        utterances: what `read_manifest` returns.
+        batch_s: seconds of audio, padding included, that go through the network together; longer recordings go in
+            chunks. The results do not depend on it.
+        decoder: "greedy", or "beam" for the prefix beam search.
+        beam: hypotheses that the beam keeps.
+        phone_set: for models of TIMIT phones: the set to score on.
+        merge_silences: for phones: count a run of silences as one.
+        model_name: the model's file or shipped name, for the report.
+        manifest: where the utterances come from, for the report.
+        command: the command line that gives these figures, for the report.
+        recognise: stands in for the model's network and decoder; called with float32 samples at the model's rate.
+        progress: show a bar on stderr.
+
+    Raises:
+        WavasrError: there is no utterance, or none could be recognised.
+    """
+    if not utterances:
+        raise TextError("there are no utterances to evaluate; expected a manifest with at least one line")
+    recognise = recognise or model_recogniser(model, decoder, beam, batch_s)
+    start = time.perf_counter()
+    outcomes: dict[int, tuple[Heard, float] | Failure] = {}
+    with tqdm(total=round(sum(u.duration_s for u in utterances)), unit="s", disable=not progress) as bar:
+        bar.set_description("evaluate")
+        for indices in _batches(utterances, batch_s):
+            outcomes.update(_recognise_batch(indices, utterances, model.sample_rate, recognise))
+            bar.update(min(round(sum(utterances[i].duration_s for i in indices)), bar.total - bar.n))
+    heard = {i: o for i, o in sorted(outcomes.items()) if not isinstance(o, Failure)}
+    failures = tuple(o for _, o in sorted(outcomes.items()) if isinstance(o, Failure))
+    if not heard:
+        raise WavasrError(
+            f"none of the {len(failures)} utterances could be recognised; the first: {failures[0].message}"
+        )
+    scale = _Scale.of(model.units, model.text, phone_set, merge_silences)
+    results = _score([utterances[i] for i in heard], list(heard.values()), scale)
+    known = Provenance(
+        model=model_name,
+        manifest=manifest.as_posix() if manifest else "",
+        manifest_sha256=file_sha256(manifest) if manifest else "",
+        decoder=decoder if decoder == "greedy" else f"beam of {beam}",
+        batch_s=batch_s,
+        command=command,
+    )
+    return assemble(
+        results,
+        failures,
+        metric="per" if model.units.is_phones else "wer",
+        phone_set=metrics.phone_set_name(scale.phone_set, merge_silences) if model.units.is_phones else "",
+        notes=_notes(results, failures, model.units),
+        wall_s=time.perf_counter() - start,
+        provenance=_fill(known, model),
+    )
+
+
+def score(
+    utterance: Utterance, hypothesis: str, *, units: Units, text: TextConfig, compute_s: float = 0.0
+) -> UtteranceResult:
+    """Score one hypothesis as `evaluate` does (39 TIMIT phones where the units are those)."""
+    return _score([utterance], [(Heard(hypothesis), compute_s)], _Scale.of(units, text, 39, False))[0]
+
+
+def model_recogniser(model: Recognizer, decoder: str, beam: int, batch_s: float) -> Recognise:
+    """The network and decoder of `transcribe`, for several waveforms at once."""
+    raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What a reference and a hypothesis are counted in."""
+
+    text: TextConfig
+    is_phones: bool
+    phone_set: PhoneSet | None
+    merge_silences: bool
+
+    @classmethod
+    def of(cls, units: Units, text: TextConfig, phone_set: PhoneSet, merge_silences: bool) -> _Scale:
+        scored: PhoneSet | None = phone_set
+        try:
+            metrics.phones(" ".join(units.symbols[1:]) if units.is_phones else "", 39)
+        except WavasrError:
+            scored = None
+        return cls(text, units.is_phones, scored, merge_silences)
+
+    def symbols(self, text: str) -> list[str]:
+        if self.is_phones:
+            return metrics.phones(text, self.phone_set, self.merge_silences)
+        return metrics.words(text)
+
+
+def _batches(utterances: Sequence[Utterance], batch_s: float) -> Iterator[list[int]]:
+    """Indices of utterances of like length, longest first, so that running out of memory shows at once."""
+    batch: list[int] = []
+    longest = 0.0
+    for i in sorted(range(len(utterances)), key=lambda i: -utterances[i].duration_s):
+        if batch and longest * (len(batch) + 1) > batch_s:
+            yield batch
+            batch = []
+        longest = longest if batch else utterances[i].duration_s
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _recognise_batch(
+    indices: Sequence[int], utterances: Sequence[Utterance], sample_rate: int, recognise: Recognise
+) -> dict[int, tuple[Heard, float] | Failure]:
+    """(heard, compute seconds) or the failure, for each index."""
+    outcomes: dict[int, tuple[Heard, float] | Failure] = {}
+    waveforms: dict[int, NDArray[np.float32]] = {}
+    for i in indices:
+        u = utterances[i]
+        try:
+            waveforms[i] = load_audio(u.audio, sample_rate, u.offset_s, u.duration_s)
+        except WavasrError as error:
+            outcomes[i] = Failure(u.id, u.audio.as_posix(), str(error))
+    try:
+        outcomes.update(_timed(waveforms, recognise))
+    except WavasrError:
+        # One of them cannot be recognised: find out which, and keep the others.
+        for i, waveform in waveforms.items():
+            try:
+                outcomes.update(_timed({i: waveform}, recognise))
+            except WavasrError as error:
+                outcomes[i] = Failure(utterances[i].id, utterances[i].audio.as_posix(), str(error))
+    return outcomes
+
+
+def _timed(waveforms: dict[int, NDArray[np.float32]], recognise: Recognise) -> dict[int, tuple[Heard, float]]:
+    if not waveforms:
+        return {}
+    start = time.perf_counter()
+    heard = recognise(list(waveforms.values()))
+    per_sample = (time.perf_counter() - start) / sum(len(w) for w in waveforms.values())
+    return {i: (h, per_sample * len(w)) for (i, w), h in zip(waveforms.items(), heard, strict=True)}
+
+
+def _score(
+    utterances: Sequence[Utterance], heard: Sequence[tuple[Heard, float]], scale: _Scale
+) -> list[UtteranceResult]:
+    references = []
+    for u in utterances:
+        try:
+            references.append(scale.symbols(normalise(u.text, scale.text)))
+        except WavasrError as error:
+            raise TextError(f"reference of utterance {u.id}: {error}") from error
+    hypotheses = [scale.symbols(h.text) for h, _ in heard]
+    alignments = metrics.align_all(references, hypotheses)
+    texts = [[" ".join(symbols) for symbols in side] for side in (references, hypotheses)]
+    characters: list[ErrorCounts] | list[None] = [None] * len(utterances)
+    if not scale.is_phones:
+        characters = metrics.count_all(*[[metrics.characters(t) for t in side] for side in texts])
+    return [
+        UtteranceResult(
+            id=u.id,
+            speaker=u.speaker,
+            audio=u.audio.as_posix(),
+            offset_s=u.offset_s,
+            duration_s=u.duration_s,
+            compute_s=compute_s,
+            reference=reference,
+            hypothesis=hypothesis,
+            confidence=h.confidence,
+            ops=alignment.ops,
+            character_counts=character_counts,
+        )
+        for u, (h, compute_s), reference, hypothesis, alignment, character_counts in zip(
+            utterances, heard, *texts, alignments, characters, strict=True
+        )
+    ]
+
+
+def _notes(results: Sequence[UtteranceResult], failures: Sequence[Failure], units: Units) -> tuple[str, ...]:
+    notes = []
+    if failures:
+        total = len(results) + len(failures)
+        notes.append(f"{len(failures)} of {total} utterances could not be recognised and are not in the counts.")
+    if empty := sum(not u.reference for u in results):
+        notes.append(f"{empty} references are empty: every symbol heard there is an insertion.")
+    if len(results) > 1 and not any(u.hypothesis for u in results):
+        notes.append("The model heard nothing in any utterance: its output is all blanks.")
+    if not units.is_phones and (lacking := [u.id for u in results if not _can_spell(units, u.reference)]):
+        notes.append(
+            f"{len(lacking)} references have symbols that the model cannot output (first: {lacking[0]}); "
+            "they count as errors."
+        )
+    return tuple(notes)
+
+
+def _can_spell(units: Units, text: str) -> bool:
+    try:
+        units.encode(text)
+    except TextError:
+        return False
+    return True
+
+
+def _fill(known: Provenance, model: Recognizer) -> Provenance:
+    """Complete what the caller knows with what can be measured here."""
+    parameters = list(model.parameters())
+    versions = {"wavasr": wavasr.__version__, "python": platform.python_version()}
+    versions |= {name: metadata.version(name) for name in _PACKAGES}
+    return replace(
+        known,
+        model_sha256=weights_sha256(model),
+        parameters=sum(p.numel() for p in parameters),
+        units=f"{len(model.units) - 1} {model.units.kind} and the blank",
+        text=_describe(model.text),
+        device=str(parameters[0].device) if parameters else "cpu",
+        machine=machine(),
+        date=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        versions=versions,
+    )
+
+
+def _describe(text: TextConfig) -> str:
+    parts = [f"{text.case} case", f"punctuation: {text.punctuation}", f"digits: {text.digits}"]
+    return ", ".join(parts + ([f"without {text.strip_symbols!r}"] if text.strip_symbols else []))
+
+
+def weights_sha256(model: Any) -> str:
+    """Fingerprint of a module's parameters and buffers, the same whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Fingerprint of a manifest."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def machine() -> str:
+    """Processor, cores and system; no host name, since reports are passed on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, {platform.system()}"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if sys.platform == "linux" and cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

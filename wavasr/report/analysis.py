@@ -1,0 +1,157 @@
+"""What goes wrong, where: tables and profiles drawn from an evaluation's alignments."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from wavasr.metrics import ErrorCounts
+from wavasr.results import Evaluation, Rate, UtteranceResult, rate_of
+
+T = TypeVar("T", str, tuple[str, str])
+
+_PROFILE_RESAMPLES = 2000
+_TENTHS = 10
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """The most frequent errors with how often they happened.
+
+    Attributes:
+        substitutions: (reference, hypothesis, times).
+        insertions: (symbol, times).
+        deletions: (symbol, times, times it occurs in the references).
+        missed: (symbol, times not recognised, times it occurs in the references): where the most errors are.
+    """
+
+    substitutions: tuple[tuple[str, str, int], ...]
+    insertions: tuple[tuple[str, int], ...]
+    deletions: tuple[tuple[str, int, int], ...]
+    missed: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A class of utterances and its errors."""
+
+    label: str
+    utterances: int
+    rate: Rate
+
+
+def confusions(evaluation: Evaluation, most: int = 20) -> Confusions:
+    """Count operations by symbol; equal counts in alphabetical order."""
+    ops = [op for utterance in evaluation.utterances for op in utterance.ops]
+    occurrences = Counter(op.reference for op in ops if op.kind != "insert")
+    substituted = Counter((op.reference, op.hypothesis) for op in ops if op.kind == "substitute")
+    inserted = Counter(op.hypothesis for op in ops if op.kind == "insert")
+    deleted = Counter(op.reference for op in ops if op.kind == "delete")
+    missed = deleted + Counter(op.reference for op in ops if op.kind == "substitute")
+    return Confusions(
+        tuple((*pair, times) for pair, times in _top(substituted, most)),
+        tuple(_top(inserted, most)),
+        tuple((symbol, times, occurrences[symbol]) for symbol, times in _top(deleted, most)),
+        tuple((symbol, times, occurrences[symbol]) for symbol, times in _top(missed, most)),
+    )
+
+
+def _top(counter: Counter[T], most: int) -> list[tuple[T, int]]:
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:most]
+
+
+def worst(evaluation: Evaluation) -> list[UtteranceResult]:
+    """Utterances with errors, those that add most to the rate first."""
+    wrong = [u for u in evaluation.utterances if u.counts.errors]
+    return sorted(wrong, key=lambda u: (-u.counts.errors, -u.counts.rate, u.id))
+
+
+def duration_profile(evaluation: Evaluation) -> list[Bin]:
+    """Error rate by the utterance's duration in seconds."""
+    return _profile(evaluation.utterances, lambda u: u.duration_s, whole=False)
+
+
+def length_profile(evaluation: Evaluation) -> list[Bin]:
+    """Error rate by the number of reference symbols."""
+    return _profile(evaluation.utterances, lambda u: u.counts.reference, whole=True)
+
+
+def confidence_profile(evaluation: Evaluation) -> list[Bin]:
+    """Error rate by the model's own confidence; empty where it states none."""
+    stated = [u for u in evaluation.utterances if u.confidence is not None]
+    edges = [0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+    members: dict[float, list[UtteranceResult]] = {edge: [] for edge in edges}
+    for utterance in stated:
+        members[max(e for e in edges if e <= (utterance.confidence or 0.0) or e == 0.0)].append(utterance)
+    labels = ["below .5", *(f".{round(100 * e):02d}".rstrip("0") + "+" for e in edges[1:])]
+    return [_bin(label, members[edge]) for label, edge in zip(labels, edges, strict=True)] if stated else []
+
+
+def accuracy_profile(evaluation: Evaluation) -> list[tuple[str, int]]:
+    """How many utterances have which error rate."""
+    labels = ["no error", "to 10 %", "to 20 %", "to 30 %", "to 50 %", "to 100 %", "above"]
+    limits = [0.0, 0.1, 0.2, 0.3, 0.5, 1.0, math.inf]
+    found = [0] * len(limits)
+    for utterance in evaluation.utterances:
+        found[next(i for i, limit in enumerate(limits) if utterance.counts.rate <= limit)] += 1
+    return list(zip(labels, found, strict=True))
+
+
+def position_profile(evaluation: Evaluation) -> list[Bin]:
+    """Substitutions and deletions by where in the utterance the reference symbol stands, in tenths.
+
+    Only utterances of ten symbols or more: in shorter ones a tenth says nothing.
+    """
+    counts = [ErrorCounts()] * _TENTHS
+    used = [u for u in evaluation.utterances if u.counts.reference >= _TENTHS]
+    for utterance in used:
+        spoken = [op.kind for op in utterance.ops if op.kind != "insert"]
+        for position, kind in enumerate(spoken):
+            tenth = position * _TENTHS // len(spoken)
+            counts[tenth] += ErrorCounts(int(kind == "substitute"), 0, int(kind == "delete"), 1)
+    labels = [f"{10 * i}–{10 * i + 10} %" for i in range(_TENTHS)]
+    return [Bin(label, len(used), Rate(c, None)) for label, c in zip(labels, counts, strict=True)] if used else []
+
+
+def confusion_matrix(evaluation: Evaluation, most: int = 40) -> tuple[list[str], dict[tuple[str, str], int]]:
+    """The most frequent symbols, and how often each was recognised as each ("" = deleted)."""
+    ops = [op for utterance in evaluation.utterances for op in utterance.ops if op.kind != "insert"]
+    names = [name for name, _ in _top(Counter(op.reference for op in ops), most)]
+    cells = Counter((op.reference, op.hypothesis) for op in ops if op.reference in names)
+    return sorted(names), dict(cells)
+
+
+def _profile(
+    utterances: Sequence[UtteranceResult], key: Callable[[UtteranceResult], float], *, whole: bool
+) -> list[Bin]:
+    edges = _edges([key(u) for u in utterances], whole=whole)
+    members: list[list[UtteranceResult]] = [[] for _ in edges]
+    for utterance in utterances:
+        members[max(i for i, edge in enumerate(edges) if edge <= key(utterance))].append(utterance)
+    labels = [_span(low, high, whole=whole) for low, high in zip(edges, [*edges[1:], None], strict=True)]
+    return [_bin(label, group) for label, group in zip(labels, members, strict=True)]
+
+
+def _edges(values: Sequence[float], *, whole: bool, most: int = 8) -> list[float]:
+    """Round lower edges of at most `most` classes; the last is open, and begins where few values are left."""
+    ordered = sorted(values)
+    low, high = ordered[0], ordered[min(len(ordered) - 1, math.ceil(0.97 * len(ordered)))]
+    steps = [m * 10.0**e for e in range(-1, 4) for m in (1, 2, 5)]
+    step = next((s for s in steps if (s >= 1 or not whole) and high // s - low // s < most), steps[-1])
+    first = math.floor(low / step)
+    return [round(i * step, 3) for i in range(first, max(first, math.floor(high / step)) + 1)]
+
+
+def _span(low: float, high: float | None, *, whole: bool) -> str:
+    if high is None:
+        return f"{low:g}+"
+    if whole:
+        return f"{low:g}" if high - low == 1 else f"{low:g}–{high - 1:g}"
+    return f"{low:g}–{high:g}"
+
+
+def _bin(label: str, members: Sequence[UtteranceResult]) -> Bin:
+    return Bin(label, len(members), rate_of([u.counts for u in members], resamples=_PROFILE_RESAMPLES))

@@ -1,0 +1,244 @@
+"""report.json: an evaluation written so that it can be read back, checked and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wavasr.errors import WavasrError
+from wavasr.metrics import ErrorCounts, Interval, Op, OpKind
+from wavasr.results import Evaluation, Failure, Provenance, Rate, UtteranceResult, speaker_rates
+
+T = TypeVar("T")
+
+FORMAT = 1
+_CODES: dict[OpKind, str] = {"equal": "=", "substitute": "S", "insert": "I", "delete": "D"}
+_KINDS: dict[str, OpKind] = {code: kind for kind, code in _CODES.items()}
+
+
+def to_json(evaluation: Evaluation) -> str:
+    """The text of report.json. Rates are fractions (0.05 = 5 %), null where there is no reference; times in seconds.
+
+    `utterances[].ops` is the alignment: ["=", symbol], ["S", reference, hypothesis], ["D", reference] and
+    ["I", hypothesis].
+    """
+    words = evaluation.metric == "wer"
+    per = None if words else _rate(evaluation.rate) | {"phone_set": evaluation.phone_set}
+    spoken = evaluation.speakers()
+    head = {
+        "format": FORMAT,
+        "wer": _rate(evaluation.rate) if words else None,
+        "cer": _rate(evaluation.character_rate) if evaluation.character_rate else None,
+        "per": per,
+        "sentence_errors": evaluation.sentence_errors,
+        "audio_s": round(evaluation.audio_s, 3),
+        "compute_s": round(evaluation.compute_s, 4),
+        "wall_s": round(evaluation.wall_s, 4),
+        "speakers": {
+            speaker: _rate(rate)
+            | {
+                "utterances": len(spoken[speaker]),
+                "audio_s": round(math.fsum(u.duration_s for u in spoken[speaker]), 3),
+            }
+            for speaker, rate in speaker_rates(evaluation).items()
+        },
+        "failures": [dataclasses.asdict(failure) for failure in evaluation.failures],
+        "notes": list(evaluation.notes),
+        "provenance": dataclasses.asdict(evaluation.provenance),
+    }
+    # One utterance a line: the file can be read by eye and by line tools, and stays a third of the indented size.
+    lines = ",\n  ".join(json.dumps(_utterance(u), ensure_ascii=False, allow_nan=False) for u in evaluation.utterances)
+    start = json.dumps(head, ensure_ascii=False, allow_nan=False, indent=1).removesuffix("\n}")
+    return f'{start},\n "utterances": [\n  {lines}\n ]\n}}\n'
+
+
+def _counts(counts: ErrorCounts) -> dict[str, int]:
+    return dataclasses.asdict(counts)
+
+
+def _interval(ci: Interval | None) -> list[float] | None:
+    return [ci.low, ci.high] if ci else None
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    value = rate.value if math.isfinite(rate.value) else None
+    found = {"value": value, "ci95": _interval(rate.ci95), **_counts(rate.counts)}
+    return found | ({"ci95_speakers": _interval(rate.ci95_speakers)} if rate.ci95_speakers else {})
+
+
+def _op(op: Op) -> list[str]:
+    sides = {"equal": [op.reference], "delete": [op.reference], "insert": [op.hypothesis]}
+    return [_CODES[op.kind], *sides.get(op.kind, [op.reference, op.hypothesis])]
+
+
+def _utterance(u: UtteranceResult) -> dict[str, Any]:
+    return {
+        "id": u.id,
+        "speaker": u.speaker,
+        "audio": u.audio,
+        "offset_s": u.offset_s,
+        "duration_s": u.duration_s,
+        "compute_s": round(u.compute_s, 5),
+        "reference": u.reference,
+        "hypothesis": u.hypothesis,
+        "confidence": None if u.confidence is None else round(u.confidence, 4),
+        "errors": _counts(u.counts),
+        "character_errors": _counts(u.character_counts) if u.character_counts else None,
+        "ops": [_op(op) for op in u.ops],
+    }
+
+
+def read(path: Path | str) -> Evaluation:
+    """Read a report.json and check it: keys, types, and that its totals are the sums of its utterances.
+
+    Raises:
+        WavasrError: names the file and the key that is not as it should be.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "report.json"
+    return _evaluation(_Reader(path, _load(path)))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise WavasrError(f"{path}: there is no such report; give the report.json that wavasr evaluate wrote") from None
+    except OSError as error:
+        raise WavasrError(f"{path}: cannot be read ({error.strerror}); give a report.json") from error
+    except (ValueError, RecursionError):
+        raise WavasrError(f"{path}: is not JSON in UTF-8; give the report.json that wavasr evaluate wrote") from None
+    if not isinstance(values, dict) or "utterances" not in values:
+        raise WavasrError(f"{path}: is not a report (no key 'utterances'); give the report.json of wavasr evaluate")
+    if values.get("format") != FORMAT:
+        raise WavasrError(
+            f"{path}: format is {values.get('format')!r}, expected {FORMAT}; read it with the wavasr that wrote it, "
+            "or evaluate again"
+        )
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Typed look-ups in a JSON object; mistakes name the file and the key."""
+
+    path: Path
+    values: dict[str, Any]
+    where: str = ""
+
+    def get(self, key: str, kind: type[T] | tuple[type[T], ...]) -> T:
+        if key not in self.values:
+            raise self.wrong(key, "is missing")
+        value = self.values[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self.wrong(key, f"is {str(value)[:40]!r}")
+        return value
+
+    def number(self, key: str) -> float:
+        return float(self.get(key, (int, float)))
+
+    def wrong(self, key: str, what: str) -> WavasrError:
+        return WavasrError(f"{self.path}: {self.where}{key} {what}; the report is damaged, evaluate again")
+
+    def inner(self, key: str) -> _Reader:
+        return _Reader(self.path, self.get(key, dict), f"{self.where}{key}.")
+
+    def each(self, key: str, make: Callable[[_Reader], T]) -> tuple[T, ...]:
+        found = []
+        for i, value in enumerate(self.get(key, list)):
+            if not isinstance(value, dict):
+                raise self.wrong(f"{key}[{i}]", "is not an object")
+            found.append(make(_Reader(self.path, value, f"{self.where}{key}[{i}].")))
+        return tuple(found)
+
+
+def _evaluation(reader: _Reader) -> Evaluation:
+    metric = "per" if reader.values.get("per") is not None else "wer"
+    headline = reader.inner(metric)
+    utterances = reader.each("utterances", _read_utterance)
+    characters = [u.character_counts for u in utterances if u.character_counts is not None]
+    rate = _read_rate(headline, ErrorCounts.total(u.counts for u in utterances))
+    character_rate = None
+    if metric == "wer":
+        character_rate = _read_rate(reader.inner("cer"), ErrorCounts.total(characters))
+    return Evaluation(
+        metric="per" if metric == "per" else "wer",
+        phone_set=headline.get("phone_set", str) if metric == "per" else "",
+        utterances=utterances,
+        failures=reader.each("failures", lambda r: Failure(*(r.get(k, str) for k in ("id", "audio", "message")))),
+        rate=rate,
+        character_rate=character_rate,
+        notes=tuple(str(note) for note in reader.get("notes", list)),
+        wall_s=reader.number("wall_s"),
+        provenance=_read_provenance(reader.inner("provenance")),
+    )
+
+
+def _read_counts(reader: _Reader) -> ErrorCounts:
+    return ErrorCounts(*(reader.get(f.name, int) for f in dataclasses.fields(ErrorCounts)))
+
+
+def _read_rate(reader: _Reader, summed: ErrorCounts) -> Rate:
+    if _read_counts(reader) != summed:
+        raise reader.wrong("counts", "are not the sums of the utterances' errors")
+    return Rate(summed, _read_interval(reader, "ci95"), _read_interval(reader, "ci95_speakers"))
+
+
+def _read_interval(reader: _Reader, key: str) -> Interval | None:
+    value = reader.values.get(key)
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(x, int | float) for x in value)):
+        raise reader.wrong(key, "is not [low, high]")
+    return Interval(float(value[0]), float(value[1]))
+
+
+def _read_op(reader: _Reader, value: Any) -> Op:
+    match value:
+        case ["=", str(symbol)]:
+            return Op("equal", symbol, symbol)
+        case ["S", str(reference), str(hypothesis)]:
+            return Op("substitute", reference, hypothesis)
+        case ["D", str(symbol)]:
+            return Op("delete", symbol, "")
+        case ["I", str(symbol)]:
+            return Op("insert", "", symbol)
+    raise reader.wrong("ops", f"has {str(value)[:40]!r}")
+
+
+def _read_utterance(reader: _Reader) -> UtteranceResult:
+    confidence = None if reader.values.get("confidence") is None else reader.number("confidence")
+    has_characters = reader.values.get("character_errors") is not None
+    utterance = UtteranceResult(
+        id=reader.get("id", str),
+        speaker=reader.get("speaker", str),
+        audio=reader.get("audio", str),
+        offset_s=reader.number("offset_s"),
+        duration_s=reader.number("duration_s"),
+        compute_s=reader.number("compute_s"),
+        reference=reader.get("reference", str),
+        hypothesis=reader.get("hypothesis", str),
+        confidence=confidence,
+        ops=tuple(_read_op(reader, value) for value in reader.get("ops", list)),
+        character_counts=_read_counts(reader.inner("character_errors")) if has_characters else None,
+    )
+    if utterance.counts != _read_counts(reader.inner("errors")):
+        raise reader.wrong("errors", "are not those of its ops")
+    return utterance
+
+
+def _read_provenance(reader: _Reader) -> Provenance:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(Provenance):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        values[field.name] = reader.get(field.name, (int, float) if isinstance(default, int | float) else type(default))
+    return Provenance(**values)

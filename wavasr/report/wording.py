@@ -1,0 +1,96 @@
+"""Figures in words, alike in every form of the report."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePosixPath
+
+from wavasr.metrics import ErrorCounts, Interval
+from wavasr.results import Evaluation, Rate
+
+
+def percent(rate: float, digits: int = 2) -> str:
+    """0.0595 -> "5.95 %"."""
+    return f"{100 * rate:.{digits}f} %" if math.isfinite(rate) else "no reference"
+
+
+def points(difference: float) -> str:
+    """-0.012 -> "−1.20", in percentage points."""
+    return f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def interval(ci: Interval | None, digits: int = 2) -> str:
+    """The interval in percent: "4.60 – 7.40"."""
+    return f"{100 * ci.low:.{digits}f} – {100 * ci.high:.{digits}f}" if ci else "none"
+
+
+def duration(seconds: float) -> str:
+    """3725 -> "1 h 2 min", 75 -> "1.2 min", 12.34 -> "12.3 s"."""
+    if seconds >= 3600:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def speed(evaluation: Evaluation) -> str:
+    """How much faster than speech: "12.3 × real time"."""
+    factor = evaluation.real_time_factor
+    return f"{1 / factor:,.1f} × real time" if factor else "not measured"
+
+
+def symbols(evaluation: Evaluation) -> str:
+    """What is counted."""
+    return "phones" if evaluation.metric == "per" else "words"
+
+
+def rate_name(metric: str) -> str:
+    """A metric's full name: "wer" -> "Word error rate"."""
+    return {"wer": "Word", "cer": "Character", "per": "Phone"}[metric] + " error rate"
+
+
+def system_name(evaluation: Evaluation) -> str:
+    """The model, by its file's name, and its decoder."""
+    provenance = evaluation.provenance
+    name = PurePosixPath(provenance.model.replace("\\", "/")).name or provenance.model_sha256[:12] or "the model"
+    return f"{name}, {provenance.decoder}" if provenance.decoder else name
+
+
+def counts(found: ErrorCounts, what: str) -> str:
+    """In words: "46 errors in 773 words: 30 substituted, 5 inserted, 11 deleted"."""
+    return (
+        f"{found.errors:,} errors in {found.reference:,} {what}: {found.substitutions:,} substituted, "
+        f"{found.insertions:,} inserted, {found.deletions:,} deleted"
+    )
+
+
+def headline(evaluation: Evaluation) -> list[tuple[str, Rate]]:
+    """The corpus rates with their short names."""
+    rates: list[tuple[str, Rate]] = [(evaluation.metric, evaluation.rate)]
+    if evaluation.character_rate is not None:
+        rates.append(("cer", evaluation.character_rate))
+    return rates
+
+
+def summary(evaluation: Evaluation) -> str:
+    """A few lines for a terminal."""
+    lines = []
+    for name, rate in headline(evaluation):
+        what = "characters" if name == "cer" else symbols(evaluation)
+        ci = f" (95 % interval {interval(rate.ci95)})" if rate.ci95 else ""
+        lines.append(f"{name.upper()} {percent(rate.value)}{ci}: {counts(rate.counts, what)}")
+    if evaluation.phone_set:
+        lines.append(f"scored on {evaluation.phone_set}")
+    lines.append(scope(evaluation))
+    return "\n".join([*lines, *(f"note: {note}" for note in evaluation.notes)])
+
+
+def scope(evaluation: Evaluation) -> str:
+    """What was scored and how fast, in one line."""
+    utterances = len(evaluation.utterances)
+    speakers = len(evaluation.speakers())
+    parts = [
+        f"{utterances:,} utterances ({utterances - evaluation.sentence_errors:,} without an error)",
+        f"{speakers:,} speakers" if speakers else "",
+        f"{duration(evaluation.audio_s)} of speech",
+        speed(evaluation),
+    ]
+    return ", ".join(part for part in parts if part)
