@@ -27,6 +27,7 @@ import soxr
 
 from wavasr.container import head_of, missing_bytes, reason_unreadable
 from wavasr.errors import AudioError
+from wavasr.opus import tidied
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +116,9 @@ def _decode(source: Source, sample_rate: int, offset_s: float, duration_s: float
         if opened is None:
             blocks: Iterable[Samples] = _read_ffmpeg(file, name, sample_rate, offset_s, duration_s)
         else:
-            blocks = _resampled(_read_soundfile(opened, name, offset_s, duration_s), opened.samplerate, sample_rate)
+            blocks = _resampled(
+                _read_soundfile(opened, file, name, offset_s, duration_s), opened.samplerate, sample_rate
+            )
         count = 0
         for block in blocks:
             if len(block):
@@ -192,7 +195,7 @@ def _open(path: Path, name: str) -> soundfile.SoundFile | None:
     if missing:
         raise AudioError(f"{name}: is cut off, {missing} bytes of what its header announces are missing; copy it again")
     try:
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(tidied(path) or path)
     except (soundfile.LibsndfileError, TypeError) as error:
         reason, ffmpeg_may_help = reason_unreadable(path)
         if ffmpeg_may_help and shutil.which("ffmpeg"):
@@ -201,7 +204,7 @@ def _open(path: Path, name: str) -> soundfile.SoundFile | None:
 
 
 def _read_soundfile(
-    opened: soundfile.SoundFile, name: str, offset_s: float, duration_s: float | None
+    opened: soundfile.SoundFile, path: Path, name: str, offset_s: float, duration_s: float | None
 ) -> Iterator[Samples]:
     """Blocks of (S,) float32 at the file's own rate, channels averaged."""
     with opened:
@@ -224,10 +227,11 @@ def _read_soundfile(
                 left -= len(block)
                 yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{name}: is damaged or cut off ({error.error_string}); copy it again") from error
+            reason = str(error.error_string).removeprefix("Error : ").rstrip(".")
+            raise AudioError(f"{name}: is damaged or cut off ({reason}); copy it again") from error
         # An MP3 without an index only estimates its length, and a decoder's delay is not always counted.
         slack = _MP3_SLACK_SAMPLES if opened.format in ("MP3", "MPEG") else 0
-        if left > slack and _length_is_known(Path(opened.name), opened.format):
+        if left > slack and _length_is_known(path, opened.format):
             missing_s = left / opened.samplerate
             raise AudioError(
                 f"{name}: is cut off, {missing_s:.2f} s of what its header announces are missing; copy it again"

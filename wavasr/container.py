@@ -103,6 +103,8 @@ def missing_bytes(path: Path) -> int:
     if head.startswith(b".snd") and len(head) >= 12:
         start, length = struct.unpack(">II", head[4:12])
         return _shortage(start + length, size) if length < _UNKNOWN_SIZE else 0
+    if head[:4] == b"riff" and head[24:28] == b"wave":
+        return _shortage(int(struct.unpack("<Q", head[16:24])[0]), size, slack=8)
     if head.startswith(b"NIST_1A"):
         return _missing_of_sphere(head, size)
     if head.startswith(b"OggS"):
