@@ -1,0 +1,80 @@
+"""The layout: a module imports only modules above it in the order below, and some never lead to torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A folder stands for all modules in it, which are ordered by their own imports.
+ORDER = """
+    errors config text lexicon manifest corpora metrics results container opus audio augment wavenet generative
+    model dataset decoding alignment transcribe formats evaluate report recipe training warmup export cli __main__
+""".split()
+WITHOUT_TORCH = "errors config text lexicon manifest corpora metrics results report formats audio augment cli".split()
+PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def stage(path: Path) -> str:
+    """The entry of ORDER that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The stages that a file imports, anywhere in it but under `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names: list[str] = []
+    for node in walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: a relative import; this package writes absolute ones"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    parts = [name.split(".") for name in names if name.startswith("wavasr.")]
+    return {part[1] for part in parts if part[1] in ORDER}
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        return [found for child in node.orelse for found in walk(child)]
+    return [node, *(found for child in ast.iter_child_nodes(node) for found in walk(child))]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_only_from_above(path: Path) -> None:
+    own = stage(path)
+    assert own in ORDER, f"{own} is new: give it its place in ORDER, and in the layout of the documentation"
+    below = {name for name in imported(path) - {own} if ORDER.index(name) > ORDER.index(own)}
+    assert not below, f"{own} imports {sorted(below)}, which come after it"
+
+
+def test_the_test_sees_a_wrong_import(tmp_path: Path) -> None:
+    source = (
+        "from wavasr import cli\nif TYPE_CHECKING:\n    import wavasr.model\ndef f():\n    from wavasr.text import x\n"
+    )
+    (tmp_path / "sample.py").write_text(source, encoding="utf-8")
+    assert imported(tmp_path / "sample.py") == {"cli", "text"}
+
+
+def test_light_modules_do_not_import_torch() -> None:
+    """In one process of their own: the package, then each light module, with the heavy ones forbidden."""
+    program = f"""
+import importlib, sys
+class Forbid:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchaudio", "pytorch_lightning", "matplotlib"):
+            raise AssertionError(name + " is imported by " + current)
+sys.meta_path.insert(0, Forbid())
+current = "wavasr"
+import wavasr
+assert "numpy" not in sys.modules, "import wavasr loads numpy"
+for current in {WITHOUT_TORCH!r}:
+    importlib.import_module("wavasr." + current)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
