@@ -140,8 +140,8 @@ def _missing_of_sphere(head: bytes, size: int) -> int:
         return 0
     try:
         header = int(lines[1][0])
-        samples = int(fields["sample_count"]) * int(fields.get("channel_count", "1"))
-        return _shortage(header + samples * int(fields["sample_n_bytes"]), size)
+        frame = int(fields.get("channel_count", "1")) * int(fields["sample_n_bytes"])
+        return _shortage(header + int(fields["sample_count"]) * frame, size, slack=frame)
     except (KeyError, ValueError, IndexError):
         return 0
 
