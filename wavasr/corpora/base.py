@@ -1,0 +1,326 @@
+"""What the corpus readers share: drafts of utterances, the check of every sound file, held-out speakers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wavasr.errors import AudioError, CorpusError
+from wavasr.manifest import AlignedPhone, Utterance
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64", ".caf")
+
+# A segment may end this much after its file: transcribers' clocks are not the sound card's.
+OVERSHOOT_S = 0.5
+
+# What may be missing at a file's end: NLTK's copies of TIMIT lack a sample or two.
+TOLERATED_S = 0.01
+
+# Writers that cannot seek back leave such sizes in a WAV header; the file is whole all the same.
+_STREAMED_WAV_BYTES = 0x7FFFF000
+
+_BATCH_FILES = 1024
+
+# libsndfile's remark on a data chunk: bytes announced, bytes there.
+_WAV_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+# Fewer speakers than this are not split by speaker: too much of the training speech would go.
+_FEW_SPEAKERS = 5
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as it was read.
+
+    Attributes:
+        name: the layout's name, a key of `wavasr.corpora.NAMES`.
+        splits: utterances by split ("train", "dev", "test", or the corpus's own names).
+        problems: one line for every file that cannot be used and every count that is not as it should be.
+        notes: one line for every decision a reader of results should know.
+    """
+
+    name: str
+    splits: dict[str, list[Utterance]]
+    problems: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An utterance before its sound file has been opened.
+
+    Attributes:
+        duration_s: length where the corpus states it; None means to the end of the file.
+    """
+
+    id: str
+    audio: Path
+    text: str
+    speaker: str = ""
+    offset_s: float = 0.0
+    duration_s: float | None = None
+    alignment: tuple[AlignedPhone, ...] = ()
+
+
+def build(
+    name: str,
+    drafts: Mapping[str, Sequence[Draft]],
+    *,
+    problems: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    progress: bool = True,
+) -> Corpus:
+    """Open every sound file's header, and make utterances of the drafts whose files are sound.
+
+    Args:
+        name: the layout's name.
+        drafts: drafts by split; splits without drafts are left out.
+        problems: what the reader found already; what is found here is added.
+        notes: as in `Corpus`.
+        progress: show a bar on stderr when that is a terminal.
+
+    Raises:
+        CorpusError: two utterances of a split have one id, or a split's every utterance is unusable.
+    """
+    files = list(dict.fromkeys(draft.audio for group in drafts.values() for draft in group))
+    lengths = dict(zip(files, _measure_all(files, name, progress), strict=True))
+    found = list(problems) + [str(error) for error in lengths.values() if isinstance(error, AudioError)]
+    said = list(notes)
+    splits: dict[str, list[Utterance]] = {}
+    for split, group in drafts.items():
+        _refuse_duplicates(name, split, group)
+        usable = [u for draft in group if (u := _utterance(draft, lengths[draft.audio], found)) is not None]
+        if clipped := sum(_overshoots(draft, lengths[draft.audio]) for draft in group):
+            said.append(f"{clipped} utterances of {split} end after their files, by {OVERSHOOT_S} s at most: cut there")
+        if usable:
+            splits[split] = usable
+        elif group:
+            raise CorpusError(f"{name}: no utterance of {split!r} can be used, e.g. {found[-1]}")
+    if not splits:
+        raise CorpusError(f"{name}: no utterances found{': ' + found[0] if found else ''}")
+    return Corpus(name, splits, found, said + _shared_speakers(splits))
+
+
+def measure(path: Path) -> float:
+    """Duration in seconds, from the file's header; its last sample is read to find files cut short.
+
+    Raises:
+        AudioError: the file is missing, is no sound file, has no samples, or is truncated.
+    """
+    import soundfile
+
+    if not path.is_file():
+        raise AudioError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: empty file; copy it again")
+    try:
+        with soundfile.SoundFile(path) as sound:
+            if sound.frames <= 0 or sound.samplerate <= 0:
+                raise AudioError(f"{path}: no samples in it")
+            if _is_cut_short(sound, path):
+                raise AudioError(f"{path}: cut short (its header announces more than there is); copy it again")
+            return float(sound.frames / sound.samplerate)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: not a readable sound file ({error.error_string.rstrip('.')})") from error
+    except (OSError, RuntimeError) as error:
+        raise AudioError(f"{path}: cannot be read ({error})") from error
+
+
+def hold_out(drafts: Sequence[Draft], share: float) -> tuple[list[Draft], list[Draft], str]:
+    """Set about `share` of the utterances aside, whole speakers at a time, the same ones on every machine.
+
+    Speakers are taken in the order of a hash of their names. With fewer than five speakers single utterances are
+    set aside in the same manner.
+
+    Returns:
+        What remains, what is held out, and a sentence that says so (empty when `share` is 0).
+
+    Raises:
+        CorpusError: `share` is not from 0 to below 1, or nothing would remain.
+    """
+    if not 0.0 <= share < 1.0:
+        raise CorpusError(f"dev_share is {share}; expected 0 to below 1")
+    if share == 0.0:
+        return list(drafts), [], ""
+    speakers = Counter(draft.speaker for draft in drafts)
+    by_speaker = len(speakers) >= _FEW_SPEAKERS
+    groups = speakers if by_speaker else Counter(draft.id for draft in drafts)
+    held: set[str] = set()
+    count = 0
+    for key in sorted(groups, key=_hash):
+        if count >= share * len(drafts):
+            break
+        held.add(key)
+        count += groups[key]
+    aside = [d for d in drafts if (d.speaker if by_speaker else d.id) in held]
+    rest = [d for d in drafts if (d.speaker if by_speaker else d.id) not in held]
+    if not rest:
+        raise CorpusError(
+            f"holding out {share:.0%} of {len(drafts)} utterances leaves none for training; use dev_share=0"
+        )
+    what = f"{len(held)} speakers ({len(aside)} utterances)" if by_speaker else f"{len(aside)} utterances"
+    return rest, aside, f"dev is {what} held out of train; the corpus has no dev set of its own"
+
+
+def need_folder(root: Path, layout: str) -> Path:
+    """`root` if it is a folder.
+
+    Raises:
+        CorpusError: it is not; the message says what layout was expected.
+    """
+    if root.is_file():
+        raise CorpusError(f"{root}: is a file; unpack it, and give the folder that holds {layout}")
+    if not root.is_dir():
+        raise CorpusError(f"{root}: no such folder; expected {layout}")
+    return root
+
+
+def search(root: Path, is_it: Callable[[Path], bool], layout: str) -> Path:
+    """The first folder that `is_it` accepts: `root`, its subfolders, or theirs.
+
+    People give the folder that they unpacked an archive into as often as the one inside it.
+
+    Raises:
+        CorpusError: `root` is no folder, or none is accepted; the message says what layout was expected.
+    """
+    level = [need_folder(root, layout)]
+    for _ in range(3):
+        for folder in level:
+            if is_it(folder):
+                return folder
+        level = [child for folder in level for child in folders(folder)]
+    raise CorpusError(f"{root}: expected {layout} in it; is it another corpus?")
+
+
+def folders(parent: Path) -> list[Path]:
+    """The subfolders, sorted, without the hidden ones."""
+    return sorted(child for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, without line ends.
+
+    Raises:
+        CorpusError: the file is missing, unreadable or not UTF-8.
+    """
+    try:
+        # Not splitlines(): transcripts may hold U+2028 and other characters that it takes for line ends.
+        return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def find_audio(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> Iterator[Path]:
+    """Sound files beneath a folder, sorted; hidden files and folders are passed over."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+            yield path
+
+
+def with_suffix_of(stem: Path, suffixes: Sequence[str]) -> Path:
+    """`stem` plus the first suffix for which there is a file; the first of all where there is none."""
+    candidates = [stem.with_name(stem.name + suffix) for suffix in suffixes]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def _measure_all(files: Sequence[Path], name: str, progress: bool) -> list[float | AudioError]:
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    def attempt(path: Path) -> float | AudioError:
+        try:
+            return measure(path)
+        except AudioError as error:
+            return error
+
+    results: list[float | AudioError] = []
+    bar = tqdm(total=len(files), desc=f"checking {name}", unit=" files", disable=None if progress else True)
+    # Opening is waiting, on network drives above all, so there are more threads than cores.
+    with bar, ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        # In batches, so that Ctrl-C need not wait for the whole corpus, nor memory hold a task for each of its files.
+        for start in range(0, len(files), _BATCH_FILES):
+            for result in pool.map(attempt, files[start : start + _BATCH_FILES]):
+                results.append(result)
+                bar.update()
+    return results
+
+
+def _is_cut_short(sound: Any, path: Path) -> bool:
+    import soundfile
+
+    if sound.format in ("WAV", "WAVEX", "RF64"):
+        sizes = [tuple(map(int, match.groups())) for match in _WAV_SIZES.finditer(sound.extra_info)]
+        missing = [announced - there for announced, there in sizes if announced < _STREAMED_WAV_BYTES]
+        return any(size > TOLERATED_S * sound.samplerate * sound.channels for size in missing)
+    if sound.format == "NIST":
+        return bool(sound.frames < _sphere_samples(path) - TOLERATED_S * sound.samplerate)
+    if sound.format == "OGG":
+        return False  # libsndfile finds the length of these at their end, and refuses them where that is missing
+    try:
+        sound.seek(sound.frames - 1)
+        return len(sound.read(1)) == 0
+    except soundfile.LibsndfileError:
+        return True
+
+
+def _sphere_samples(path: Path) -> int:
+    """`sample_count` of a NIST SPHERE header; 0 where it does not say."""
+    with path.open("rb") as stream:
+        header = stream.read(1024).decode("latin-1").split("\n")
+    values = [line.split()[-1] for line in header if line.startswith("sample_count ")]
+    return int(values[0]) if values and values[0].isdigit() else 0
+
+
+def _utterance(draft: Draft, length_s: float | AudioError, problems: list[str]) -> Utterance | None:
+    if isinstance(length_s, AudioError):
+        return None
+    if not draft.text.strip():
+        problems.append(f"{draft.audio}: no text for utterance {draft.id!r}")
+        return None
+    duration_s = length_s - draft.offset_s if draft.duration_s is None else draft.duration_s
+    end_s = draft.offset_s + duration_s
+    if duration_s <= 0 or end_s > length_s + OVERSHOOT_S:
+        span = f"from {draft.offset_s:g} to {end_s:g} s"
+        problems.append(f"{draft.audio}: utterance {draft.id!r} lies {span}, but the file has {length_s:g} s")
+        return None
+    duration_s = round(min(duration_s, length_s - draft.offset_s), 6)
+    text = " ".join(draft.text.split())
+    return Utterance(draft.id, draft.audio, duration_s, text, draft.speaker, draft.offset_s, draft.alignment)
+
+
+def _overshoots(draft: Draft, length_s: float | AudioError) -> bool:
+    if isinstance(length_s, AudioError) or draft.duration_s is None:
+        return False
+    return length_s + TOLERATED_S < draft.offset_s + draft.duration_s <= length_s + OVERSHOOT_S
+
+
+def _refuse_duplicates(name: str, split: str, drafts: Sequence[Draft]) -> None:
+    repeated = [key for key, uses in Counter(draft.id for draft in drafts).items() if uses > 1]
+    if repeated:
+        raise CorpusError(f"{name}: {split!r} has {len(repeated)} ids more than once, e.g. {repeated[0]!r}")
+
+
+def _shared_speakers(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    """A note for each evaluation split whose speakers are also trained on."""
+    trained = {u.speaker for split, group in splits.items() if split.startswith("train") for u in group} - {""}
+    notes = []
+    for split, group in splits.items():
+        shared = trained & {u.speaker for u in group}
+        if shared and not split.startswith("train"):
+            notes.append(
+                f"{len(shared)} speakers of {split} also speak in train: its figures say nothing of new voices"
+            )
+    return notes
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha1(key.encode("utf-8"), usedforsecurity=False).hexdigest()

@@ -1,0 +1,70 @@
+"""A folder of recordings, each with its transcript in a .txt file beside it: talk.wav and talk.txt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wavasr.corpora.base import Corpus, Draft, build, find_audio, folders, hold_out, need_folder, read_lines
+from wavasr.errors import CorpusError
+
+LAYOUT = "sound files, each with a .txt of the same name beside it"
+_SPLITS = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev",
+           "test": "test", "testing": "test", "eval": "test"}  # fmt: skip
+
+
+def read(root: Path, *, dev_share: float = 0.1, progress: bool = True) -> Corpus:
+    """Read recordings with the texts beside them.
+
+    Subfolders called train, dev (or valid, validation, val) and test (or eval) are the splits; without any of them
+    everything is training speech. Below that, the folder in which a recording lies names its speaker.
+
+    Args:
+        root: the folder.
+        dev_share: where there is no dev folder, the share of the training utterances held out as "dev", whole
+            speakers at a time if there are enough; 0 for none.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        CorpusError: no recordings there, two folders for one split, or a split without a usable utterance.
+    """
+    parts = _parts(need_folder(root, LAYOUT))
+    problems: list[str] = []
+    drafts = {split: _drafts(root, part, problems) for split, part in parts.items()}
+    notes = []
+    outside = sum(not any(audio.is_relative_to(part) for part in parts.values()) for audio in find_audio(root))
+    if outside:
+        notes.append(f"{outside} recordings lie outside {', '.join(p.name for p in parts.values())}: left out")
+    if "train" in drafts and "dev" not in drafts:
+        drafts["train"], drafts["dev"], note = hold_out(drafts["train"], dev_share)
+        notes.extend([note] if note else [])
+    return build("folder", drafts, problems=problems, notes=notes, progress=progress)
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    parts: dict[str, Path] = {}
+    for folder in folders(root):
+        split = _SPLITS.get(folder.name.lower())
+        if split in parts:
+            raise CorpusError(f"{root}: {parts[split].name} and {folder.name} are both {split!r}; merge or rename one")
+        if split is not None:
+            parts[split] = folder
+    return parts or {"train": root}
+
+
+def _drafts(root: Path, part: Path, problems: list[str]) -> list[Draft]:
+    drafts = []
+    for audio in find_audio(part):
+        beside = [audio.with_suffix(".txt"), audio.with_suffix(".TXT"), audio.with_name(audio.name + ".txt")]
+        transcript = next((path for path in beside if path.is_file()), None)
+        if transcript is None:
+            problems.append(f"{audio}: no transcript; expected {beside[0].name} beside it")
+            continue
+        try:
+            text = " ".join(read_lines(transcript))
+        except CorpusError as error:
+            problems.append(str(error))
+            continue
+        name = audio.relative_to(root).with_suffix("").as_posix()
+        speaker = audio.parent.relative_to(part).as_posix()
+        drafts.append(Draft(name, audio, text, "" if speaker == "." else speaker))
+    return drafts
