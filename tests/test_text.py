@@ -213,6 +213,13 @@ def test_frames_needed_is_the_shortest_path_that_collapses_to_the_labels() -> No
         assert ctc_frames_needed(ids) == frames
 
 
+def test_misspelt_choices_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"text.case is 'Lower'; expected one of lower, upper, keep"):
+        TextConfig(case="Lower")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"units.kind is 'bpe'"):
+        UnitsConfig(kind="bpe")  # type: ignore[arg-type]
+
+
 def test_no_torch() -> None:
     code = "import sys, wavasr.text; sys.exit('torch' in sys.modules or 'sentencepiece' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -25,6 +25,10 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def _one_of(key: str, value: object, *choices: object) -> None:
+    _require(value in choices, f"{key} is {value!r}; expected one of {', '.join(map(str, choices))}")
+
+
 @dataclass(frozen=True)
 class StageConfig:
     """One stage of the encoder: a stack of gated residual blocks at one rate, then pooling.
@@ -139,13 +143,13 @@ PRESETS: dict[str, tuple[StageConfig, ...]] = {
     ),
     "small": (
         StageConfig(channels=64, window=32, stride=8, level_frames=64, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
-        StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4),
+        StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4, pooling="energy"),
         StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=2),
         StageConfig(channels=128, dilations=(1, 2, 4, 8)),
     ),
     "base": (
         StageConfig(channels=64, window=32, stride=8, level_frames=64, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
-        StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4),
+        StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4, pooling="energy"),
         StageConfig(channels=256, dilations=(1, 2, 4, 8), pool=2),
         StageConfig(channels=256, dilations=(1, 2, 4, 8) * 2),
     ),
@@ -194,6 +198,11 @@ class TextConfig:
     strip_symbols: str = ""
     digits: Literal["keep", "spell"] = "keep"
 
+    def __post_init__(self) -> None:
+        _one_of("text.case", self.case, "lower", "upper", "keep")
+        _one_of("text.punctuation", self.punctuation, "drop", "keep")
+        _one_of("text.digits", self.digits, "keep", "spell")
+
 
 @dataclass(frozen=True)
 class UnitsConfig:
@@ -203,15 +212,22 @@ class UnitsConfig:
         kind: "characters" (collected from the training text), "sentencepiece" (trained on it), "phones" (the
             transcripts are phone sequences).
         size: vocabulary size of SentencePiece; unused by the others.
-        phone_set: for TIMIT phones: which folding the labels use (61, 48 or 39).
+        phone_set: for TIMIT phones: which folding the labels use (61, 48 or 39); 0 for phones of another set, which
+            are taken as they are.
         out_of_inventory: what a validation or training transcript with an unknown symbol does: an "error" naming
             utterance and symbol, or "drop" it and count it.
     """
 
     kind: Literal["characters", "sentencepiece", "phones"] = "characters"
     size: int = 128
-    phone_set: Literal[61, 48, 39] = 48
+    phone_set: Literal[61, 48, 39, 0] = 48
     out_of_inventory: Literal["error", "drop"] = "error"
+
+    def __post_init__(self) -> None:
+        _one_of("units.kind", self.kind, "characters", "sentencepiece", "phones")
+        _one_of("units.phone_set", self.phone_set, 61, 48, 39)
+        _one_of("units.out_of_inventory", self.out_of_inventory, "error", "drop")
+        _require(self.size >= 2, f"units.size is {self.size}; expected at least 2")
 
 
 @dataclass(frozen=True)
