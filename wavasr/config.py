@@ -225,7 +225,7 @@ class UnitsConfig:
 
     def __post_init__(self) -> None:
         _one_of("units.kind", self.kind, "characters", "sentencepiece", "phones")
-        _one_of("units.phone_set", self.phone_set, 61, 48, 39)
+        _one_of("units.phone_set", self.phone_set, 61, 48, 39, 0)
         _one_of("units.out_of_inventory", self.out_of_inventory, "error", "drop")
         _require(self.size >= 2, f"units.size is {self.size}; expected at least 2")
 
