@@ -24,3 +24,35 @@ def shared_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file with a small untrained network: it answers fast, and always the same nonsense."""
+    import torch
+
+    from wavasr.config import EncoderConfig, StageConfig, TextConfig
+    from wavasr.model import Recognizer, save_model
+    from wavasr.text import Units
+
+    stages = (
+        StageConfig(channels=8, window=32, stride=16, dilations=(1, 2), pool=10),
+        StageConfig(channels=8, dilations=(1, 2), pool=2),
+    )
+    torch.manual_seed(0)
+    units = Units.characters(["the quick brown fox jumps over the lazy dog"])
+    model = Recognizer(EncoderConfig(stages=stages, init="random"), units, TextConfig())
+    path = tmp_path_factory.mktemp("model") / "tiny.wavasr"
+    save_model(model, path)
+    return path
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Half a second of noise in a WAV file, which the tiny model takes for speech."""
+    import numpy as np
+    import soundfile
+
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+    return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
+import json
 import logging
 import os
 import re
@@ -44,18 +45,24 @@ examples:
 """
 
 WARMUP_HELP = """\
-usage: wavasr warmup --config FILE.yaml [--KEY VALUE ...]
+usage: wavasr warmup --train JSONL ... --dev JSONL ... --output FILE [options]
 
-Warm up an ear: train the first stages of an encoder, without labels, to predict the log-mel spectrum of what they
-hear. Recipes start from the ear that ships with the package; make your own for other languages or microphones.
+Warm up an ear: train the first stages of an encoder, without labels, to tell the log-mel spectrum of what they hear.
+Recipes start from the ear that ships with the package; make your own for other recordings or another encoder.
 
-  --config FILE   the recipe: a path, or the bare name of a shipped one
-  --KEY VALUE     any key of the recipe
-  --print_config  print every key with its value and meaning, and stop
+  --train JSONL ...  manifests of audio to hear; their texts are not used
+  --dev JSONL ...    manifests of other speakers, to score the ear on
+  --output FILE      the ear to write
+  --noise DIR        noise recordings, mixed in and heard alone
+  --rooms DIR        room impulse responses
+  --preset NAME      the encoder whose first stages are warmed up: base, small or paper
+  --context NAME     noncausal (default) or causal
+  --minutes M        how long to train
+  --batch, --learning-rate, --seed, --init     as in a recipe
 
 examples:
-  wavasr warmup --config ear.yaml
-  wavasr fit --config an4.yaml --encoder.init runs/ear/ear.wavasr
+  wavasr warmup --train train.jsonl --dev dev.jsonl --output ear.safetensors
+  wavasr fit --config an4.yaml --encoder.init ear.safetensors
 """
 
 
@@ -141,7 +148,7 @@ examples:
   wavasr transcribe interview.mp3
   wavasr prepare librispeech /corpora/LibriSpeech --output manifests
   wavasr fit --config an4.yaml
-  wavasr evaluate --model runs/an4/best.wavasr --manifest test.jsonl --report reports/an4"""
+  wavasr evaluate --model runs/an4/model.wavasr --manifest test.jsonl --report reports/an4"""
 
 
 def fit(arguments: list[str]) -> int:
@@ -161,9 +168,9 @@ def warmup(arguments: list[str]) -> int:
         print(WARMUP_HELP, end="", file=_help_stream(arguments))
         return OK if arguments else BAD_INPUT
     _configure_logging()
-    from wavasr.training import warmup_main
+    from wavasr.warmup import main as warm_up
 
-    return warmup_main(arguments) or OK
+    return warm_up(arguments) or OK
 
 
 def transcribe(arguments: list[str]) -> int:
@@ -255,7 +262,7 @@ def evaluate(arguments: list[str]) -> int:
         "speaker, with the worst utterances aligned. Prints a summary; --report writes JSON, Markdown and HTML.",
         epilog="examples:\n"
         "  wavasr evaluate --manifest test.jsonl\n"
-        "  wavasr evaluate --model runs/an4/best.wavasr --manifest test.jsonl --report reports/an4\n"
+        "  wavasr evaluate --model runs/an4/model.wavasr --manifest test.jsonl --report reports/an4\n"
         "  wavasr evaluate --model new.wavasr --manifest test.jsonl --compare reports/an4/report.json",
     )
     _add_model(parser)
@@ -292,15 +299,23 @@ def prepare(arguments: list[str]) -> int:
         description=f"Read a corpus, check every recording, write DIR/SPLIT.jsonl for each split.\n\ncorpora:\n{names}",
         epilog="examples:\n"
         "  wavasr prepare librispeech /corpora/LibriSpeech --output manifests\n"
-        "  wavasr prepare timit /corpora/TIMIT --output manifests\n"
+        "  wavasr prepare timit /corpora/TIMIT --option labels=words --output manifests\n"
         "  wavasr prepare folder my-recordings --output manifests",
     )
     parser.add_argument("corpus", metavar="CORPUS", type=_one_of(corpora.NAMES), help="how the corpus is laid out")
-    parser.add_argument("root", metavar="ROOT", type=Path, help="the corpus's folder (for jsonl the manifest itself)")
+    parser.add_argument("root", metavar="ROOT", type=Path, help="the corpus's folder, or a manifest for jsonl")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the layout, as often as needed; a wrong one lists those that there are",
+    )
     args = parser.parse_args(arguments)
     _configure_logging()
-    corpus = corpora.prepare(args.corpus, args.root, args.output)
+    options = corpora.parse_options(args.corpus, args.option)
+    corpus = corpora.prepare(args.corpus, args.root, args.output, **options)
     print(corpora.summary(corpus))
     for split in corpus.splits:
         print(args.output / f"{split}.jsonl")
@@ -312,14 +327,42 @@ def info(arguments: list[str]) -> int:
     parser = Parser(
         prog="wavasr info",
         description="Tell what a model file carries: encoder, units, sample rate, text normalisation, training.",
-        epilog="examples:\n  wavasr info\n  wavasr info runs/an4/best.wavasr",
+        epilog="examples:\n  wavasr info\n  wavasr info runs/an4/model.wavasr\n  wavasr info --json",
     )
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
     args = parser.parse_args(arguments)
-    from wavasr.model import read_model_info
+    from wavasr.model import read_header, resolve
 
-    print(read_model_info(args.model))
+    path = resolve(args.model)
+    header = read_header(path)
+    print(json.dumps(header, ensure_ascii=False, indent=2) if args.json else describe_model(path, header))
     return OK
+
+
+def describe_model(path: Path, header: dict[str, Any]) -> str:
+    """The header of a model file for people, a line for each thing."""
+    from wavasr.config import EncoderConfig, TextConfig, from_dict
+    from wavasr.text import Units
+    from wavasr.wavenet import receptive_field
+
+    encoder = from_dict(EncoderConfig, header["encoder"])
+    text = from_dict(TextConfig, header["text"])
+    units = Units.from_dict(header["units"])
+    rate = encoder.sample_rate
+    before, after = (1000 * samples / rate for samples in receptive_field(encoder))
+    stages = " -> ".join(f"{len(stage.dilations)} x {stage.channels}" for stage in encoder.stages)
+    lines = {
+        "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+        "encoder": f"{encoder.preset}, {encoder.context}; blocks x channels of its stages: {stages}",
+        "sample rate": f"{rate} Hz; others are resampled",
+        "a frame": f"{1000 * encoder.hop_samples / rate:g} ms, hears {before:.0f} ms before and {after:.0f} ms after it",
+        "units": f"{len(units) - 1} {units.kind} and the blank: {' '.join(units.symbols[1:])[:200]}",
+        "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
+    }
+    lines |= {str(key): one_line(str(value))[:200] for key, value in header["metadata"].items()}
+    width = max(map(len, lines))
+    return "\n".join(f"{key:<{width}}  {value}" for key, value in lines.items())
 
 
 COMMANDS = {
