@@ -150,7 +150,9 @@ class _Scale:
             metrics.phones(" ".join(units.symbols[1:]) if units.is_phones else "", 39)
         except WavasrError:
             scored = None
-        return cls(text, units.is_phones, scored, merge_silences)
+        # "h#" and "ax-h" are labels, not punctuation.
+        spelling = replace(text, punctuation="keep", digits="keep") if units.is_phones else text
+        return cls(spelling, units.is_phones, scored, merge_silences)
 
     def symbols(self, text: str) -> list[str]:
         if self.is_phones:

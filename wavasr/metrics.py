@@ -134,10 +134,11 @@ def phones(text: str, phone_set: PhoneSet | None = 39, merge_silences: bool = Fa
         TextError: a label is not one of TIMIT's.
     """
     labels = text.split()
-    folded = list(fold(labels, to=phone_set)) if phone_set in (48, 39) else labels
-    if not merge_silences:
-        return folded
-    return [p for i, p in enumerate(folded) if p != SILENCE or i == 0 or folded[i - 1] != SILENCE]
+    if phone_set is not None:
+        return fold(labels, phone_set, merge_silence=merge_silences)
+    if merge_silences:
+        return [p for i, p in enumerate(labels) if p != SILENCE or i == 0 or labels[i - 1] != SILENCE]
+    return labels
 
 
 def phone_set_name(phone_set: PhoneSet | None, merge_silences: bool = False) -> str:

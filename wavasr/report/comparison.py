@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wavasr.errors import WavasrError
 from wavasr.metrics import PairedResult, paired_bootstrap
@@ -57,6 +58,21 @@ class Comparison:
     def worsened(self) -> tuple[tuple[UtteranceResult, UtteranceResult], ...]:
         """Those most worsened first."""
         return tuple(pair for pair in reversed(self.changes) if pair[1].counts.errors > pair[0].counts.errors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What report.json says of it; rates as fractions."""
+        speakers = self.paired_speakers.interval if self.paired_speakers else None
+        return {
+            "baseline": self.baseline_name,
+            "baseline_value": self.baseline_rate.value,
+            "difference": self.paired.difference,
+            "ci95": [self.paired.interval.low, self.paired.interval.high],
+            "ci95_speakers": [speakers.low, speakers.high] if speakers else None,
+            "probability_better": self.paired.probability_b_better,
+            "utterances_better": self.paired.b_wins,
+            "utterances_worse": self.paired.a_wins,
+            "utterances_tied": self.paired.ties,
+        }
 
     def __str__(self) -> str:
         paired = self.paired

@@ -20,8 +20,10 @@ _CODES: dict[OpKind, str] = {"equal": "=", "substitute": "S", "insert": "I", "de
 _KINDS: dict[str, OpKind] = {code: kind for kind, code in _CODES.items()}
 
 
-def to_json(evaluation: Evaluation) -> str:
+def to_json(evaluation: Evaluation, comparison: dict[str, Any] | None = None) -> str:
     """The text of report.json. Rates are fractions (0.05 = 5 %), null where there is no reference; times in seconds.
+
+    `comparison` is what stands under that key.
 
     `utterances[].ops` is the alignment: ["=", symbol], ["S", reference, hypothesis], ["D", reference] and
     ["I", hypothesis].
@@ -37,7 +39,7 @@ def to_json(evaluation: Evaluation) -> str:
         "sentence_errors": evaluation.sentence_errors,
         "audio_s": round(evaluation.audio_s, 3),
         "compute_s": round(evaluation.compute_s, 4),
-        "wall_s": round(evaluation.wall_s, 4),
+        "wall_s": evaluation.wall_s,
         "speakers": {
             speaker: _rate(rate)
             | {
@@ -48,6 +50,7 @@ def to_json(evaluation: Evaluation) -> str:
         },
         "failures": [dataclasses.asdict(failure) for failure in evaluation.failures],
         "notes": list(evaluation.notes),
+        "comparison": comparison,
         "provenance": dataclasses.asdict(evaluation.provenance),
     }
     # One utterance a line: the file can be read by eye and by line tools, and stays a third of the indented size.
@@ -82,10 +85,10 @@ def _utterance(u: UtteranceResult) -> dict[str, Any]:
         "audio": u.audio,
         "offset_s": u.offset_s,
         "duration_s": u.duration_s,
-        "compute_s": round(u.compute_s, 5),
+        "compute_s": u.compute_s,
         "reference": u.reference,
         "hypothesis": u.hypothesis,
-        "confidence": None if u.confidence is None else round(u.confidence, 4),
+        "confidence": u.confidence,
         "errors": _counts(u.counts),
         "character_errors": _counts(u.character_counts) if u.character_counts else None,
         "ops": [_op(op) for op in u.ops],

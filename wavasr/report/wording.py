@@ -94,3 +94,28 @@ def scope(evaluation: Evaluation) -> str:
         speed(evaluation),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Model, data, settings and machine as (name, value); what is unknown is left out."""
+    p = evaluation.provenance
+    entries = [
+        ("model", p.model),
+        ("weights (SHA-256)", p.model_sha256),
+        ("parameters", f"{p.parameters:,}" if p.parameters else ""),
+        ("units", p.units),
+        ("text normalisation", p.text),
+        ("phone set", evaluation.phone_set),
+        ("manifest", p.manifest),
+        ("manifest (SHA-256)", p.manifest_sha256),
+        ("decoder", p.decoder),
+        ("batch", f"up to {p.batch_s:g} s of audio" if p.batch_s else ""),
+        ("compute time", f"{duration(evaluation.compute_s)} for {duration(evaluation.audio_s)} of speech"),
+        ("with reading", duration(evaluation.wall_s) if evaluation.wall_s else ""),
+        ("device", p.device),
+        ("machine", p.machine),
+        ("date", p.date),
+        ("command", p.command),
+        ("versions", ", ".join(f"{name} {version}" for name, version in p.versions.items())),
+    ]
+    return [(name, value) for name, value in entries if value]
