@@ -38,6 +38,7 @@ Source = Path | str | bytes | BinaryIO
 _BLOCK_SAMPLES = 1 << 18
 _LOUDEST = 1e6
 _SLACK_S = 0.1
+_DECODER_SLACK_S = 0.02
 _MP3_SLACK_SAMPLES = 4 * 1152
 
 
@@ -230,7 +231,7 @@ def _read_soundfile(
             reason = str(error.error_string).removeprefix("Error : ").rstrip(".")
             raise AudioError(f"{name}: is damaged or cut off ({reason}); copy it again") from error
         # An MP3 without an index only estimates its length, and a decoder's delay is not always counted.
-        slack = _MP3_SLACK_SAMPLES if opened.format in ("MP3", "MPEG") else 0
+        slack = _MP3_SLACK_SAMPLES if opened.format in ("MP3", "MPEG") else _DECODER_SLACK_S * opened.samplerate
         if left > slack and _length_is_known(path, opened.format):
             missing_s = left / opened.samplerate
             raise AudioError(
