@@ -37,9 +37,8 @@ def read(root: Path, *, dev_share: float = 0.1, converted: Path | None = None, p
         for split, drafts in (("train", train), ("test", test))
         if len(drafts) != UTTERANCES[split]
     ]
-    train, dev, note = hold_out(train, dev_share)
-    notes.extend([note] if note else [])
-    return build("an4", {"train": train, "dev": dev, "test": test}, problems=problems, notes=notes, progress=progress)
+    held, note = hold_out(train, dev_share)
+    return build("an4", held | {"test": test}, problems=problems, notes=notes + note, progress=progress)
 
 
 def _split(home: Path, split: str, converted: Path | None, problems: list[str]) -> list[Draft]:

@@ -81,7 +81,7 @@ def build(
 
     Args:
         name: the layout's name.
-        drafts: drafts by split; splits without drafts are left out.
+        drafts: drafts by split.
         problems: what the reader found already; what is found here is added.
         notes: as in `Corpus`.
         progress: show a bar on stderr when that is a terminal.
@@ -99,13 +99,13 @@ def build(
         usable = [u for draft in group if (u := _utterance(draft, lengths[draft.audio], found)) is not None]
         if clipped := sum(_overshoots(draft, lengths[draft.audio]) for draft in group):
             said.append(f"{clipped} utterances of {split} end after their files, by {OVERSHOOT_S} s at most: cut there")
-        if usable:
-            splits[split] = usable
-        elif group:
-            raise CorpusError(f"{name}: no utterance of {split!r} can be used, e.g. {found[-1]}")
+        if not usable:
+            reason = f", e.g. {found[-1]}" if found else ""
+            raise CorpusError(f"{name}: no utterance of {split!r} can be used{reason}")
+        splits[split] = usable
     if not splits:
         raise CorpusError(f"{name}: no utterances found{': ' + found[0] if found else ''}")
-    return Corpus(name, splits, found, said + _shared_speakers(splits))
+    return Corpus(name, splits, found + _shared_recordings(splits), said + _shared_speakers(splits))
 
 
 def measure(path: Path) -> float:
@@ -133,40 +133,40 @@ def measure(path: Path) -> float:
         raise AudioError(f"{path}: cannot be read ({error})") from error
 
 
-def hold_out(drafts: Sequence[Draft], share: float) -> tuple[list[Draft], list[Draft], str]:
-    """Set about `share` of the utterances aside, whole speakers at a time, the same ones on every machine.
+def hold_out(drafts: Sequence[Draft], share: float) -> tuple[dict[str, list[Draft]], list[str]]:
+    """Set about `share` of the training utterances aside, whole speakers at a time, the same ones on every machine.
 
     Speakers are taken in the order of a hash of their names. With fewer than five speakers single utterances are
     set aside in the same manner.
 
     Returns:
-        What remains, what is held out, and a sentence that says so (empty when `share` is 0).
+        {"train": what remains, "dev": what is held out}, without "dev" when `share` is 0; and the notes on it.
 
     Raises:
         CorpusError: `share` is not from 0 to below 1, or nothing would remain.
     """
     if not 0.0 <= share < 1.0:
         raise CorpusError(f"dev_share is {share}; expected 0 to below 1")
-    if share == 0.0:
-        return list(drafts), [], ""
-    speakers = Counter(draft.speaker for draft in drafts)
-    by_speaker = len(speakers) >= _FEW_SPEAKERS
-    groups = speakers if by_speaker else Counter(draft.id for draft in drafts)
+    if share == 0.0 or not drafts:
+        return {"train": list(drafts)}, []
+    by_speaker = len({draft.speaker for draft in drafts}) >= _FEW_SPEAKERS
+    sizes = Counter(draft.speaker if by_speaker else draft.id for draft in drafts)
     held: set[str] = set()
     count = 0
-    for key in sorted(groups, key=_hash):
+    for key in sorted(sizes, key=_hash):
         if count >= share * len(drafts):
             break
         held.add(key)
-        count += groups[key]
-    aside = [d for d in drafts if (d.speaker if by_speaker else d.id) in held]
-    rest = [d for d in drafts if (d.speaker if by_speaker else d.id) not in held]
-    if not rest:
+        count += sizes[key]
+    if count == len(drafts):
         raise CorpusError(
-            f"holding out {share:.0%} of {len(drafts)} utterances leaves none for training; use dev_share=0"
+            f"dev_share={share:g} of {len(drafts)} utterances leaves none for training; give a smaller one"
         )
-    what = f"{len(held)} speakers ({len(aside)} utterances)" if by_speaker else f"{len(aside)} utterances"
-    return rest, aside, f"dev is {what} held out of train; the corpus has no dev set of its own"
+    splits: dict[str, list[Draft]] = {"train": [], "dev": []}
+    for draft in drafts:
+        splits["dev" if (draft.speaker if by_speaker else draft.id) in held else "train"].append(draft)
+    what = f"{len(held)} speakers with {count} utterances" if by_speaker else f"{count} utterances"
+    return splits, [f"dev is {what} held out of train; the corpus has no dev set of its own"]
 
 
 def need_folder(root: Path, layout: str) -> Path:
@@ -316,10 +316,18 @@ def _shared_speakers(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
     for split, group in splits.items():
         shared = trained & {u.speaker for u in group}
         if shared and not split.startswith("train"):
-            notes.append(
-                f"{len(shared)} speakers of {split} also speak in train: its figures say nothing of new voices"
-            )
+            notes.append(f"{len(shared)} speakers of {split} also speak in train: it does not measure new voices")
     return notes
+
+
+def _shared_recordings(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    trained = {(u.audio, u.offset_s) for split, group in splits.items() if split.startswith("train") for u in group}
+    problems = []
+    for split, group in splits.items():
+        shared = [u for u in group if (u.audio, u.offset_s) in trained and not split.startswith("train")]
+        if shared:
+            problems.append(f"{len(shared)} utterances of {split} are also in train, e.g. {shared[0].audio}")
+    return problems
 
 
 def _hash(key: str) -> str:

@@ -35,8 +35,8 @@ def read(root: Path, *, dev_share: float = 0.1, progress: bool = True) -> Corpus
     if outside:
         notes.append(f"{outside} recordings lie outside {', '.join(p.name for p in parts.values())}: left out")
     if "train" in drafts and "dev" not in drafts:
-        drafts["train"], drafts["dev"], note = hold_out(drafts["train"], dev_share)
-        notes.extend([note] if note else [])
+        held, note = hold_out(drafts.pop("train"), dev_share)
+        drafts, notes = held | drafts, notes + note
     return build("folder", drafts, problems=problems, notes=notes, progress=progress)
 
 

@@ -40,4 +40,6 @@ def read(root: Path, *, dev_indices: int = 5, progress: bool = True) -> Corpus:
         split = "test" if index < TEST_INDICES else "dev" if index < TEST_INDICES + dev_indices else "train"
         splits[split].append(Draft(audio.stem, audio, DIGITS[int(match["digit"])], match["speaker"]))
     note = f"dev is index {TEST_INDICES} to {TEST_INDICES + dev_indices - 1}, taken from the official training set"
+    if dev_indices == 0:
+        del splits["dev"]
     return build("fsdd", splits, problems=problems, notes=[note] if dev_indices else [], progress=progress)

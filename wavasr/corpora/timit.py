@@ -100,8 +100,8 @@ def read(
         drafts[split] = [draft for draft in made if draft is not None]
     official = "dev" in groups
     if not official:
-        drafts["train"], drafts["dev"], note = hold_out(drafts["train"], dev_share)
-        notes.extend([note] if note else [])
+        held, note = hold_out(drafts.pop("train"), dev_share)
+        drafts, notes = held | drafts, notes + note
     notes.append(f"labels: {labels}" + (f" in the set of {phone_set}" if labels == "phones" else ""))
     corpus = build("timit", drafts, problems=problems, notes=notes, progress=progress)
     if official:
