@@ -142,14 +142,17 @@ def test_what_is_no_disc_is_refused(tmp_path: Path) -> None:
         timit.read(tmp_path)
     with pytest.raises(CorpusError, match="no such folder"):
         timit.read(tmp_path / "none")
-    with pytest.raises(CorpusError, match="phones|words|sentences"):
+    with pytest.raises(CorpusError, match=r"phones\|words\|sentences"):
         timit.read(tmp_path, labels="letters")
 
 
 def test_the_real_sample(shared_data: Path) -> None:
     corpus = timit.read(shared_data / "timit-sample")
     assert {split: len(group) for split, group in corpus.splits.items()} == {"train": 96, "test": 32}
-    assert {split: len({u.speaker for u in group}) for split, group in corpus.splits.items()} == {"train": 12, "test": 4}
+    assert {split: len({u.speaker for u in group}) for split, group in corpus.splits.items()} == {
+        "train": 12,
+        "test": 4,
+    }
     assert corpus.problems == []
     whole = timit.read(shared_data / "timit-sample", phone_set=61)
     for split, group in corpus.splits.items():
