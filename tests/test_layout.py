@@ -10,7 +10,7 @@ import pytest
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
     errors config text lexicon manifest splits corpora metrics results container opus audio augment wavenet generative
-    model dataset decoding alignment transcribe formats evaluate report recipe task training warmup export cli __main__
+    model dataset decoding alignment transcribe formats evaluate report recipe training warmup export cli __main__
 """.split()
 WITHOUT_TORCH = "errors config text lexicon manifest corpora metrics results report formats audio augment cli".split()
 PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"

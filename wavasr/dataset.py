@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -20,9 +20,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from wavasr.audio import load_audio
-from wavasr.manifest import Utterance
+from wavasr.lexicon import fold_phone
+from wavasr.manifest import AlignedPhone, Utterance
 
 Waveform = npt.NDArray[np.float32]
+IGNORED = -100  # frame without a phone: padding, or a phone that the set deletes
 _GRID_S = 0.1  # padded lengths are multiples of this
 
 
@@ -35,6 +37,8 @@ class Batch(NamedTuple):
         targets: (B, L) int64, padded with 0 (the blank).
         target_lengths: (B,) int64.
         ids: the B utterance ids.
+        frame_targets: (B, T) int64 phone classes of the longest utterance's CTC frames, `IGNORED` where there is none;
+            (B, 0) when frames are not classified.
     """
 
     waveform: Tensor
@@ -42,13 +46,14 @@ class Batch(NamedTuple):
     targets: Tensor
     target_lengths: Tensor
     ids: list[str]
+    frame_targets: Tensor
 
 
 class Draw(NamedTuple):
     """One utterance of a batch: which one, for which epoch, padded to how many samples."""
 
     epoch: int
-    index: int
+    utterance: int
     padded_samples: int
 
 
@@ -59,6 +64,38 @@ class Item(NamedTuple):
     waveform: Waveform
     labels: Sequence[int]
     padded_samples: int
+    frame_labels: npt.NDArray[np.int64]
+
+
+class FrameLabels:
+    """Phone classes of CTC frames, from time-aligned phones.
+
+    Args:
+        utterances: their alignments' phones are the classes.
+        phone_set: the folding of `UnitsConfig.phone_set`.
+        hop_samples: samples of a CTC frame.
+    """
+
+    def __init__(self, utterances: Iterable[Utterance], phone_set: int, hop_samples: int) -> None:
+        self._phone_set = phone_set
+        self.hop_samples = hop_samples
+        found = {span.phone for utterance in utterances for span in utterance.alignment}
+        self.phones = sorted({folded for phone in found if (folded := self._fold(phone)) is not None})
+        self._classes = {phone: index for index, phone in enumerate(self.phones)}
+
+    def _fold(self, phone: str) -> str | None:
+        return fold_phone(phone, self._phone_set) if self._phone_set else phone
+
+    def __call__(self, spans: Sequence[AlignedPhone], samples: int, samples_per_s: float) -> npt.NDArray[np.int64]:
+        """The class of the phone at each frame's centre: (T,)."""
+        frames = -(-samples // self.hop_samples)
+        labels = np.full(frames, IGNORED, np.int64)
+        for span in spans:
+            folded = self._fold(span.phone)
+            first, end = (round(t * samples_per_s / self.hop_samples) for t in (span.start_s, span.end_s))
+            if folded in self._classes:
+                labels[first:end] = self._classes[folded]
+        return labels
 
 
 class AudioStore:
@@ -77,16 +114,20 @@ class AudioStore:
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             decoded = pool.map(decode, utterances)
-            pieces = list(
-                tqdm(decoded, "decoding audio", total=len(utterances), unit="file", disable=not progress, delay=1)
-            )
-        self.ends = np.cumsum([len(piece) for piece in pieces])
-        self.samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+            hidden = None if progress else True  # None: no bar where there is no terminal
+            pieces = list(tqdm(decoded, "decoding audio", len(utterances), unit="file", disable=hidden, delay=1))
+        self.lengths = np.array([len(piece) for piece in pieces], np.int64)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
 
     def __getitem__(self, index: int) -> Waveform:
         """The waveform (S,) float32 of one utterance."""
-        start = self.ends[index - 1] if index else 0
-        return self.samples[start : self.ends[index]].astype(np.float32) / np.float32(32767.0)
+        start = self._starts[index]
+        piece = self._samples[start : start + self.lengths[index]]
+        return np.asarray(piece, np.float32) / np.float32(32767.0)
 
 
 def load_utterance(utterance: Utterance, sample_rate: int) -> Waveform:
@@ -104,8 +145,12 @@ class SpeechDataset(Dataset[Item]):
         labels: the label ids of each utterance.
         sample_rate: samples per second of the waveforms handed out.
         augment: changes a waveform with the generator it is given; None for validation.
+        frame_labels: makes the classes of the frames out of alignments; None when frames are not classified.
         seed: start of the generator of every (epoch, utterance).
-        store: audio already decoded; None reads the file at each use.
+        cache: keep all audio decoded in memory; otherwise files are read at each use.
+
+    Raises:
+        AudioError: a file cannot be read.
     """
 
     def __init__(
@@ -115,25 +160,49 @@ class SpeechDataset(Dataset[Item]):
         sample_rate: int,
         *,
         augment: Callable[[Waveform, np.random.Generator], Waveform] | None = None,
+        frame_labels: FrameLabels | None = None,
         seed: int = 0,
-        store: AudioStore | None = None,
+        cache: bool = True,
     ) -> None:
         self.utterances = utterances
         self.labels = labels
         self.sample_rate = sample_rate
         self._augment = augment
+        self._frame_labels = frame_labels
         self._seed = seed
-        self._store = store
+        self._store = AudioStore(utterances, sample_rate) if cache else None
+        self._kept = np.arange(len(utterances))
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Reduce the dataset to these utterances."""
+        self._kept = self._kept[list(indices)]
+        self.utterances = [self.utterances[i] for i in indices]
+        self.labels = [self.labels[i] for i in indices]
+
+    @property
+    def samples(self) -> npt.NDArray[np.int64]:
+        """Samples of each utterance: as decoded, or as the manifest says where audio is not cached."""
+        if self._store is not None:
+            return self._store.lengths[self._kept]
+        return np.array([round(u.duration_s * self.sample_rate) for u in self.utterances], np.int64)
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __getitem__(self, draw: Draw) -> Item:
-        utterance = self.utterances[draw.index]
-        waveform = self._store[draw.index] if self._store else load_utterance(utterance, self.sample_rate)
+        utterance = self.utterances[draw.utterance]
+        if self._store is not None:
+            waveform = self._store[self._kept[draw.utterance]]
+        else:
+            waveform = load_utterance(utterance, self.sample_rate)
+        before = len(waveform)
         if self._augment is not None:
-            waveform = self._augment(waveform, np.random.default_rng((self._seed, draw.epoch, draw.index)))
-        return Item(utterance.id, waveform, self.labels[draw.index], draw.padded_samples)
+            waveform = self._augment(waveform, np.random.default_rng((self._seed, draw.epoch, draw.utterance)))
+        frame_labels = np.zeros(0, np.int64)
+        if self._frame_labels is not None:
+            samples_per_s = self.sample_rate * len(waveform) / before  # faster speech passes in fewer samples
+            frame_labels = self._frame_labels(utterance.alignment, len(waveform), samples_per_s)
+        return Item(utterance.id, waveform, self.labels[draw.utterance], draw.padded_samples, frame_labels)
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -141,15 +210,18 @@ def collate(items: Sequence[Item]) -> Batch:
     longest = max(max(len(item.waveform), item.padded_samples) for item in items)
     waveform = np.zeros((len(items), longest), np.float32)
     targets = np.zeros((len(items), max(1, *(len(item.labels) for item in items))), np.int64)
+    frame_targets = np.full((len(items), max(len(item.frame_labels) for item in items)), IGNORED, np.int64)
     for row, item in enumerate(items):
         waveform[row, : len(item.waveform)] = item.waveform
         targets[row, : len(item.labels)] = item.labels
+        frame_targets[row, : len(item.frame_labels)] = item.frame_labels
     return Batch(
         waveform=torch.from_numpy(waveform),
         lengths=torch.tensor([len(item.waveform) for item in items], dtype=torch.int64),
         targets=torch.from_numpy(targets),
         target_lengths=torch.tensor([len(item.labels) for item in items], dtype=torch.int64),
         ids=[item.id for item in items],
+        frame_targets=torch.from_numpy(frame_targets),
     )
 
 
@@ -242,7 +314,7 @@ class SpeechLoader(DataLoader[Batch]):
 
     def __init__(self, dataset: SpeechDataset, batches: BucketBatches, workers: int) -> None:
         super().__init__(
-            dataset,
+            dataset,  # type: ignore[arg-type]  # of items, which `collate` makes batches of
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=collate,

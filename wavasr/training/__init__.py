@@ -1,0 +1,8 @@
+"""Training with Lightning, which only this folder uses: `main` is `wavasr fit`.
+
+recipe -> splits -> `data` (batches) -> `task` (losses, optimiser, validation) -> `callbacks` (what is kept) -> `fit`
+"""
+
+from wavasr.training.fit import fit, main
+
+__all__ = ["fit", "main"]

@@ -1,0 +1,187 @@
+"""What a run keeps and tells: model file, checkpoint, metrics, speed, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+
+from wavasr.dataset import Batch, SpeechLoader
+from wavasr.manifest import atomic_text
+from wavasr.model import save_model
+from wavasr.training.task import RecognitionTask
+
+log = logging.getLogger("wavasr")
+
+MODEL_NAME = "model.wavasr"
+LAST_NAME = "last.ckpt"
+
+
+class Keeper(pl.Callback):
+    """Keeps the best model as a finished model file, and a checkpoint to resume from; tells how each epoch went.
+
+    Args:
+        run_dir: where both go.
+        minutes: how often the checkpoint is written within an epoch; it is always written after one.
+        record: what the model file says about the run.
+    """
+
+    def __init__(self, run_dir: Path, minutes: float, record: Mapping[str, Any]) -> None:
+        self.run_dir = run_dir
+        self.best = (math.inf, math.inf)
+        self.best_epoch = -1
+        self._seconds = minutes * 60
+        self._record = record
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save from time to time, but not when the epoch's end is about to."""
+        last_batch = batch_idx + 1 >= trainer.num_training_batches
+        if time.monotonic() - self._saved > self._seconds and not last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, and write a line about the epoch."""
+        self._save(trainer)
+        assert isinstance(pl_module, RecognitionTask)
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        losses = pl_module.epoch_losses
+        rates = ", ".join(
+            f"{name.removeprefix('dev_').upper()} {100 * found[name]:.1f} %"
+            for name in ("dev_per", "dev_wer", "dev_cer")
+            if name in found
+        )
+        log.info(
+            "epoch %d of %s: loss %.3f, dev %.3f nats/label, %s (best %.1f %% in epoch %d), %.0f audio-s/s",
+            trainer.current_epoch,
+            trainer.max_epochs,
+            sum(losses) / max(1, len(losses)),
+            found.get("dev_ctc_nats_per_label", math.nan),
+            rates,
+            100 * self.best[0],
+            self.best_epoch,
+            found.get("audio_s_per_s", math.nan),
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the model if its error rate is the lowest so far; the loss decides between equal rates."""
+        assert isinstance(pl_module, RecognitionTask)
+        names = (pl_module.error_name, "dev_ctc_nats_per_label")
+        reached = (float(trainer.callback_metrics[names[0]]), float(trainer.callback_metrics[names[1]]))
+        if reached < self.best:
+            self.best, self.best_epoch = reached, trainer.current_epoch
+            if trainer.is_global_zero:
+                best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
+                save_model(pl_module.listener, self.run_dir / MODEL_NAME, {**self._record, "best": best})
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Tell whoever interrupts how to go on."""
+        if isinstance(exception, KeyboardInterrupt):
+            log.warning("interrupted; the same command with --resume goes on from %s", self.run_dir / LAST_NAME)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.run_dir / LAST_NAME)
+        self._saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of the checkpoint."""
+        return {"best": list(self.best), "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.best, self.best_epoch = tuple(state_dict["best"]), state_dict["best_epoch"]
+
+
+class CsvLog(Logger):
+    """A row per logged step in a CSV file; a resumed run goes on with it as if it had never stopped.
+
+    Args:
+        path: the file.
+        first_step: the step that is logged next; later rows come from a run that was killed after its checkpoint.
+    """
+
+    COLUMNS = (
+        "epoch", "step", "lr", "train_loss", "train_ctc_nats_per_label", "train_auxiliary_nats_per_sample",
+        "train_frame_nats_per_frame", "dev_ctc_nats_per_label", "dev_wer", "dev_cer", "dev_per", "audio_s_per_s",
+        "data_wait_share",
+    )  # fmt: skip
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        super().__init__()
+        self._path = path
+        kept: list[dict[str, str]] = []
+        if first_step:
+            with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", newline="") as stream:
+                kept = [row for row in csv.DictReader(stream) if int(row["step"]) < first_step]
+        with atomic_text(path) as stream:
+            writer = csv.DictWriter(stream, self.COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(kept)
+
+    @property
+    def name(self) -> str:
+        """Lightning asks for one."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Lightning asks for one."""
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """They are in run.json."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a row."""
+        row: dict[str, Any] = {name: f"{value:.7g}" for name, value in metrics.items() if name in self.COLUMNS}
+        row |= {"epoch": int(metrics.get("epoch", 0)), "step": step}
+        with self._path.open("a", encoding="utf-8", newline="") as stream:
+            csv.DictWriter(stream, self.COLUMNS, lineterminator="\n").writerow(row)
+
+
+class Stopwatch(pl.Callback):
+    """Logs, since the epoch's start, how fast training goes and which share of the time it waited for data."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that resumes within an epoch does not pass `on_train_epoch_start`."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start anew."""
+        self._started, self._audio_s, self._waited_s = time.perf_counter(), 0.0, _waited_s(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Log."""
+        assert isinstance(pl_module, RecognitionTask)
+        self._audio_s += float(batch.lengths.sum()) / pl_module.recognizer.sample_rate
+        elapsed_s = time.perf_counter() - self._started
+        pl_module.log("audio_s_per_s", self._audio_s / elapsed_s, prog_bar=True, batch_size=1)
+        pl_module.log("data_wait_share", (_waited_s(trainer) - self._waited_s) / elapsed_s, batch_size=1)
+
+
+def _waited_s(trainer: pl.Trainer) -> float:
+    loader = trainer.train_dataloader
+    return loader.waited_s if isinstance(loader, SpeechLoader) else 0.0
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar without the loggers' version."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What stands beside the bar."""
+        shown = dict(super().get_metrics(trainer, pl_module))
+        shown.pop("v_num", None)
+        return shown

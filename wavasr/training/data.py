@@ -1,0 +1,80 @@
+"""The training and validation sets of a recipe, encoded, checked and decoded, and the loaders over them."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+
+from wavasr.augment import Augmenter
+from wavasr.config import FitConfig
+from wavasr.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader
+from wavasr.errors import CorpusError
+from wavasr.model import Recognizer
+from wavasr.splits import Split, Splits, encode_split, infeasible
+
+
+class SpeechData(pl.LightningDataModule):
+    """Everything that a trainer reads.
+
+    Raises:
+        WavasrError: a text, a recording or an alignment cannot be used, or nothing is left to train or validate on.
+    """
+
+    def __init__(self, config: FitConfig, splits: Splits, recognizer: Recognizer) -> None:
+        super().__init__()
+        self.config = config
+        self.frame_labels: FrameLabels | None = None
+        if config.auxiliary.frame_weight:
+            self.frame_labels = FrameLabels(splits.train.utterances, config.units.phone_set, recognizer.hop_samples)
+            if not self.frame_labels.phones:
+                raise CorpusError(
+                    "auxiliary.frame_weight needs time-aligned phones, and the training manifests have none"
+                )
+        augmenter = Augmenter(config.augment, recognizer.sample_rate)
+        self.train = self._dataset(splits.train, recognizer, augmenter)
+        self.dev = self._dataset(splits.dev, recognizer, None)
+
+    def _dataset(self, split: Split, recognizer: Recognizer, augmenter: Augmenter | None) -> SpeechDataset:
+        config = self.config
+        utterances, labels = encode_split(split, recognizer.units, config.units)
+        dataset = SpeechDataset(
+            utterances,
+            labels,
+            recognizer.sample_rate,
+            augment=augmenter,
+            frame_labels=self.frame_labels if augmenter else None,
+            seed=config.seed,
+            cache=config.data.cache == "memory",
+        )
+        fastest = config.augment.speed[1] if augmenter else 1.0
+        shortest = torch.from_numpy(dataset.samples / fastest).floor().long()
+        frames = recognizer.frame_lengths(shortest).tolist()
+        dropped = infeasible(utterances, labels, frames, config.data)
+        dataset.keep([i for i, u in enumerate(utterances) if u.id not in dropped])
+        if not len(dataset):
+            raise CorpusError(
+                f"no {'training' if augmenter else 'validation'} utterance is left; see the messages above"
+            )
+        return dataset
+
+    def train_dataloader(self) -> SpeechLoader:
+        """Augmented batches, in a new order each epoch."""
+        return self._loader(self.train, self.config.augment.speed[0], shuffle=True)
+
+    def val_dataloader(self) -> SpeechLoader:
+        """The dev set as it is."""
+        return self._loader(self.dev, 1.0, shuffle=False)
+
+    def _loader(self, dataset: SpeechDataset, slowest: float, *, shuffle: bool) -> SpeechLoader:
+        data = self.config.data
+        batches = BucketBatches(
+            ((dataset.samples / slowest + 1) / dataset.sample_rate).tolist(),
+            data.batch_s,
+            dataset.sample_rate,
+            buckets=data.buckets,
+            seed=self.config.seed,
+            shuffle=shuffle,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        return SpeechLoader(dataset, batches, data.workers if shuffle else 0)

@@ -1,0 +1,176 @@
+"""From a recipe to a trained model and its reports, and on from where a killed run stopped.
+
+What a run leaves behind:
+
+    runs/an4/run.json        configuration and fingerprints of the data
+    runs/an4/metrics.csv     losses and error rates; tensorboard/ has the same
+    runs/an4/last.ckpt       to resume from
+    runs/an4/model.wavasr    the best epoch, ready for use
+    runs/an4/dev/, test/     reports of the model
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import wavasr
+from wavasr.config import FitConfig, to_dict
+from wavasr.errors import ConfigError
+from wavasr.evaluate import evaluate
+from wavasr.manifest import atomic_text
+from wavasr.model import Recognizer, load_ear, load_model
+from wavasr.recipe import Recipe, parse
+from wavasr.report import write_report
+from wavasr.splits import Split, Splits, fingerprints, read_splits
+from wavasr.text import build_units
+from wavasr.training.callbacks import LAST_NAME, MODEL_NAME, CsvLog, Keeper, ProgressBar, Stopwatch
+from wavasr.training.data import SpeechData
+from wavasr.training.task import RecognitionTask
+
+log = logging.getLogger("wavasr")
+
+RECORD_NAME = "run.json"
+METRICS_NAME = "metrics.csv"
+# Keys that may change between a run and its resumption: they decide nothing about what is learnt.
+_FREE_KEYS = ("run_dir", "checkpoint_minutes", "data.root", "data.workers", "data.cache", "data.test")
+
+
+def main(argv: Sequence[str]) -> int:
+    """`wavasr fit`: train, evaluate the best model, print where it and its reports are.
+
+    Raises:
+        WavasrError: the recipe, the data or the run folder cannot be used.
+    """
+    recipe = parse(argv)
+    for noisy in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # Progress bars go to standard error: standard output is for results.
+    with contextlib.redirect_stdout(sys.stderr), logging_redirect_tqdm():
+        splits = read_splits(recipe.config)
+        model = fit(recipe, splits)
+        results = [measure(recipe.config, name, split) for name, split in (("dev", splits.dev), ("test", splits.test))]
+    print("\n".join([f"model: {model}", *filter(None, results)]))
+    return 0
+
+
+def fit(recipe: Recipe, splits: Splits) -> Path:
+    """Train, and return the file of the best model.
+
+    Raises:
+        WavasrError: the data or the run folder cannot be used, or the loss is not finite.
+    """
+    config = recipe.config
+    record = describe(config)
+    last = claim_run_dir(config, record, recipe.resume)
+    torch.manual_seed(config.seed)
+    recognizer = Recognizer(config.encoder, build_units(splits.train.texts, config.units), config.text)
+    if last is None:
+        load_ear(recognizer, config.encoder.init)
+    data = SpeechData(config, splits, recognizer)
+    task = RecognitionTask(recognizer, config, len(data.frame_labels.phones) if data.frame_labels else 0)
+    log.info(
+        "training on %.2f h in %d utterances, validating on %.2f h in %d; %d %s; %.1f million parameters",
+        splits.train.hours, len(data.train), splits.dev.hours, len(data.dev), len(recognizer.units) - 1,
+        recognizer.units.kind, sum(p.numel() for p in recognizer.parameters()) / 1e6,
+    )  # fmt: skip
+    trainer = make_trainer(recipe, record, last)
+    trainer.fit(task, data, ckpt_path=last, weights_only=True)
+    return config.run_dir / MODEL_NAME
+
+
+def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -> pl.Trainer:
+    """Lightning's trainer with this package's logs and files."""
+    run_dir = recipe.config.run_dir
+    first_step = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if last else 0
+    options = dict(recipe.trainer)
+    if options["enable_progress_bar"] is None:
+        options["enable_progress_bar"] = sys.stderr.isatty()
+    keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, record)
+    bar = [ProgressBar()] if options["enable_progress_bar"] else []
+    return pl.Trainer(
+        **options,
+        default_root_dir=run_dir,
+        logger=[CsvLog(run_dir / METRICS_NAME, first_step), TensorBoardLogger(run_dir, name="", version="tensorboard")],
+        callbacks=[keeper, Stopwatch(), *bar],
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+
+
+def measure(config: FitConfig, name: str, split: Split) -> str:
+    """Evaluate the finished model on a split as `wavasr evaluate` does, and write its report: a line about both."""
+    if not split.utterances:
+        return ""
+    path = config.run_dir / MODEL_NAME
+    names = config.data.test if name == "test" else config.data.dev
+    manifest = config.data.root / names[0] if len(names) == 1 else None
+    evaluation = evaluate(load_model(path), split.utterances, model_name=path.as_posix(), manifest=manifest)
+    page = write_report(evaluation, config.run_dir / name)
+    rate = evaluation.rate
+    interval = f" (95 %: {100 * rate.ci95.low:.1f} to {100 * rate.ci95.high:.1f})" if rate.ci95 else ""
+    return f"{name}: {evaluation.metric.upper()} {100 * rate.value:.1f} %{interval}; report: {page}"
+
+
+def describe(config: FitConfig) -> dict[str, Any]:
+    """What the run's folder and the model file say about how the model was made."""
+    versions = {name: metadata.version(name) for name in ("torch", "pytorch-lightning", "numpy")}
+    return {
+        "config": to_dict(config),
+        "manifests_sha256": fingerprints(config.data),
+        "versions": {"wavasr": wavasr.__version__, "python": platform.python_version(), **versions},
+    }
+
+
+def claim_run_dir(config: FitConfig, record: Mapping[str, Any], resume: bool) -> Path | None:
+    """Make the run's folder; the checkpoint to go on from, if there is one.
+
+    Raises:
+        ConfigError: the folder holds a run that nobody asked to resume, or one of another configuration or data.
+    """
+    run_dir = config.run_dir
+    last = run_dir / LAST_NAME
+    if last.exists() and not resume:
+        raise ConfigError(f"{run_dir} already holds a run; add --resume to go on with it, or name another --run_dir")
+    if last.exists():
+        refuse_other(json.loads((run_dir / RECORD_NAME).read_text(encoding="utf-8")), record, run_dir)
+        return last
+    if resume:
+        log.warning("nothing to resume in %s; starting from the beginning", run_dir)
+    with atomic_text(run_dir / RECORD_NAME) as stream:
+        json.dump(record, stream, indent=2, ensure_ascii=False)
+    return None
+
+
+def refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
+    """Raise a ConfigError that names the first key in which a run and its resumption differ."""
+    old, new = (_flat({"": r["config"], ".sha256": r["manifests_sha256"]}) for r in (before, now))
+    for key in sorted(old.keys() | new.keys()):
+        name = key.lstrip(".")
+        if old.get(key) != new.get(key) and not name.startswith(_FREE_KEYS):
+            raise ConfigError(
+                f"{run_dir} was trained with {name} {old.get(key)!r}, not {new.get(key)!r}; resume with the same "
+                "recipe and data, or name another --run_dir"
+            )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inside = isinstance(value, Mapping)
+        found |= _flat(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
+    return found

@@ -1,0 +1,231 @@
+"""What training optimises: CTC, the generative loss and the frame loss of a recogniser, and the average of its weights.
+
+Every random draw is derived from (seed, epoch, batch), and the averaged weights are part of the checkpoint, so a
+resumed run repeats exactly what an uninterrupted one would have done.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavasr import metrics
+from wavasr.config import FitConfig, OptimConfig
+from wavasr.dataset import IGNORED, Batch
+from wavasr.decoding import greedy
+from wavasr.errors import WavasrError
+from wavasr.generative import AuxiliaryLoss
+from wavasr.model import Recognizer
+from wavasr.text import Units
+from wavasr.wavenet import Features
+
+log = logging.getLogger("wavasr")
+
+_AVERAGE_SHORTEST = 10  # the average covers about a tenth of the steps so far
+
+
+class RecognitionTask(pl.LightningModule):
+    """Losses, optimiser and validation of a `Recognizer`, which itself knows nothing of them.
+
+    Args:
+        recognizer: the network.
+        config: the run's configuration.
+        frame_phones: how many classes the frame loss has; 0 for none.
+    """
+
+    def __init__(self, recognizer: Recognizer, config: FitConfig, frame_phones: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.recognizer = recognizer
+        self.average = copy.deepcopy(recognizer).requires_grad_(False) if config.optim.average_decay else None
+        self.auxiliary = AuxiliaryLoss(config.encoder, config.auxiliary) if config.auxiliary.weight else None
+        self.frame_head: nn.Module | None = None
+        if frame_phones:
+            self.frame_head = nn.Conv1d(config.encoder.stages[-1].output_channels, frame_phones, 1)
+        self._heard: list[tuple[str, str]] = []
+        self._dev_nats, self._dev_labels = 0.0, 0
+        self.epoch_losses: list[float] = []
+
+    @property
+    def listener(self) -> Recognizer:
+        """The network that is validated and saved: the averaged one, where there is an average."""
+        return self.average if self.average is not None else self.recognizer
+
+    @property
+    def error_name(self) -> str:
+        """The error rate that chooses the best epoch."""
+        return "dev_per" if self.recognizer.units.is_phones else "dev_wer"
+
+    # --- training ---
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted sum of the losses.
+
+        Raises:
+            WavasrError: it is not finite.
+        """
+        seed = seed_of(self.config.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(seed)  # of dropout
+        losses = self._losses(batch, torch.Generator().manual_seed(seed))
+        weights = self.config.auxiliary
+        total = losses["ctc_nats_per_label"]
+        if self.auxiliary is not None:
+            total = total + weights.weight * losses["auxiliary_nats_per_sample"]
+        if self.frame_head is not None:
+            total = total + weights.frame_weight * losses["frame_nats_per_frame"]
+        if not torch.isfinite(total):
+            raise WavasrError(
+                f"the loss is {float(total)} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
+                f"{', '.join(batch.ids[:5])} ...); lower optim.lr or set trainer.precision: 32-true"
+            )
+        self.epoch_losses.append(float(total.detach()))
+        self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()}, batch_size=1)
+        self.log("train_loss", total.detach(), prog_bar=True, batch_size=1)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
+        return total
+
+    def _losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        hidden = None
+        waveform = batch.waveform
+        if self.auxiliary is not None:
+            hidden = self.auxiliary.hide(waveform, batch.lengths, generator)
+            waveform = hidden.waveform
+        features = self.recognizer.features(waveform, batch.lengths)
+        labels = batch.target_lengths.sum().clamp(min=1)
+        nats = ctc_nats(self.recognizer.head(features[-1]), features[-1].lengths, batch)
+        losses = {"ctc_nats_per_label": nats / labels}
+        if self.auxiliary is not None and hidden is not None:
+            losses["auxiliary_nats_per_sample"] = self.auxiliary(features, hidden)
+        if self.frame_head is not None:
+            losses["frame_nats_per_frame"] = self._frame_loss(features[-1], batch.frame_targets)
+        return losses
+
+    def _frame_loss(self, features: Features, targets: Tensor) -> Tensor:
+        assert self.frame_head is not None
+        scores = self.frame_head(F.relu(features.frames)).float()  # (B, P, T)
+        targets = F.pad(targets, (0, scores.shape[2] - targets.shape[1]), value=IGNORED)
+        known = (targets != IGNORED).sum().clamp(min=1)
+        return F.cross_entropy(scores, targets, ignore_index=IGNORED, reduction="sum") / known
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """After each step the average follows the weights."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            step = self.global_step
+            decay = min(self.config.optim.average_decay, (1 + step) / (_AVERAGE_SHORTEST + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.parameters()), list(self.recognizer.parameters()), 1 - decay)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a learning rate of its own for the ear, and no decay of vectors."""
+        optim = self.config.optim
+        ear = {id(p) for p in ear_parameters(self.recognizer)}
+        learned = [p for p in self.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = []
+        for is_ear in (False, True):
+            for is_matrix in (True, False):
+                chosen = [p for p in learned if (id(p) in ear) == is_ear and (p.ndim > 1) == is_matrix]
+                rate = optim.lr * (optim.ear_lr_scale if is_ear else 1.0)
+                groups.append({"params": chosen, "lr": rate, "weight_decay": optim.weight_decay * is_matrix})
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_scale(step, steps, optim))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """A run that resumes within an epoch does not pass `on_train_epoch_start`."""
+        self.on_train_epoch_start()
+
+    def on_train_epoch_start(self) -> None:
+        """In the first epochs the ear stays as it is: nothing below the rest is computed backwards."""
+        frozen = self.current_epoch < self.config.optim.ear_frozen_epochs
+        for parameter in ear_parameters(self.recognizer):
+            parameter.requires_grad_(not frozen)
+        self.epoch_losses.clear()
+
+    # --- validation ---
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the loss and the greedy transcripts."""
+        log_probs, frames = self.listener(batch.waveform, batch.lengths)
+        self._dev_nats += float(ctc_nats(log_probs, frames, batch))
+        self._dev_labels += int(batch.target_lengths.sum())
+        units = self.recognizer.units
+        for row, heard in enumerate(log_probs.float().cpu()):
+            reference = batch.targets[row, : batch.target_lengths[row]].tolist()
+            hypothesis = greedy(heard[: int(frames[row])]).ids
+            self._heard.append((units.decode(reference), units.decode(hypothesis)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Counts are summed over the set and divided once."""
+        references, hypotheses = ([pair[side] for pair in self._heard] for side in (0, 1))
+        rates = error_rates(references, hypotheses, self.recognizer.units, self.config.units.phone_set)
+        rates["dev_ctc_nats_per_label"] = self._dev_nats / max(self._dev_labels, 1)
+        self._heard, self._dev_nats, self._dev_labels = [], 0.0, 0
+        if not any(hypotheses):
+            log.warning(
+                "epoch %d: the output is all blanks. That is how CTC begins; if it stays so for ten epochs or more, "
+                "start from a warm ear (encoder.init) or change optim.lr",
+                self.current_epoch,
+            )
+        for name, rate in rates.items():
+            self.log(name, rate, prog_bar=name == self.error_name, sync_dist=True)
+
+
+def error_rates(
+    references: Sequence[str], hypotheses: Sequence[str], units: Units, phone_set: int = 0
+) -> dict[str, float]:
+    """Error rates by the name they are logged under; TIMIT phones are scored on 39."""
+    if units.is_phones:
+        return {"dev_per": metrics.per(references, hypotheses, 39 if phone_set else None).rate}
+    return {"dev_wer": metrics.wer(references, hypotheses).rate, "dev_cer": metrics.cer(references, hypotheses).rate}
+
+
+def ctc_nats(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
+    """CTC in nats summed over the batch: log_probs (B, T, V) and frames (B,) -> scalar, in float32.
+
+    Source: Graves et al. 2006, "Connectionist temporal classification".
+    """
+    return F.ctc_loss(
+        log_probs.float().transpose(0, 1),  # (T, B, V)
+        batch.targets,
+        frames,
+        batch.target_lengths,
+        blank=Units.blank,
+        reduction="sum",
+    )
+
+
+def lr_scale(step: int, steps: int, optim: OptimConfig) -> float:
+    """The learning rate at a step as a share of the highest: a linear rise, then the config's decay.
+
+    The rise takes at most a quarter of all steps, so that a short trial is not all warm-up.
+    """
+    warmup = min(optim.warmup_steps, steps // 4)
+    if step < warmup:
+        return (step + 1) / warmup
+    if optim.decay == "inverse_sqrt":
+        return math.sqrt(max(warmup, 1) / max(step, 1))
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return optim.final_lr_scale + (1 - optim.final_lr_scale) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def ear_parameters(recognizer: Recognizer) -> list[nn.Parameter]:
+    """Everything of the encoder that is not above the ear; nothing where there is no ear."""
+    count = recognizer.encoder_config.ear_stages
+    above = {id(p) for stage in list(recognizer.encoder.stages)[count:] for p in stage.parameters()}
+    return [p for p in recognizer.encoder.parameters() if id(p) not in above] if count else []
+
+
+def seed_of(*numbers: int) -> int:
+    """One well-mixed seed out of several small numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
