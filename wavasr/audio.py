@@ -286,7 +286,8 @@ def _read_ffmpeg(
 
 
 def _refuse_failed_ffmpeg(code: int, said: str, path: Path, name: str) -> None:
-    last = said.splitlines()[-1].replace(f"file:{path}", "").strip(" :") if said else f"exit code {code}"
+    last = said.splitlines()[-1].replace(f"file:{path}", "") if said else f"exit code {code}"
+    last = re.sub(r"\[[^]]*\]", "", last).strip(" :.")
     if "partial file" in said or "moov atom not found" in said:
         raise AudioError(f"{name}: is cut off (ffmpeg: {last}); copy it again")
     if "does not contain any stream" in said or "matches no streams" in said:

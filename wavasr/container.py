@@ -109,6 +109,8 @@ def missing_bytes(path: Path) -> int:
         return _shortage(int(struct.unpack("<Q", head[16:24])[0]), size, slack=8)
     if head.startswith(b"NIST_1A"):
         return _missing_of_sphere(head, size)
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return _missing_of_matroska(head, size)
     if head.startswith(b"OggS"):
         return _missing_of_ogg(path, size)
     return 0
@@ -146,6 +148,24 @@ def _missing_of_sphere(head: bytes, size: int) -> int:
         return _shortage(header + int(fields["sample_count"]) * frame, size, slack=_SLACK_FRAMES * frame)
     except (KeyError, ValueError, IndexError):
         return 0
+
+
+def _missing_of_matroska(head: bytes, size: int) -> int:
+    """An EBML header, then one segment; lengths have as many bytes as the first byte has leading zeros, plus one."""
+
+    def length_at(at: int) -> tuple[int, int]:
+        count = 9 - head[at].bit_length()
+        value = int.from_bytes(head[at : at + count], "big") & ((1 << 7 * count) - 1)
+        return at + count, value if value != (1 << 7 * count) - 1 else 0
+
+    try:
+        at, length = length_at(4)
+        if head[at + length : at + length + 4] != b"\x18\x53\x80\x67":
+            return 0
+        at, length = length_at(at + length + 4)
+    except IndexError:
+        return 0
+    return max(0, at + length - size)
 
 
 def _missing_of_ogg(path: Path, size: int) -> int:
