@@ -17,25 +17,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 import wavasr
 from wavasr import metrics
 from wavasr.audio import load_audio
 from wavasr.config import TextConfig
-from wavasr.errors import TextError, WavasrError
+from wavasr.decoding import greedy, prefix_beam
+from wavasr.errors import ConfigError, TextError, WavasrError
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, PhoneSet
+from wavasr.model import Recognizer
 from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
 from wavasr.text import Units, normalise
 
-if TYPE_CHECKING:
-    from wavasr.model import Recognizer
-
+_GRID_S = 0.2  # padded lengths are multiples of this: CPU convolutions plan anew for every length
 _PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "soxr", "jiwer")
 
 
@@ -87,14 +89,10 @@ def evaluate(
     """
     if not utterances:
         raise TextError("there are no utterances to evaluate; expected a manifest with at least one line")
-    recognise = recognise or model_recogniser(model, decoder, beam, batch_s)
+    recognise = recognise or model_recogniser(model, decoder, beam)
     start = time.perf_counter()
-    outcomes: dict[int, tuple[Heard, float] | Failure] = {}
-    with tqdm(total=round(sum(u.duration_s for u in utterances)), unit="s", disable=not progress) as bar:
-        bar.set_description("evaluate")
-        for indices in _batches(utterances, batch_s):
-            outcomes.update(_recognise_batch(indices, utterances, model.sample_rate, recognise))
-            bar.update(min(round(sum(utterances[i].duration_s for i in indices)), bar.total - bar.n))
+    outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
+    wall_s = time.perf_counter() - start
     heard = {i: o for i, o in sorted(outcomes.items()) if not isinstance(o, Failure)}
     failures = tuple(o for _, o in sorted(outcomes.items()) if isinstance(o, Failure))
     if not heard:
@@ -117,7 +115,7 @@ def evaluate(
         metric="per" if model.units.is_phones else "wer",
         phone_set=metrics.phone_set_name(scale.phone_set, merge_silences) if model.units.is_phones else "",
         notes=_notes(results, failures, model.units),
-        wall_s=time.perf_counter() - start,
+        wall_s=wall_s,
         provenance=_fill(known, model),
     )
 
@@ -129,9 +127,39 @@ def score(
     return _score([utterance], [(Heard(hypothesis), compute_s)], _Scale.of(units, text, 39, False))[0]
 
 
-def model_recogniser(model: Recognizer, decoder: str, beam: int, batch_s: float) -> Recognise:
-    """The network and decoder of `transcribe`, for several waveforms at once."""
-    raise NotImplementedError
+def model_recogniser(model: Recognizer, decoder: str = "greedy", beam: int = 16) -> Recognise:
+    """The network and the decoder, for several waveforms at once.
+
+    Raises:
+        ConfigError: an unknown decoder.
+    """
+    if decoder not in ("greedy", "beam"):
+        raise ConfigError(f"decoder is {decoder!r}; expected greedy or beam")
+
+    def decode(log_probs: Tensor) -> Heard:
+        found = greedy(log_probs) if decoder == "greedy" else prefix_beam(log_probs, beam)[0]
+        confidence = sum(found.confidences) / len(found.confidences) if found.confidences else None
+        return Heard(model.units.decode(found.ids), confidence)
+
+    def recognise(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
+        log_probs, lengths = _forward(model, waveforms)
+        return [decode(rows[:length]) for rows, length in zip(log_probs, lengths.tolist(), strict=True)]
+
+    return recognise
+
+
+@torch.inference_mode()
+def _forward(model: Recognizer, waveforms: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+    """(B, T, V) log-probabilities and (B,) frame lengths, on the CPU."""
+    device = next(model.parameters()).device
+    grid = round(_GRID_S * model.sample_rate)
+    longest = max(len(w) for w in waveforms)
+    padded = torch.zeros(len(waveforms), -(-longest // grid) * grid)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
+    lengths = torch.tensor([len(w) for w in waveforms])
+    log_probs, frames = model(padded.to(device), lengths.to(device))
+    return log_probs.float().cpu(), frames.cpu()
 
 
 @dataclass(frozen=True)
@@ -172,6 +200,18 @@ def _batches(utterances: Sequence[Utterance], batch_s: float) -> Iterator[list[i
         batch.append(i)
     if batch:
         yield batch
+
+
+def _recognise_all(
+    utterances: Sequence[Utterance], batch_s: float, sample_rate: int, recognise: Recognise, progress: bool
+) -> dict[int, tuple[Heard, float] | Failure]:
+    outcomes: dict[int, tuple[Heard, float] | Failure] = {}
+    total = round(sum(u.duration_s for u in utterances))
+    with tqdm(total=total, desc="evaluate", unit="s", disable=not progress) as bar:
+        for indices in _batches(utterances, batch_s):
+            outcomes.update(_recognise_batch(indices, utterances, sample_rate, recognise))
+            bar.update(min(round(sum(utterances[i].duration_s for i in indices)), total - bar.n))
+    return outcomes
 
 
 def _recognise_batch(
@@ -290,12 +330,12 @@ def _describe(text: TextConfig) -> str:
     return ", ".join(parts + ([f"without {text.strip_symbols!r}"] if text.strip_symbols else []))
 
 
-def weights_sha256(model: Any) -> str:
+def weights_sha256(model: torch.nn.Module) -> str:
     """Fingerprint of a module's parameters and buffers, the same whatever file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ from wavasr.results import Evaluation, Rate, UtteranceResult, rate_of
 T = TypeVar("T", str, tuple[str, str])
 
 _PROFILE_RESAMPLES = 2000
-_TENTHS = 10
+_FIFTHS = 5
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,18 @@ def accuracy_profile(evaluation: Evaluation) -> list[tuple[str, int]]:
 
 
 def position_profile(evaluation: Evaluation) -> list[Bin]:
-    """Substitutions and deletions by where in the utterance the reference symbol stands, in tenths.
+    """Substitutions and deletions by where in the utterance the reference symbol stands, in fifths.
 
-    Only utterances of ten symbols or more: in shorter ones a tenth says nothing.
+    Only utterances of five symbols or more: in shorter ones a fifth says nothing.
     """
-    counts = [ErrorCounts()] * _TENTHS
-    used = [u for u in evaluation.utterances if u.counts.reference >= _TENTHS]
+    counts = [ErrorCounts()] * _FIFTHS
+    used = [u for u in evaluation.utterances if u.counts.reference >= _FIFTHS]
     for utterance in used:
         spoken = [op.kind for op in utterance.ops if op.kind != "insert"]
         for position, kind in enumerate(spoken):
-            tenth = position * _TENTHS // len(spoken)
-            counts[tenth] += ErrorCounts(int(kind == "substitute"), 0, int(kind == "delete"), 1)
-    labels = [f"{10 * i}–{10 * i + 10} %" for i in range(_TENTHS)]
+            fifth = position * _FIFTHS // len(spoken)
+            counts[fifth] += ErrorCounts(int(kind == "substitute"), 0, int(kind == "delete"), 1)
+    labels = [f"{20 * i}–{20 * i + 20} %" for i in range(_FIFTHS)]
     return [Bin(label, len(used), Rate(c, None)) for label, c in zip(labels, counts, strict=True)] if used else []
 
 

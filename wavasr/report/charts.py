@@ -119,18 +119,18 @@ def histogram(bars: Sequence[tuple[str, int]], name: str) -> str:
 
 def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], int]) -> str:
     """A confusion matrix as squares: rows are the reference, columns what was heard, darker is more often."""
-    side, margin = 15, 34
+    side, margin = 20, 52
     columns = [*names, ""]
     totals = {name: sum(n for (reference, _), n in cells.items() if reference == name) for name in names}
     parts = []
     for j, heard in enumerate(columns):
         parts.append(
-            f'<text class="tick" transform="translate({margin + side * j + 11} {margin - 5}) rotate(-60)">'
+            f'<text class="tick" transform="translate({margin + side * j + 13} {margin - 6}) rotate(-60)">'
             f"{escape(heard) or 'deleted'}</text>"
         )
     for i, said in enumerate(names):
         parts.append(
-            f'<text class="tick" x="{margin - 5}" y="{margin + side * i + 11}" text-anchor="end">{escape(said)}</text>'
+            f'<text class="tick" x="{margin - 5}" y="{margin + side * i + 14}" text-anchor="end">{escape(said)}</text>'
         )
         for j, heard in enumerate(columns):
             share = cells.get((said, heard), 0) / max(1, totals[said])

@@ -129,7 +129,7 @@ def _name(one: Evaluation, other: Evaluation) -> str:
     if name != wording.system_name(other):
         return name
     if one.provenance.model != other.provenance.model:
-        return f"{one.provenance.model}, {one.provenance.decoder}"
+        return f"{one.provenance.model} ({one.provenance.decoder})"
     return f"{name} ({one.provenance.model_sha256[:8] or 'weights unknown'}, {one.provenance.date[:16]})"
 
 

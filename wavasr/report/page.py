@@ -35,7 +35,7 @@ def html(evaluation: Evaluation, comparison: Comparison | None = None, folder: P
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     title = f"{evaluation.metric.upper()} {wording.percent(evaluation.rate.value)}, {wording.system_name(evaluation)}"
     sections = [
-        _header(evaluation),
+        _header(evaluation, comparison is not None),
         _notes(evaluation),
         _headline(evaluation),
         _compared(comparison) if comparison else "",
@@ -72,12 +72,13 @@ def _asset(name: str) -> str:
     return (resources.files("wavasr.report") / name).read_text(encoding="utf-8")
 
 
-def _header(evaluation: Evaluation) -> str:
+def _header(evaluation: Evaluation, compared: bool) -> str:
     p = evaluation.provenance
     manifest = Path(p.manifest).name
     parts = [f"on <b>{escape(manifest)}</b>" if manifest else "", escape(p.date.replace("T", " ")[:16])]
     about = " · ".join(part for part in parts if part)
-    links = [("Errors by speaker", "speakers")] if evaluation.speakers() else []
+    links = [("Comparison", "comparison")] if compared else []
+    links += [("Speakers", "speakers")] if evaluation.speakers() else []
     links += [("Profile", "profile"), ("Confusions", "confusions"), ("Utterances", "utterances")]
     links += [("Provenance", "provenance")]
     menu = "".join(f'<a href="#{target}">{name}</a>' for name, target in links)
@@ -138,9 +139,9 @@ def _cards(evaluation: Evaluation) -> str:
     speakers = len(evaluation.speakers())
     spoken = f"{speakers:,} speakers" if speakers else f"{total:,} utterances"
     cards.append(("Speech scored", wording.duration(evaluation.audio_s), spoken))
-    factor = f"real-time factor {evaluation.real_time_factor:.3g}"
+    factor = f"real time (factor {evaluation.real_time_factor:.3g})"
     device = f" on {evaluation.provenance.device}" if evaluation.provenance.device else ""
-    cards.append(("Speed", wording.speed(evaluation), factor + device))
+    cards.append(("Speed", wording.speed(evaluation).removesuffix(" real time"), factor + device))
     if evaluation.failures:
         failed = f"{len(evaluation.failures):,}"
         cards.append(("Not recognised", failed, "not in the counts"))

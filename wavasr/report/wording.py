@@ -51,7 +51,7 @@ def system_name(evaluation: Evaluation) -> str:
     """The model, by its file's name, and its decoder."""
     provenance = evaluation.provenance
     name = PurePosixPath(provenance.model.replace("\\", "/")).name or provenance.model_sha256[:12] or "the model"
-    return f"{name}, {provenance.decoder}" if provenance.decoder else name
+    return f"{name} ({provenance.decoder})" if provenance.decoder else name
 
 
 def counts(found: ErrorCounts, what: str) -> str:
@@ -91,7 +91,7 @@ def scope(evaluation: Evaluation) -> str:
         f"{utterances:,} utterances ({utterances - evaluation.sentence_errors:,} without an error)",
         f"{speakers:,} speakers" if speakers else "",
         f"{duration(evaluation.audio_s)} of speech",
-        speed(evaluation),
+        speed(evaluation) if evaluation.compute_s else "",
     ]
     return ", ".join(part for part in parts if part)
 
