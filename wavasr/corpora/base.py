@@ -234,7 +234,7 @@ def with_suffix_of(stem: Path, suffixes: Sequence[str]) -> Path:
 
 
 def _measure_all(files: Sequence[Path], name: str, progress: bool) -> list[float | AudioError]:
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     def attempt(path: Path) -> float | AudioError:
         try:
@@ -243,7 +243,8 @@ def _measure_all(files: Sequence[Path], name: str, progress: bool) -> list[float
             return error
 
     results: list[float | AudioError] = []
-    bar = tqdm(total=len(files), desc=f"checking {name}", unit=" files", disable=None if progress else True)
+    hidden = None if progress else True  # None: hidden where stderr is no terminal
+    bar = tqdm(total=len(files), desc=f"checking {name}", unit="file", disable=hidden, delay=1)
     # Opening is waiting, on network drives above all, so there are more threads than cores.
     with bar, ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
         # In batches, so that Ctrl-C need not wait for the whole corpus, nor memory hold a task for each of its files.
