@@ -1,0 +1,351 @@
+"""From a recording to its text, top down:
+
+    recording -> pieces of samples -> windows -> network -> log-probabilities -> stretches -> decoder -> words
+      file          (P,)               (W,)                     (T, V)             (t, V)
+
+A window is a chunk with as many samples before and after it as a frame sees, so the log-probabilities are those of one
+pass over the whole recording. The decoder gets stretches that end in a blank. Neither keeps what it has dealt with, so
+memory does not grow with the recording; and windows have few different lengths, since CPU convolutions plan each anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from wavasr.alignment import Word, word_times
+from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
+from wavasr.decoding import Hypothesis, greedy, prefix_beam
+from wavasr.errors import ConfigError, WavasrError
+from wavasr.model import Recognizer, load_model
+
+Decode = Callable[[Tensor], Hypothesis]
+OnError = Callable[[Any, Exception], None]
+
+CHUNK_S = 20.0
+_PIECE_S = 10.0
+_STRETCH_S = 30.0
+# Below -80 dB of full scale there is nothing but the noise of a converter, whatever the network makes of it.
+_SILENCE = 1e-4
+_STREAM = "-"
+_NOTHING = Hypothesis((), 0.0, (), (), 0)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in one recording.
+
+    Attributes:
+        file: the recording as it was named; "-" for a stream.
+        duration_s: seconds of audio.
+        text: what was said, in the spelling that the model was trained on; "" where nothing was.
+        confidence: mean probability of the labels, 0 to 1; None where nothing was said.
+        words: each with its times and confidence (with phone units: the phones).
+        model: the name of the model that heard it.
+    """
+
+    file: str
+    duration_s: float
+    text: str
+    confidence: float | None
+    words: tuple[Word, ...]
+    model: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: file, duration_s, text, confidence, words (word, start_s, end_s, confidence), model."""
+        rounded: dict[str, Any] = asdict(self)
+        rounded["duration_s"] = round(self.duration_s, 3)
+        rounded["confidence"] = None if self.confidence is None else round(self.confidence, 4)
+        rounded["words"] = [
+            {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(word).items()}
+            for word in self.words
+        ]
+        return rounded
+
+
+def transcribe(
+    source: Source,
+    model: Recognizer | str | Path = "default",
+    *,
+    decoder: Literal["greedy", "beam"] = "greedy",
+    beam: int = 16,
+    model_name: str = "",
+    progress: bool = False,
+) -> Transcript:
+    """Recognise one recording of any length.
+
+    Args:
+        source: a path, "-" for standard input, the bytes of a file, or a binary stream.
+        model: a loaded model, a model file, or the name of a shipped model.
+        decoder: "greedy", or "beam" for the prefix beam search.
+        beam: hypotheses that the beam keeps.
+        model_name: what the transcript calls the model; by default its file or shipped name.
+        progress: show a bar on stderr when it takes more than two seconds.
+
+    Raises:
+        AudioError: the recording cannot be read.
+        ModelError: the model cannot be loaded, or its output is not a number.
+        ConfigError: there is no such decoder.
+    """
+    recognizer = model if isinstance(model, Recognizer) else load_model(model)
+    decode = decoder_of(decoder, beam)
+    pieces = stream_audio(source, recognizer.sample_rate, _PIECE_S)
+    meter = Meter(_with_bar(pieces, source, recognizer.sample_rate) if progress else pieces)
+    hypothesis = decode_stretches(stream_log_probs(recognizer, meter), decode, _stretch_frames(recognizer))
+    return Transcript(
+        file=_file_name(source),
+        duration_s=meter.samples / recognizer.sample_rate,
+        model=model_name or _name_of(model),
+        **_said(hypothesis if meter.audible else _NOTHING, recognizer),
+    )
+
+
+def transcribe_many(
+    sources: Iterable[Source],
+    model: Recognizer | str | Path = "default",
+    on_error: OnError | None = None,
+    *,
+    decoder: Literal["greedy", "beam"] = "greedy",
+    beam: int = 16,
+    model_name: str = "",
+    progress: bool = False,
+) -> Iterator[Transcript]:
+    """Recognise recordings one after another, in their order, with one model.
+
+    Args:
+        sources: as in `transcribe`.
+        model: as in `transcribe`; loaded once.
+        on_error: called with the source and the error when a recording fails; the others are still done. None: the
+            error is raised.
+        decoder: as in `transcribe`.
+        beam: as in `transcribe`.
+        model_name: as in `transcribe`.
+        progress: as in `transcribe`.
+    """
+    recognizer = model if isinstance(model, Recognizer) else load_model(model)
+    name = model_name or _name_of(model)
+    decoder_of(decoder, beam)
+    for source in sources:
+        try:
+            transcript = transcribe(source, recognizer, decoder=decoder, beam=beam, model_name=name, progress=progress)
+        except (WavasrError, OSError) as error:
+            if on_error is None:
+                raise
+            on_error(source, error)
+        else:
+            yield transcript
+
+
+def recognise(model: Recognizer, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
+    """Recognise several waveforms in one batch (long ones by themselves, in chunks); each as if it were alone.
+
+    Args:
+        model: in eval mode.
+        waveforms: (S,) float32 each, at the model's rate.
+        decode: (T, V) log-probabilities to a hypothesis.
+    """
+    longest = Plan.of(model).window
+    short = [i for i, waveform in enumerate(waveforms) if 0 < len(waveform) <= longest]
+    outputs = dict(zip(short, _forward(model, [waveforms[i] for i in short]), strict=True)) if short else {}
+    found = []
+    for i, waveform in enumerate(waveforms):
+        log_probs: Iterable[Tensor] = [outputs[i]] if i in outputs else stream_log_probs(model, [waveform])
+        hypothesis = decode_stretches(log_probs, decode, _stretch_frames(model))
+        found.append(hypothesis if is_audible(waveform) else _NOTHING)
+    return found
+
+
+def decoder_of(decoder: str, beam: int = 16) -> Decode:
+    """The decoder of a name, "greedy" or "beam", as a function of (T, V) log-probabilities.
+
+    Raises:
+        ConfigError: there is none, or the beam is empty.
+    """
+    if decoder == "greedy":
+        return greedy
+    if decoder != "beam":
+        raise ConfigError(f"decoder is {decoder!r}; expected greedy or beam")
+    if beam < 1:
+        raise ConfigError(f"beam is {beam}; expected at least 1")
+    return lambda log_probs: prefix_beam(log_probs, beam)[0]
+
+
+# Samples to log-probabilities -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long audio is cut, in samples, all multiples of the hop.
+
+    |- before -|------------ chunk ------------|- after -|      a window; its chunk's frames are kept
+                                    |- before -|------------ chunk ------------|- after -|
+    """
+
+    before: int
+    chunk: int
+    after: int
+
+    @classmethod
+    def of(cls, model: Recognizer) -> Plan:
+        """The plan of a model: its receptive field around chunks of about 20 s."""
+        hop = model.hop_samples
+        before, after = (math.ceil(samples / hop) * hop for samples in model.receptive_field)
+        return cls(before, math.ceil(CHUNK_S * model.sample_rate / hop) * hop, after)
+
+    @property
+    def window(self) -> int:
+        """Samples that the network gets at once."""
+        return self.before + self.chunk + self.after
+
+
+def log_probs_of(model: Recognizer, waveform: Samples) -> Tensor:
+    """Log-probabilities of one waveform of any length: (S,) float32 at the model's rate -> (T, V), as in one pass."""
+    parts = list(stream_log_probs(model, [waveform]))
+    return torch.cat(parts) if parts else torch.zeros(0, len(model.units))
+
+
+def stream_log_probs(model: Recognizer, pieces: Iterable[Samples]) -> Iterator[Tensor]:
+    """Log-probabilities of a stream of samples: the (t, V) that this yields, joined, are those of one pass.
+
+    Args:
+        model: in eval mode.
+        pieces: consecutive stretches of one recording, each (P,) float32 of any length, at the model's rate.
+    """
+    plan, hop = Plan.of(model), model.hop_samples
+    held = np.zeros(0, dtype=np.float32)
+    known = 0  # frames at the start of what is held that have been yielded
+    for piece in pieces:
+        held = np.concatenate([held, piece])
+        while len(held) > plan.window:
+            yield _forward(model, [held[: plan.window]])[0][known : (plan.window - plan.after) // hop]
+            held, known = held[plan.chunk :], plan.before // hop
+    if len(held):
+        yield _forward(model, [held])[0][known:]
+
+
+def _forward(model: Recognizer, waveforms: Sequence[Samples]) -> list[Tensor]:
+    """(S_i,) each -> (T_i, V) each, on the CPU; padded to whole seconds, so that few shapes occur."""
+    longest = max(len(waveform) for waveform in waveforms)
+    padded = math.ceil(longest / model.sample_rate) * model.sample_rate
+    batch = np.zeros((len(waveforms), padded), dtype=np.float32)
+    for row, waveform in zip(batch, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    device = next(model.parameters()).device
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    with torch.inference_mode():
+        log_probs, frames = model(torch.from_numpy(batch).to(device), lengths.to(device))  # (B, T, V), (B,)
+    return [values[:count] for values, count in zip(log_probs.cpu(), frames.tolist(), strict=True)]
+
+
+# Log-probabilities to words -------------------------------------------------------------------------------------------
+
+
+def decode_stretches(log_probs: Iterable[Tensor], decode: Decode, stretch: int) -> Hypothesis:
+    """Decode a stream of (t, V) log-probabilities in stretches of at least `stretch` frames that end amid blanks.
+
+    Greedy decoding gives what it would give of the whole; the beam starts afresh after each stretch.
+    """
+    parts: list[Hypothesis] = []
+    held: Tensor | None = None
+    for values in log_probs:
+        held = values if held is None else torch.cat([held, values])
+        if len(held) >= stretch and (cut := _amid_blanks(held)):
+            parts.append(decode(held[:cut]))
+            held = held[cut:].clone()
+    if held is not None and len(held):
+        parts.append(decode(held))
+    return joined(parts)
+
+
+def _amid_blanks(log_probs: Tensor) -> int:
+    """The middle of the longest run of blank frames in the second half; 0 where there is none."""
+    start = len(log_probs) // 2
+    blank = (log_probs[start:].argmax(dim=-1) == 0).numpy()
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], blank, [False]]).astype(np.int8)))
+    if not len(edges):
+        return 0
+    firsts, ends = edges[::2], edges[1::2]
+    longest = int(np.argmax(ends - firsts))
+    return start + int(firsts[longest] + ends[longest]) // 2
+
+
+def joined(parts: Sequence[Hypothesis]) -> Hypothesis:
+    """Hypotheses of consecutive stretches as one of the whole."""
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    confidences: list[float] = []
+    frames = 0
+    for part in parts:
+        ids += part.ids
+        spans += [(first + frames, end + frames) for first, end in part.spans]
+        confidences += part.confidences
+        frames += part.frames or 0
+    return Hypothesis(tuple(ids), sum(part.score for part in parts), tuple(spans), tuple(confidences), frames)
+
+
+def confidence_of(hypothesis: Hypothesis) -> float | None:
+    """Mean probability of the labels, 0 to 1; None where there are none."""
+    return sum(hypothesis.confidences) / len(hypothesis.ids) if hypothesis.ids else None
+
+
+def _said(hypothesis: Hypothesis, model: Recognizer) -> dict[str, Any]:
+    return {
+        "text": model.units.decode(hypothesis.ids),
+        "confidence": confidence_of(hypothesis),
+        "words": tuple(word_times(hypothesis, model.units, model.hop_samples / model.sample_rate)),
+    }
+
+
+# Bookkeeping ----------------------------------------------------------------------------------------------------------
+
+
+class Meter:
+    """Passes pieces of samples on, counts them, and notes whether there is anything to hear."""
+
+    def __init__(self, pieces: Iterable[Samples]) -> None:
+        self._pieces = pieces
+        self.samples = 0
+        self.audible = False
+
+    def __iter__(self) -> Iterator[Samples]:
+        for piece in self._pieces:
+            self.samples += len(piece)
+            self.audible = self.audible or is_audible(piece)
+            yield piece
+
+
+def is_audible(waveform: Samples) -> bool:
+    """Whether any sample is louder than -80 dB of full scale."""
+    return bool(len(waveform)) and float(np.abs(waveform).max()) > _SILENCE
+
+
+def _stretch_frames(model: Recognizer) -> int:
+    return math.ceil(_STRETCH_S * model.sample_rate / model.hop_samples)
+
+
+def _with_bar(pieces: Iterable[Samples], source: Source, sample_rate: int) -> Iterator[Samples]:
+    known = isinstance(source, Path) or (isinstance(source, str) and source != _STREAM)
+    total = audio_duration_s(source) if known and isinstance(source, Path | str) else None
+    with tqdm(total=total and round(total), unit="s", desc=_file_name(source), delay=2.0, leave=False) as bar:
+        for piece in pieces:
+            yield piece
+            bar.update(round(len(piece) / sample_rate))
+
+
+def _file_name(source: Source) -> str:
+    if isinstance(source, Path | str):
+        return str(source)
+    name = getattr(source, "name", _STREAM)
+    return name if isinstance(name, str) and not name.startswith("<") else _STREAM
+
+
+def _name_of(model: Recognizer | str | Path) -> str:
+    return str(model.metadata.get("name", "")) if isinstance(model, Recognizer) else str(model)
