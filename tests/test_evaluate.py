@@ -210,6 +210,11 @@ def test_a_reference_that_is_no_phone_names_its_utterance(utterances: list[Utter
         evaluate(model, [replace(utterances[0], text="sh nonsense")], recognise=Oracle(["sh"]), progress=False)
 
 
+def test_folded_phones_cannot_be_scored_on_61(utterances: list[Utterance]) -> None:
+    with pytest.raises(ConfigError, match="score on 48 or 39"):
+        evaluate(tiny(Units.phones(["sil", "sh"])), utterances, phone_set=61, recognise=Oracle([""]), progress=False)
+
+
 def test_merged_silences(utterances: list[Utterance]) -> None:
     model = tiny(Units.phones(["sil", "sh"]))
     said = [replace(utterances[0], text="h# pau sh h#")]

@@ -31,6 +31,7 @@ from wavasr.audio import load_audio
 from wavasr.config import TextConfig
 from wavasr.decoding import greedy, prefix_beam
 from wavasr.errors import ConfigError, TextError, WavasrError
+from wavasr.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, PhoneSet
 from wavasr.model import Recognizer
@@ -38,6 +39,7 @@ from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, ass
 from wavasr.text import Units, normalise
 
 _GRID_S = 0.2  # padded lengths are multiples of this: CPU convolutions plan anew for every length
+_TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
 _PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "soxr", "jiwer")
 
 
@@ -89,6 +91,9 @@ def evaluate(
     """
     if not utterances:
         raise TextError("there are no utterances to evaluate; expected a manifest with at least one line")
+    # Mistakes in settings and transcripts show before the network runs, not after.
+    scale = _Scale.of(model.units, model.text, phone_set, merge_silences)
+    references = [scale.reference(u) for u in utterances]
     recognise = recognise or model_recogniser(model, decoder, beam)
     start = time.perf_counter()
     outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
@@ -99,8 +104,7 @@ def evaluate(
         raise WavasrError(
             f"none of the {len(failures)} utterances could be recognised; the first: {failures[0].message}"
         )
-    scale = _Scale.of(model.units, model.text, phone_set, merge_silences)
-    results = _score([utterances[i] for i in heard], list(heard.values()), scale)
+    results = _score([utterances[i] for i in heard], [references[i] for i in heard], list(heard.values()), scale)
     known = Provenance(
         model=model_name,
         manifest=manifest.as_posix() if manifest else "",
@@ -124,7 +128,8 @@ def score(
     utterance: Utterance, hypothesis: str, *, units: Units, text: TextConfig, compute_s: float = 0.0
 ) -> UtteranceResult:
     """Score one hypothesis as `evaluate` does (39 TIMIT phones where the units are those)."""
-    return _score([utterance], [(Heard(hypothesis), compute_s)], _Scale.of(units, text, 39, False))[0]
+    scale = _Scale.of(units, text, 39, False)
+    return _score([utterance], [scale.reference(utterance)], [(Heard(hypothesis), compute_s)], scale)[0]
 
 
 def model_recogniser(model: Recognizer, decoder: str = "greedy", beam: int = 16) -> Recognise:
@@ -173,14 +178,18 @@ class _Scale:
 
     @classmethod
     def of(cls, units: Units, text: TextConfig, phone_set: PhoneSet, merge_silences: bool) -> _Scale:
-        scored: PhoneSet | None = phone_set
-        try:
-            metrics.phones(" ".join(units.symbols[1:]) if units.is_phones else "", 39)
-        except WavasrError:
-            scored = None
+        scored: PhoneSet | None = phone_set if units.is_phones and set(units.symbols[1:]) <= _TIMIT_LABELS else None
+        if scored == 61 and not set(units.symbols[1:]) <= set(TIMIT_61):
+            raise ConfigError(f"phone_set is 61, but the model knows {len(units) - 1} folded phones; score on 48 or 39")
         # "h#" and "ax-h" are labels, not punctuation.
         spelling = replace(text, punctuation="keep", digits="keep") if units.is_phones else text
         return cls(spelling, units.is_phones, scored, merge_silences)
+
+    def reference(self, utterance: Utterance) -> list[str]:
+        try:
+            return self.symbols(normalise(utterance.text, self.text))
+        except WavasrError as error:
+            raise TextError(f"reference of utterance {utterance.id}: {error}") from error
 
     def symbols(self, text: str) -> list[str]:
         if self.is_phones:
@@ -248,14 +257,11 @@ def _timed(waveforms: dict[int, NDArray[np.float32]], recognise: Recognise) -> d
 
 
 def _score(
-    utterances: Sequence[Utterance], heard: Sequence[tuple[Heard, float]], scale: _Scale
+    utterances: Sequence[Utterance],
+    references: Sequence[Sequence[str]],
+    heard: Sequence[tuple[Heard, float]],
+    scale: _Scale,
 ) -> list[UtteranceResult]:
-    references = []
-    for u in utterances:
-        try:
-            references.append(scale.symbols(normalise(u.text, scale.text)))
-        except WavasrError as error:
-            raise TextError(f"reference of utterance {u.id}: {error}") from error
     hypotheses = [scale.symbols(h.text) for h, _ in heard]
     alignments = metrics.align_all(references, hypotheses)
     texts = [[" ".join(symbols) for symbols in side] for side in (references, hypotheses)]
