@@ -21,6 +21,7 @@ from wavasr.metrics import ErrorCounts, bootstrap_ci
 from wavasr.model import Recognizer
 from wavasr.results import assemble, speaker_rates
 from wavasr.text import Units
+from wavasr.transcribe import transcribe
 
 RATE = 8000
 TEXTS = ["One two!", "three", "", "four five six", "Seven, eight nine ten"]
@@ -159,13 +160,14 @@ def test_the_network_gives_the_same_in_any_batch(model: Recognizer, utterances: 
         assert text.split() == next(u for u in together.utterances if u.id == utterance.id).hypothesis.split()
 
 
-def test_the_beam_is_used(model: Recognizer, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    beam = module.prefix_beam
-    monkeypatch.setattr(module, "prefix_beam", lambda log_probs, size: asked.append(size) or beam(log_probs, size))
-    found = evaluate(model, utterances, decoder="beam", beam=4, progress=False)
-    assert asked == [4] * 5
-    assert found.provenance.decoder == "beam of 4"
+def test_the_texts_are_those_of_transcribe(model: Recognizer, utterances: list[Utterance]) -> None:
+    for decoder in ("greedy", "beam"):
+        found = evaluate(model, utterances, decoder=decoder, beam=4, progress=False)
+        for utterance, said in zip(utterances, found.utterances, strict=True):
+            transcript = transcribe(utterance.audio, model, decoder=decoder, beam=4)
+            assert said.hypothesis == transcript.text
+            assert said.confidence == pytest.approx(transcript.confidence, abs=1e-4)
+        assert found.provenance.decoder == ("greedy" if decoder == "greedy" else "beam of 4")
 
 
 def test_part_of_a_recording_is_read(model: Recognizer, utterances: list[Utterance]) -> None:

@@ -22,14 +22,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 import wavasr
 from wavasr import metrics
 from wavasr.audio import load_audio
 from wavasr.config import TextConfig
-from wavasr.decoding import greedy, prefix_beam
 from wavasr.errors import ConfigError, TextError, WavasrError
 from wavasr.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.manifest import Utterance
@@ -37,8 +35,9 @@ from wavasr.metrics import ErrorCounts, PhoneSet
 from wavasr.model import Recognizer
 from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
 from wavasr.text import Units, normalise
+from wavasr.transcribe import confidence_of, decoder_of
+from wavasr.transcribe import recognise as recognise_batch
 
-_GRID_S = 0.2  # padded lengths are multiples of this: CPU convolutions plan anew for every length
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
 _PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "soxr", "jiwer")
 
@@ -133,38 +132,18 @@ def score(
 
 
 def model_recogniser(model: Recognizer, decoder: str = "greedy", beam: int = 16) -> Recognise:
-    """The network and the decoder, for several waveforms at once.
+    """The path of `transcribe`, for several waveforms at once.
 
     Raises:
         ConfigError: an unknown decoder.
     """
-    if decoder not in ("greedy", "beam"):
-        raise ConfigError(f"decoder is {decoder!r}; expected greedy or beam")
-
-    def decode(log_probs: Tensor) -> Heard:
-        found = greedy(log_probs) if decoder == "greedy" else prefix_beam(log_probs, beam)[0]
-        confidence = sum(found.confidences) / len(found.confidences) if found.confidences else None
-        return Heard(model.units.decode(found.ids), confidence)
+    decode = decoder_of(decoder, beam)
 
     def recognise(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
-        log_probs, lengths = _forward(model, waveforms)
-        return [decode(rows[:length]) for rows, length in zip(log_probs, lengths.tolist(), strict=True)]
+        found = recognise_batch(model, waveforms, decode)
+        return [Heard(model.units.decode(hypothesis.ids), confidence_of(hypothesis)) for hypothesis in found]
 
     return recognise
-
-
-@torch.inference_mode()
-def _forward(model: Recognizer, waveforms: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
-    """(B, T, V) log-probabilities and (B,) frame lengths, on the CPU."""
-    device = next(model.parameters()).device
-    grid = round(_GRID_S * model.sample_rate)
-    longest = max(len(w) for w in waveforms)
-    padded = torch.zeros(len(waveforms), -(-longest // grid) * grid)
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
-    lengths = torch.tensor([len(w) for w in waveforms])
-    log_probs, frames = model(padded.to(device), lengths.to(device))
-    return log_probs.float().cpu(), frames.cpu()
 
 
 @dataclass(frozen=True)
