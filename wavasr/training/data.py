@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 
@@ -23,6 +25,8 @@ class SpeechData(pl.LightningDataModule):
     def __init__(self, config: FitConfig, splits: Splits, recognizer: Recognizer) -> None:
         super().__init__()
         self.config = config
+        self._loader_state: dict[str, int] | None = None
+        self._train_loader: SpeechLoader | None = None
         self.frame_labels: FrameLabels | None = None
         if config.auxiliary.frame_weight:
             self.frame_labels = FrameLabels(splits.train.utterances, config.units.phone_set, recognizer.hop_samples)
@@ -59,7 +63,18 @@ class SpeechData(pl.LightningDataModule):
 
     def train_dataloader(self) -> SpeechLoader:
         """Augmented batches, in a new order each epoch."""
-        return self._loader(self.train, self.config.augment.speed[0], shuffle=True)
+        self._train_loader = self._loader(self.train, self.config.augment.speed[0], shuffle=True)
+        if self._loader_state:
+            self._train_loader.load_state_dict(self._loader_state)
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the data. Lightning restores loaders too late, when their first batches are on their way."""
+        return self._train_loader.state_dict() if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """For the loader that will be made."""
+        self._loader_state = state_dict
 
     def val_dataloader(self) -> SpeechLoader:
         """The dev set as it is."""
