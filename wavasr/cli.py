@@ -332,7 +332,7 @@ def info(arguments: list[str]) -> int:
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     args = parser.parse_args(arguments)
-    from wavasr.model import read_header, resolve
+    from wavasr.modelfile import read_header, resolve
 
     path = resolve(args.model)
     header = read_header(path)
@@ -343,8 +343,8 @@ def info(arguments: list[str]) -> int:
 def describe_model(path: Path, header: dict[str, Any]) -> str:
     """The header of a model file for people, a line for each thing."""
     from wavasr.config import EncoderConfig, TextConfig, from_dict
+    from wavasr.geometry import receptive_field
     from wavasr.text import Units
-    from wavasr.wavenet import receptive_field
 
     encoder = from_dict(EncoderConfig, header["encoder"])
     text = from_dict(TextConfig, header["text"])

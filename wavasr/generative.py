@@ -67,12 +67,10 @@ class AuxiliaryLoss(nn.Module):
         """
         whole = lengths // self.stride  # only whole steps are hidden
         samples = F.pad(waveform, (0, -waveform.shape[1] % self.stride))
-        steps = samples.unflatten(1, (-1, self.stride))  # (B, N, stride)
+        steps = samples.reshape(len(samples), -1, self.stride)  # (B, N, stride)
         asked = self._choose(whole, steps.shape[1], generator)
-        if not self.causal:
-            heard = (steps * ~asked[..., None]).flatten(1)[:, : waveform.shape[1]]
-        else:
-            heard = waveform
+        silenced = steps.masked_fill(asked[..., None], 0.0).flatten(1)[:, : waveform.shape[1]]
+        heard = waveform if self.causal else silenced
         utterances, indices = asked.nonzero(as_tuple=True)
         classes = mu_law_encode(steps[utterances, indices].detach().clamp(-1, 1), self.config.levels)
         return Hidden(heard, utterances, indices, classes)
@@ -110,4 +108,5 @@ class AuxiliaryLoss(nn.Module):
             known = frame - 1 if self.causal else frame
             heard = feature.frames.transpose(1, 2)[hidden.utterances, known.clamp(min=0)]  # (P, C)
             total = total + context(heard) * (known >= 0)[:, None]
-        return self.output(F.relu(total)).unflatten(1, (self.stride, self.config.levels))
+        scores: Tensor = self.output(F.relu(total))  # (P, stride * levels)
+        return scores.view(-1, self.stride, self.config.levels)

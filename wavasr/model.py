@@ -1,33 +1,30 @@
 """The recogniser: a WaveNet encoder with a CTC head, and the one file that carries it.
 
 A model file is a safetensors archive: the weights, and JSON that says everything needed to use them (encoder, units,
-text normalisation, sample rate, version, training record). Reading it runs no code from the file.
+text normalisation, sample rate, version, training record). Reading it runs no code from the file; `wavasr.modelfile`
+reads its JSON alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from wavasr.config import EncoderConfig, TextConfig, from_dict, to_dict
-from wavasr.errors import ModelError, WavasrError
+from wavasr.config import EncoderConfig, StageConfig, TextConfig, from_dict, to_dict
+from wavasr.errors import ConfigError, ModelError, WavasrError
+from wavasr.geometry import frames_of, receptive_field
+from wavasr.modelfile import EAR_FORMAT, FORMAT, FORMAT_VERSION, METADATA_KEY, asset, read_header, resolve
 from wavasr.text import Units
-from wavasr.wavenet import Encoder, Features, frames_of, receptive_field
-
-FORMAT = "wavasr-model"
-FORMAT_VERSION = 1
-SUFFIX = ".wavasr"
+from wavasr.wavenet import Encoder, Features
 
 
 class Recognizer(nn.Module):
@@ -100,83 +97,31 @@ def save_model(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None
         "text": to_dict(model.text),
         "metadata": {**model.metadata, **(metadata or {})},
     }
-    dtype = torch.float16 if half else torch.float32
-    _write(path, {name: tensor.detach().to("cpu", dtype) for name, tensor in model.state_dict().items()}, header)
+    _write(path, model, torch.float16 if half else torch.float32, header)
 
 
 def save_ear(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
     """Write the ear alone (float16), for `EncoderConfig.init`."""
     header = {
-        "format": FORMAT + "-ear",
+        "format": EAR_FORMAT,
         "format_version": FORMAT_VERSION,
         "encoder": to_dict(model.encoder_config),
         "metadata": dict(metadata or {}),
     }
-    _write(path, {name: tensor.detach().to("cpu", torch.float16) for name, tensor in _ear_state(model).items()}, header)
+    _write(path, model.ear, torch.float16, header)
 
 
-def _ear_state(model: Recognizer) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in model.ear.state_dict().items()}
-
-
-def _write(path: Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> None:
+def _write(path: Path, module: nn.Module, dtype: torch.dtype, header: Mapping[str, Any]) -> None:
     path = Path(path)
+    weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in module.state_dict().items()}
+    content = save(weights, metadata={METADATA_KEY: json.dumps(header, ensure_ascii=False)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata={"wavasr": json.dumps(header, ensure_ascii=False)})
-        os.replace(temporary, path)
+        part.write_bytes(content)
+        part.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def asset(name: str) -> Path:
-    """A file that ships inside the package."""
-    return Path(str(resources.files("wavasr"))) / "assets" / name
-
-
-def resolve(model: str | Path) -> Path:
-    """A path as it is, or the shipped model of that name ("default").
-
-    Raises:
-        ModelError: neither a file nor a shipped name.
-    """
-    path = Path(model)
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX})")
-    if path.is_file():
-        return path
-    shipped = asset(f"{model}{SUFFIX}")
-    if path.name == str(model) and shipped.is_file():
-        return shipped
-    names = sorted(p.stem for p in asset("").glob(f"*{SUFFIX}")) if asset("").is_dir() else []
-    raise ModelError(f"{model}: no such model file; shipped models: {', '.join(names) or 'none'}")
-
-
-def read_header(path: str | Path, expected: str = FORMAT) -> dict[str, Any]:
-    """The JSON that a model file carries, without loading its weights.
-
-    Raises:
-        ModelError: not a model file, damaged, or written by a newer version.
-    """
-    path = resolve(path)
-    try:
-        with safe_open(path, framework="numpy") as archive:
-            header = json.loads((archive.metadata() or {})["wavasr"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise ModelError(
-            f"{path}: not a wavasr model file, or damaged; expected one written by `wavasr fit`"
-        ) from error
-    if header.get("format") != expected:
-        raise ModelError(f"{path}: holds {header.get('format')!r}; expected {expected!r}")
-    if header.get("format_version", 0) > FORMAT_VERSION:
-        raise ModelError(
-            f"{path}: written by a newer wavasr (format {header['format_version']}, this one reads up to "
-            f"{FORMAT_VERSION}); upgrade with `pip install --upgrade wavasr`"
-        )
-    return cast(dict[str, Any], header)
+        part.unlink(missing_ok=True)
 
 
 def load_model(path: str | Path = "default") -> Recognizer:
@@ -188,13 +133,14 @@ def load_model(path: str | Path = "default") -> Recognizer:
     path = resolve(path)
     header = read_header(path)
     try:
-        model = Recognizer(
-            from_dict(EncoderConfig, header["encoder"]),
-            Units.from_dict(header["units"]),
-            from_dict(TextConfig, header["text"]),
-            header["metadata"],
-        )
-        model.load_state_dict(_read_tensors(path))
+        with torch.device("meta"):  # the weights come from the file; a random start would cost time and random numbers
+            model = Recognizer(
+                from_dict(EncoderConfig, header["encoder"]),
+                Units.from_dict(header["units"]),
+                from_dict(TextConfig, header["text"]),
+                header["metadata"],
+            )
+        model.load_state_dict(_read_tensors(path), assign=True)
     except (WavasrError, KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: its header and weights do not make a model ({reason}); train it again") from error
@@ -205,28 +151,37 @@ def load_ear(model: Recognizer, source: str) -> None:
     """Start the model's ear from the shipped one ("ear"), from a model or ear file, or leave it as it is ("random").
 
     Raises:
-        ModelError: the file is no ear or model, or its ear has another shape.
+        ModelError: the file is no ear or model, or its ear is not built as the model's.
     """
     if source == "random":
         return
     path = asset("ear.safetensors") if source == "ear" else resolve(source)
+    header = read_header(path, EAR_FORMAT, FORMAT)
     tensors = _read_tensors(path)
-    prefix = "encoder.stages."
-    if any(name.startswith(prefix) for name in tensors):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        stages = tuple(f"{index}." for index in range(model.encoder_config.ear_stages))
-        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(stages)}
+    if header["format"] == FORMAT:
+        prefix = "encoder.stages."
+        stages = tuple(f"{prefix}{index}." for index in range(model.encoder_config.ear_stages))
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(stages)}
     try:
+        # Dilations, pools and the level's window leave no trace in the shapes of weights.
+        if _ear_stages(from_dict(EncoderConfig, header["encoder"])) != _ear_stages(model.encoder_config):
+            raise ConfigError("encoder.stages differ")
         model.ear.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
             f"{path}: its ear has another shape than encoder.stages; set encoder.init to random, or use its preset"
         ) from error
 
 
+def _ear_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:
+    return encoder.sample_rate, encoder.stages[: encoder.ear_stages]
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Weights as float32 copies: those of the archive are a view of the file, which may change or go."""
     try:
         with safe_open(path, framework="pt") as archive:
-            return {name: archive.get_tensor(name).float() for name in archive.keys()}  # noqa: SIM118
+            names = archive.keys()
+            return {name: archive.get_tensor(name).to(torch.float32, copy=True) for name in names}
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.config import EncoderConfig, StageConfig
+from wavasr.geometry import dilated_reach, frames_of, split_reach
 
 LEVEL_FLOOR = 1e-8  # mean square of a sample; -80 dB below full scale counts as silence
 ENERGY_FLOOR = 1e-5
@@ -31,43 +32,9 @@ class Features(NamedTuple):
     lengths: Tensor
 
 
-def frames_of(samples: Any, hop: int) -> Any:
-    """Frames that `samples` give: one for every started hop, so no sample is dropped. Integers or integer tensors."""
-    return (samples + hop - 1) // hop
-
-
 def mask_of(lengths: Tensor, frames: int) -> Tensor:
     """1.0 where a frame belongs to its utterance, else 0.0: (B,) int64 -> (B, 1, T)."""
     return (torch.arange(frames, device=lengths.device) < lengths[:, None])[:, None].float()
-
-
-def receptive_field(config: EncoderConfig) -> tuple[int, int]:
-    """Samples that a CTC frame sees (before, after) the hop it owns.
-
-    Frame t owns samples [t * hop, (t + 1) * hop) and depends on [t * hop - before, (t + 1) * hop + after).
-    """
-    causal = config.context == "causal"
-    before = after = 0
-    for stage in reversed(config.stages):
-        pads = [_padding(stage.kernel, dilation, causal) for dilation in stage.dilations]
-        before = before * stage.pool + sum(left for left, _ in pads)
-        after = after * stage.pool + sum(right for _, right in pads)
-    first = config.stages[0]
-    window = _split(first.window // first.stride - 1, causal)
-    level = _split(max(first.level_frames - 1, 0), causal)
-    # A sample is divided by the level around it, so the two reaches add up.
-    return (before + window[0] + level[0]) * first.stride, (after + window[1] + level[1]) * first.stride
-
-
-def _split(extra: int, causal: bool) -> tuple[int, int]:
-    """How many of `extra` frames lie before and after the current one."""
-    return (extra, 0) if causal else ((extra + 1) // 2, extra // 2)
-
-
-def _padding(kernel: int, dilation: int, causal: bool) -> tuple[int, int]:
-    """Frames of zeros (before, after) a dilated convolution that keep its length."""
-    before, after = _split(kernel - 1, causal)
-    return before * dilation, after * dilation
 
 
 class _Gate(torch.autograd.Function):
@@ -97,7 +64,7 @@ class _Gate(torch.autograd.Function):
 
 def gate(hidden: Tensor) -> Tensor:
     """The gated unit (paper, equation 2): (B, 2C, T) of filter and gate -> tanh(f / 2) * sigmoid(g), (B, C, T)."""
-    return cast(Tensor, _Gate.apply(hidden))
+    return cast(Tensor, _Gate.apply(hidden))  # type: ignore[no-untyped-call]
 
 
 class _FrameNorm(torch.autograd.Function):
@@ -106,7 +73,7 @@ class _FrameNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
         # Squaring and summing is four times as fast as torch.linalg.vector_norm over this dimension.
-        power = (x * x).sum(dim=1, keepdim=True, dtype=torch.float32) / x.shape[1]
+        power = (x * x).sum(dim=1, keepdim=True, dtype=_at_least_float32(x)) / x.shape[1]
         scale = mask * torch.rsqrt(power + NORM_FLOOR)
         ctx.save_for_backward(x, scale)
         return x * scale.to(x.dtype)
@@ -114,9 +81,13 @@ class _FrameNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         x, scale = ctx.saved_tensors
-        along = (grads[0] * x).sum(dim=1, keepdim=True, dtype=torch.float32)
+        along = (grads[0] * x).sum(dim=1, keepdim=True, dtype=_at_least_float32(x))
         shrink = (along * scale.pow(3) / -x.shape[1]).to(x.dtype)
         return torch.addcmul(x * shrink, grads[0], scale.to(x.dtype)), None
+
+
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def normalise_frames(x: Tensor, mask: Tensor) -> Tensor:
@@ -124,7 +95,7 @@ def normalise_frames(x: Tensor, mask: Tensor) -> Tensor:
 
     It uses no statistics over time or batch. The mask rides on the small (B, 1, T) factor, so it costs nothing.
     """
-    return cast(Tensor, _FrameNorm.apply(x, mask))
+    return cast(Tensor, _FrameNorm.apply(x, mask))  # type: ignore[no-untyped-call]
 
 
 class GatedBlock(nn.Module):
@@ -134,12 +105,14 @@ class GatedBlock(nn.Module):
             |                                                        |   |
             +--------------------------------------------------------|---+
                                                                      +-------> skip
+
+    Frames are (B, C, T) throughout; the filter's factor 1/2 inside tanh is part of its weights (see `gate`).
     """
 
     def __init__(self, stage: StageConfig, dilation: int, causal: bool, dropout: float) -> None:
         super().__init__()
         channels = stage.channels
-        self.padding = _padding(stage.kernel, dilation, causal)
+        self.padding = dilated_reach(stage.kernel, dilation, causal)
         self.dilated = nn.Conv1d(channels, 2 * channels, stage.kernel, dilation=dilation)
         self.mix = nn.Conv1d(channels, channels + stage.skip_width, 1)
         self.dropout = dropout
@@ -169,7 +142,7 @@ class Stage(nn.Module):
         super().__init__()
         self.config = stage
         taps = stage.window // stage.stride
-        self.padding = _split(taps - 1, causal)
+        self.padding = split_reach(taps - 1, causal)
         self.project = nn.Conv1d(inputs, stage.channels, taps)
         self.blocks = nn.ModuleList(GatedBlock(stage, d, causal, dropout) for d in stage.dilations)
         self.post = nn.Conv1d(stage.skip_width, stage.skip_width, 1)
@@ -198,7 +171,7 @@ class Stage(nn.Module):
         mean = F.avg_pool1d(frames, pool) if pool > 1 else frames
         if self.config.pooling == "mean":
             return Features(mean, lengths)
-        energy = torch.log(F.avg_pool1d(frames.float().square(), pool) + ENERGY_FLOOR)
+        energy = torch.log(F.avg_pool1d(frames.to(_at_least_float32(frames)).square(), pool) + ENERGY_FLOOR)
         energy = energy * mask_of(lengths, energy.shape[2])
         return Features(torch.cat([mean, energy.to(mean.dtype)], dim=1), lengths)
 
@@ -213,7 +186,7 @@ class Level(nn.Module):
     def __init__(self, frames: int, causal: bool) -> None:
         super().__init__()
         self.frames = frames
-        self.padding = _split(frames - 1, causal)
+        self.padding = split_reach(frames - 1, causal)
 
     def forward(self, phases: Tensor) -> tuple[Tensor, Tensor]:
         power = phases.square().mean(dim=1, keepdim=True)
@@ -253,8 +226,10 @@ class Encoder(nn.Module):
         `stages` stops after that many stages.
         """
         first = self.config.stages[0]
-        samples = _pad_to(waveform * mask_of(lengths, waveform.shape[1])[:, 0], first.stride)
-        phases = samples.unflatten(1, (-1, first.stride)).transpose(1, 2)
+        # Filled, not multiplied: padding may hold anything, and NaN * 0 is NaN.
+        padding = mask_of(lengths, waveform.shape[1])[:, 0] == 0
+        samples = _pad_to(waveform.masked_fill(padding, 0.0), first.stride)
+        phases = samples.reshape(len(samples), -1, first.stride).transpose(1, 2)  # (B, stride, T)
         steps = frames_of(lengths, first.stride)
         log_level = None
         if self.level is not None:
@@ -264,8 +239,8 @@ class Encoder(nn.Module):
         outputs.append(stage.pool(outputs[0]))
         if log_level is not None:
             outputs[1] = _append_level(outputs[1], log_level * mask_of(steps, log_level.shape[2]), first.pool)
-        for stage in list(self.stages)[1:stages]:
-            outputs.append(stage(*outputs[-1]))
+        for later in list(self.stages)[1:stages]:
+            outputs.append(later(*outputs[-1]))
         return outputs
 
 
