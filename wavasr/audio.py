@@ -25,7 +25,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from wavasr.container import head_of, missing_bytes, reason_unreadable
+from wavasr.container import indexed_mp3, missing_bytes, reason_unreadable
 from wavasr.errors import AudioError
 from wavasr.opus import tidied
 
@@ -39,7 +39,9 @@ _BLOCK_SAMPLES = 1 << 18
 _LOUDEST = 1e6
 _SLACK_S = 0.1
 _DECODER_SLACK_S = 0.02
-_MP3_SLACK_SAMPLES = 4 * 1152
+# Some encoders count the frame that holds the index.
+_MP3_SLACK_SAMPLES = 1152
+_MP3_RUN_UP_SAMPLES = 10 * 1152
 
 
 def load_audio(
@@ -117,9 +119,7 @@ def _decode(source: Source, sample_rate: int, offset_s: float, duration_s: float
         if opened is None:
             blocks: Iterable[Samples] = _read_ffmpeg(file, name, sample_rate, offset_s, duration_s)
         else:
-            blocks = _resampled(
-                _read_soundfile(opened, file, name, offset_s, duration_s), opened.samplerate, sample_rate
-            )
+            blocks = _resampled(_read_soundfile(opened, name, offset_s, duration_s), opened.samplerate, sample_rate)
         count = 0
         for block in blocks:
             if len(block):
@@ -190,13 +190,23 @@ def _refuse_bad_samples(block: Samples, name: str) -> None:
         raise AudioError(f"{name}: has samples of {loudest:.3g}; expected about -1 to 1: scale it or export it as PCM")
 
 
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read on from where it is.
+
+    soundfile seeks to where it is after every read; an MP3 decoder loses what frames lean on and clicks each time.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _open(path: Path, name: str) -> soundfile.SoundFile | None:
     """The file opened by soundfile, or None where it is to be read by ffmpeg."""
     missing = missing_bytes(path)
     if missing:
         raise AudioError(f"{name}: is cut off, {missing} bytes of what its header announces are missing; copy it again")
     try:
-        return soundfile.SoundFile(tidied(path) or path)
+        return _ForwardFile(tidied(path) or indexed_mp3(path) or path)
     except (soundfile.LibsndfileError, TypeError) as error:
         reason, ffmpeg_may_help = reason_unreadable(path)
         if ffmpeg_may_help and shutil.which("ffmpeg"):
@@ -205,10 +215,11 @@ def _open(path: Path, name: str) -> soundfile.SoundFile | None:
 
 
 def _read_soundfile(
-    opened: soundfile.SoundFile, path: Path, name: str, offset_s: float, duration_s: float | None
+    opened: soundfile.SoundFile, name: str, offset_s: float, duration_s: float | None
 ) -> Iterator[Samples]:
     """Blocks of (S,) float32 at the file's own rate, channels averaged."""
     with opened:
+        is_mp3 = opened.format in ("MP3", "MPEG")
         start = round(offset_s * opened.samplerate)
         if start and start >= opened.frames:
             end_s = opened.frames / opened.samplerate
@@ -220,7 +231,10 @@ def _read_soundfile(
             left = min(left, round(duration_s * opened.samplerate))
         try:
             if start:
-                opened.seek(start)
+                # An MP3 frame leans on those before it.
+                run_up = min(start, _MP3_RUN_UP_SAMPLES) if is_mp3 else 0
+                opened.seek(start - run_up)
+                opened.read(run_up, dtype="float32")
             while left > 0:
                 block = opened.read(min(left, _BLOCK_SAMPLES), dtype="float32", always_2d=True)
                 if not len(block):
@@ -230,25 +244,11 @@ def _read_soundfile(
         except soundfile.LibsndfileError as error:
             reason = str(error.error_string).removeprefix("Error : ").rstrip(".")
             raise AudioError(f"{name}: is damaged or cut off ({reason}); copy it again") from error
-        # An MP3 without an index only estimates its length, and a decoder's delay is not always counted.
-        slack = _MP3_SLACK_SAMPLES if opened.format in ("MP3", "MPEG") else _DECODER_SLACK_S * opened.samplerate
-        if left > slack and _length_is_known(path, opened.format):
+        if left > (_MP3_SLACK_SAMPLES if is_mp3 else _DECODER_SLACK_S * opened.samplerate):
             missing_s = left / opened.samplerate
             raise AudioError(
                 f"{name}: is cut off, {missing_s:.2f} s of what its header announces are missing; copy it again"
             )
-
-
-def _length_is_known(path: Path, kind: str) -> bool:
-    """False for an MP3 without a Xing, Info or VBRI frame."""
-    if kind not in ("MP3", "MPEG"):
-        return True
-    head = head_of(path, 10)
-    skip = 0
-    if head[:3] == b"ID3":
-        skip = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
-    first_frame = head_of(path, 256, skip)
-    return any(tag in first_frame for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 def _resampled(blocks: Iterable[Samples], rate: int, wanted: int) -> Iterator[Samples]:

@@ -5,6 +5,7 @@ Decoders read a file that was cut off in copying as if it were a shorter recordi
 
 from __future__ import annotations
 
+import io
 import shutil
 import struct
 from pathlib import Path
@@ -94,6 +95,69 @@ def _is_text(head: bytes) -> bool:
     return all(c.isprintable() or c in "\r\n\t\f\ufeff" for c in text)
 
 
+# MP3 ------------------------------------------------------------------------------------------------------------------
+
+_MP3_KBITS = {
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+
+
+def indexed_mp3(path: Path) -> io.BytesIO | None:
+    """A copy of an MP3 that says how many frames it has; None where it says so already or is another format.
+
+    Without that, libsndfile takes the first frame's bit rate for all and drops what lies beyond the length it guesses:
+    most of a recording, where the bit rate varies.
+    """
+    head = head_of(path, 10)
+    start = 0
+    if head[:3] == b"ID3":
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    first = head_of(path, 256, start)
+    if _mp3_frame_bytes(first[:4]) == 0 or any(tag in first for tag in (b"Xing", b"Info", b"VBRI")):
+        return None
+    data = head_of(path, -1, start)
+    return io.BytesIO(_mp3_index(data, _count_mp3_frames(data)) + data)
+
+
+def _mp3_frame_bytes(header: bytes) -> int:
+    """Length of the layer III frame that begins with these four bytes; 0 where none does."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return 0
+    version, kbits, rate = (header[1] >> 3) & 3, header[2] >> 4, (header[2] >> 2) & 3
+    if version == 1 or kbits in (0, 15) or rate == 3:
+        return 0
+    bytes_per_kbit = 144_000 if version == 3 else 72_000
+    return bytes_per_kbit * _MP3_KBITS[3 if version == 3 else 2][kbits] // _MP3_RATES[version][rate] + (
+        (header[2] >> 1) & 1
+    )
+
+
+def _count_mp3_frames(data: bytes) -> int:
+    count = at = 0
+    while 0 <= at < len(data) - 3:
+        length = _mp3_frame_bytes(data[at : at + 4])
+        if length and at + length <= len(data):
+            count += 1
+            at += length
+        else:
+            at = data.find(b"\xff", at + 1)
+    return count
+
+
+def _mp3_index(data: bytes, frames: int) -> bytes:
+    """A silent frame like the first, of the highest bit rate, with the number of frames where players look for it."""
+    header = bytes([0xFF, data[1] | 1, (data[2] & 0x0C) | 0xE0, data[3]])
+    mono, mpeg1 = data[3] >> 6 == 3, (data[1] >> 3) & 3 == 3
+    side_information = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
+    tag = header + bytes(side_information) + b"Xing" + struct.pack(">II", 1, frames)
+    return tag.ljust(_mp3_frame_bytes(header), b"\0")
+
+
+# What is missing ------------------------------------------------------------------------------------------------------
+
+
 def missing_bytes(path: Path) -> int:
     """How many bytes a file is shorter than its header announces; 0 when it is whole or the header does not say."""
     size = path.stat().st_size
@@ -124,15 +188,19 @@ def _shortage(announced: int, size: int, slack: int = 0) -> int:
 
 def _missing_of_riff(path: Path, size: int, order: str) -> int:
     """Walk the chunks up to the samples."""
-    at, frame = 12, 1
+    at, frame, long_length = 12, 1, 0
     with path.open("rb") as file:
         while at + 8 <= size:
             file.seek(at)
             name, length = struct.unpack(f"{order}4sI", file.read(8))
             if name == b"fmt ":
                 frame = max(1, struct.unpack(f"{order}12xH", file.read(14).ljust(14, b"\1"))[0])
+            if name == b"ds64":
+                long_length = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
             if name == b"data":
-                return 0 if length >= _UNKNOWN_SIZE else _shortage(at + 8 + length, size, slack=_SLACK_FRAMES * frame)
+                if length >= _UNKNOWN_SIZE and not long_length:
+                    return 0
+                return _shortage(at + 8 + (long_length or length), size, slack=_SLACK_FRAMES * frame)
             at += 8 + length + length % 2
     return 0
 
@@ -178,5 +246,7 @@ def _missing_of_ogg(path: Path, size: int) -> int:
     if len(tail) < at + 27:
         return at + 27 - len(tail)
     segments = tail[26 + at]
-    table = tail[at + 27 : at + 27 + segments]
-    return max(0, at + 27 + segments + sum(table) - len(tail))
+    end = at + 27 + segments + sum(tail[at + 27 : at + 27 + segments])
+    if end < len(tail) and b"OggS".startswith(tail[end : end + 4]):
+        return 27 - (len(tail) - end)
+    return max(0, end - len(tail))

@@ -145,7 +145,7 @@ def cues(words: Sequence[Word], duration_s: float) -> list[Cue]:
             pending += [group[at:], group[:at]]
     starts = [group[0].start_s for group in groups[1:]]
     found = []
-    for group, next_s in zip(groups, [*starts, duration_s], strict=True):
+    for group, next_s in zip(groups, [*starts, duration_s], strict=False):
         shown_until = max(group[-1].end_s, min(group[0].start_s + CUE_SHORTEST_S, next_s))
         lines = _lines(" ".join(word.word for word in group))
         found.append(Cue(group[0].start_s, min(shown_until, max(next_s, group[0].start_s)), lines))
