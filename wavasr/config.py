@@ -142,7 +142,7 @@ _EAR = (
     StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4, pooling="energy"),
 )
 
-# GMAC per second of audio: paper 4.7, small 0.56, base 0.69, large 1.04.
+# GMAC per second of audio: paper 4.7, small 0.56, base 0.69, base-10ms 0.74, large 1.04.
 PRESETS: dict[str, tuple[StageConfig, ...]] = {
     "paper": (
         StageConfig(channels=32, skip_channels=64, kernel=2, dilations=_CYCLE * 4, pool=160),
@@ -158,6 +158,7 @@ PRESETS: dict[str, tuple[StageConfig, ...]] = {
         StageConfig(channels=192, dilations=(1, 2), pool=2),
         StageConfig(channels=192, dilations=(1, 2, 4, 8) * 2),
     ),
+    "base-10ms": (*_EAR, StageConfig(channels=192, dilations=(1, 2, 4, 8) * 2)),
     "large": (
         *_EAR,
         StageConfig(channels=256, dilations=(1, 2, 4, 8), pool=2),
@@ -289,9 +290,10 @@ class DataConfig:
     Attributes:
         root: folder that the manifests are relative to.
         train: manifests (JSON lines) to train on.
-        dev: manifests that choose the best epoch; empty: `dev_speakers` are held out of `train`.
+        dev: manifests that choose the best epoch; empty: a part of `train` is held out.
         test: manifests that the finished model is evaluated on, once.
-        dev_speakers: speakers held out of `train` when there is no `dev` manifest: every k-th of the sorted names.
+        dev_speakers: hold out this many speakers of `train`, at equal distances in the sorted names.
+        dev_every: hold out every n-th utterance of `train`; only where the test set has the same speakers too.
         batch_s: seconds of audio in a batch, padding included.
         buckets: how many different batch lengths; each new shape costs CPU convolutions a new plan.
         max_s: training utterances longer than this are left out and counted; 0 for no limit.
@@ -305,6 +307,7 @@ class DataConfig:
     dev: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     dev_speakers: int = 0
+    dev_every: int = 0
     batch_s: float = 60.0
     buckets: int = 8
     max_s: float = 0.0
@@ -314,16 +317,16 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(len(self.train) > 0, "data.train is empty; expected at least one manifest")
-        _require(self.dev_speakers >= 0, f"data.dev_speakers is {self.dev_speakers}; expected 0 or more")
+        for name, least in (("dev_speakers", 0), ("dev_every", 0), ("buckets", 1), ("workers", 0), ("max_s", 0)):
+            value = getattr(self, name)
+            _require(value >= least, f"data.{name} is {value}; expected {least} or more")
+        _require(self.dev_every != 1, "data.dev_every is 1, which leaves nothing to train on; expected 0 or 2 and more")
         _require(
-            bool(self.dev) != bool(self.dev_speakers),
-            f"data.dev is {list(self.dev)} and data.dev_speakers {self.dev_speakers}; set exactly one of them: without "
-            "speech to validate on there is no best epoch",
+            bool(self.dev) + bool(self.dev_speakers) + bool(self.dev_every) == 1,
+            f"data.dev is {list(self.dev)}, data.dev_speakers {self.dev_speakers}, data.dev_every {self.dev_every}; set "
+            "exactly one of them: without speech to validate on there is no best epoch",
         )
         _require(self.batch_s > 0, f"data.batch_s is {self.batch_s}; expected seconds above 0")
-        _require(self.buckets >= 1, f"data.buckets is {self.buckets}; expected at least 1")
-        _require(self.max_s >= 0, f"data.max_s is {self.max_s}; expected 0 (no limit) or seconds")
-        _require(self.workers >= 0, f"data.workers is {self.workers}; expected 0 or more")
 
 
 @dataclass(frozen=True)
