@@ -238,14 +238,16 @@ class Encoder(nn.Module):
         outputs = [stage.stack(phases, steps)]
         outputs.append(stage.pool(outputs[0]))
         if log_level is not None:
-            outputs[1] = _append_level(outputs[1], log_level * mask_of(steps, log_level.shape[2]), first.pool)
+            outputs[1] = _append_level(outputs[1], Features(log_level, steps), first.pool)
         for later in list(self.stages)[1:stages]:
             outputs.append(later(*outputs[-1]))
         return outputs
 
 
-def _append_level(features: Features, log_level: Tensor, pool: int) -> Features:
+def _append_level(features: Features, log_level: Features, pool: int) -> Features:
     """The pooled level as one more channel, brought to about unit range: (B, C, T) -> (B, C + 1, T)."""
-    pooled = F.avg_pool1d(_pad_to((log_level + 4.0) / 2.0, pool), pool)
-    pooled = pooled * mask_of(features.lengths, pooled.shape[2])
+    level, steps = log_level
+    # Masked after the shift: the utterance's last group must not depend on how much padding the batch gives it.
+    scaled = (level + 4.0) / 2.0 * mask_of(steps, level.shape[2])
+    pooled = F.avg_pool1d(_pad_to(scaled, pool), pool)
     return Features(torch.cat([features.frames, pooled.to(features.frames.dtype)], dim=1), features.lengths)
