@@ -192,7 +192,8 @@ def test_evaluate_writes_the_reports(
 
 def test_prepare_a_folder_of_recordings(speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speech.with_suffix(".txt").write_text("the quick fox", encoding="utf-8")
-    assert cli.main(["prepare", "folder", str(tmp_path), "--output", str(tmp_path / "manifests")]) == 0
+    arguments = ["prepare", "folder", str(tmp_path), "--option", "dev_share=0", "--output", str(tmp_path / "manifests")]
+    assert cli.main(arguments) == 0
     listed = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".jsonl")]
     assert len(listed) == 1
     assert "the quick fox" in Path(listed[0]).read_text(encoding="utf-8")

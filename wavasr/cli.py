@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -101,10 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return BAD_INPUT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        _abandon_unwritten_output()
         return BROKEN_PIPE
     except OSError as error:
         complain(describe_os_error(error))
+        _abandon_unwritten_output()
         return BAD_INPUT
     except KeyboardInterrupt:
         complain("interrupted")
@@ -181,18 +183,27 @@ def transcribe(arguments: list[str]) -> int:
     if args.files.count("-") > 1:
         raise WavasrError("-: standard input is named twice; it can be read once")
     _configure_logging()
-    from wavasr.formats import render, write
+    from wavasr.formats import Folder, render
     from wavasr.model import load_model
     from wavasr.transcribe import transcribe_many
 
     model = load_model(args.model)
     failures = Failures(len(args.files))
-    done = transcribe_many(sources(args.files, failures), model, on_error=failures.add)
-    for transcript in done:
-        if args.output_dir is not None:
-            print(write(transcript, args.format, args.output_dir), flush=True)
+    folder = Folder(args.output_dir, args.format, args.files) if args.output_dir else None
+    done = transcribe_many(
+        sources(args.files, failures),
+        model,
+        failures.add,
+        decoder="beam" if args.beam else "greedy",
+        beam=args.beam or 1,
+        model_name=args.model,
+        progress=sys.stderr.isatty(),
+    )
+    for index, transcript in enumerate(done):
+        if folder is not None:
+            print(folder.write(transcript), flush=True)
         else:
-            print(render([transcript], args.format), end="", flush=True)
+            print(render([transcript], args.format, header=index == 0), end="", flush=True)
     return failures.exit_code()
 
 
@@ -213,6 +224,7 @@ def _transcribe_parser() -> Parser:
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="write one file for each recording here and print its path"
     )
+    _add_beam(parser)
     return parser
 
 
@@ -271,6 +283,7 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument(
         "--compare", type=Path, metavar="REPORT", help="report.json of another system on the same manifest"
     )
+    _add_beam(parser)
     args = parser.parse_args(arguments)
     _configure_logging()
     from wavasr import report
@@ -278,14 +291,31 @@ def evaluate(arguments: list[str]) -> int:
     from wavasr.manifest import read_manifest
     from wavasr.model import load_model
 
-    other = report.read(args.compare) if args.compare else None
+    baseline = report.read(args.compare) if args.compare else None
     utterances = read_manifest(args.manifest)
-    evaluation = measure(load_model(args.model), utterances)
-    print(report.summary(evaluation))
-    if other is not None:
-        print(report.compare(evaluation, other))
+    model = load_model(args.model)
     if args.report:
-        print(report.write_report(evaluation, args.report))
+        report.prepare_directory(args.report)
+    evaluation = measure(
+        model,
+        utterances,
+        decoder="beam" if args.beam else "greedy",
+        beam=args.beam or 1,
+        model_name=args.model,
+        manifest=args.manifest,
+        command=shlex.join(["wavasr", "evaluate", *arguments]),
+        progress=sys.stderr.isatty(),
+    )
+    print(report.summary(evaluation))
+    if baseline is not None:
+        print(report.compare(evaluation, baseline))
+    if args.report:
+        print(report.write_report(evaluation, args.report, baseline))
+    for failure in evaluation.failures:
+        complain(failure.message)
+    if evaluation.failures:
+        total = len(evaluation.failures) + len(evaluation.utterances)
+        complain(f"{len(evaluation.failures)} of {total} utterances failed; they are not in the figures")
     return SOME_FAILED if evaluation.failures else OK
 
 
@@ -356,7 +386,7 @@ def describe_model(path: Path, header: dict[str, Any]) -> str:
         "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
         "encoder": f"{encoder.preset}, {encoder.context}; blocks x channels of its stages: {stages}",
         "sample rate": f"{rate} Hz; others are resampled",
-        "a frame": f"{1000 * encoder.hop_samples / rate:g} ms, hears {before:.0f} ms before and {after:.0f} ms after it",
+        "frame": f"{1000 * encoder.hop_samples / rate:g} ms; hears {before:.0f} ms before and {after:.0f} ms after it",
         "units": f"{len(units) - 1} {units.kind} and the blank: {' '.join(units.symbols[1:])[:200]}",
         "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
     }
@@ -379,6 +409,18 @@ def _add_model(parser: Parser) -> None:
     parser.add_argument(
         "--model", default="default", metavar="MODEL", help="a model file or a shipped name (default: %(default)s)"
     )
+
+
+def _add_beam(parser: Parser) -> None:
+    parser.add_argument(
+        "--beam", type=_count, default=0, metavar="N", help="prefix beam search with N hypotheses (default: greedy)"
+    )
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 0 on")
+    return int(value)
 
 
 def _add_choice(parser: Parser, option: str, choices: Iterable[str], default: str, text: str) -> None:
@@ -434,7 +476,8 @@ def describe_os_error(error: OSError) -> str:
 
 def complain(message: str) -> None:
     """One line on standard error."""
-    print(f"wavasr: {one_line(message)}", file=sys.stderr, flush=True)
+    printable = one_line(message).encode("utf-8", "backslashreplace").decode("utf-8")
+    print(f"wavasr: {printable}", file=sys.stderr, flush=True)
 
 
 def one_line(message: str) -> str:
@@ -447,11 +490,18 @@ def _help_stream(arguments: list[str]) -> Any:
 
 
 def _prepare_streams() -> None:
-    """Write UTF-8 wherever Python would not do so by itself (Windows, and terminals with old locales)."""
+    r"""Write UTF-8 wherever Python would not (Windows, old locales), and names that are not UTF-8 as \udcff."""
     for stream in (sys.stdout, sys.stderr):
-        encoding = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
-        if encoding != "utf8" and hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _abandon_unwritten_output() -> None:
+    """Where standard output cannot be written (full disk, reader gone), let the interpreter's last flush succeed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _configure_logging() -> None:
