@@ -25,6 +25,7 @@ from wavasr.manifest import AlignedPhone, Utterance
 
 Waveform = npt.NDArray[np.float32]
 IGNORED = -100  # frame without a phone: padding, or a phone that the set deletes
+_FULL_SCALE = np.float32(32768.0)
 _GRID_S = 0.1  # padded lengths are multiples of this
 
 
@@ -110,7 +111,7 @@ class AudioStore:
 
         def decode(utterance: Utterance) -> npt.NDArray[np.int16]:
             waveform = load_utterance(utterance, sample_rate)
-            return np.clip(np.rint(waveform * 32767.0), -32768, 32767).astype(np.int16)
+            return np.clip(np.rint(waveform * _FULL_SCALE), -32768, 32767).astype(np.int16)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             decoded = pool.map(decode, utterances)
@@ -127,7 +128,7 @@ class AudioStore:
         """The waveform (S,) float32 of one utterance."""
         start = self._starts[index]
         piece = self._samples[start : start + self.lengths[index]]
-        return np.asarray(piece, np.float32) / np.float32(32767.0)
+        return np.asarray(piece, np.float32) / _FULL_SCALE
 
 
 def load_utterance(utterance: Utterance, sample_rate: int) -> Waveform:

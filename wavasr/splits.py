@@ -55,8 +55,10 @@ def read_splits(config: FitConfig) -> Splits:
     train = read_manifests(data.root, data.train)
     if data.dev:
         dev = read_manifests(data.root, data.dev)
-    else:
+    elif data.dev_speakers:
         train, dev = hold_out_speakers(train, data.dev_speakers)
+    else:
+        dev, train = train[:: data.dev_every], [u for i, u in enumerate(train) if i % data.dev_every]
     test = read_manifests(data.root, data.test)
     refuse_overlap(train, dev + test)
     return Splits(*(_spelled(part, config) for part in (within(train, data.max_s), dev, test)))
