@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import wavasr
-from wavasr.errors import WavasrError
+from wavasr.errors import ModelError, WavasrError
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
@@ -376,9 +376,12 @@ def describe_model(path: Path, header: dict[str, Any]) -> str:
     from wavasr.geometry import receptive_field
     from wavasr.text import Units
 
-    encoder = from_dict(EncoderConfig, header["encoder"])
-    text = from_dict(TextConfig, header["text"])
-    units = Units.from_dict(header["units"])
+    try:
+        encoder = from_dict(EncoderConfig, header["encoder"])
+        text = from_dict(TextConfig, header["text"])
+        units = Units.from_dict(header["units"])
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
     rate = encoder.sample_rate
     before, after = (1000 * samples / rate for samples in receptive_field(encoder))
     stages = " -> ".join(f"{len(stage.dilations)} x {stage.channels}" for stage in encoder.stages)
