@@ -393,9 +393,13 @@ def describe_model(path: Path, header: dict[str, Any]) -> str:
         "units": f"{len(units) - 1} {units.kind} and the blank: {' '.join(units.symbols[1:])[:200]}",
         "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
     }
-    lines |= {str(key): one_line(str(value))[:200] for key, value in header["metadata"].items()}
+    metadata = dict(header["metadata"])
+    config = metadata.pop("config", {})  # all of it with --json
+    lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
     width = max(map(len, lines))
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in lines.items())
+    rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]
+    sources = config.get("data", {}).get("sources", []) if isinstance(config, dict) else []
+    return "\n".join([*rows, *(f"{'trained on':<{width}}  {one_line(str(source))}" for source in sources)])
 
 
 COMMANDS = {

@@ -66,7 +66,7 @@ class StageConfig:
         _require(self.pool >= 1, f"stage.pool is {self.pool}; expected at least 1")
         _require(
             self.stride >= 1 and self.window >= self.stride and self.window % self.stride == 0,
-            f"stage.window is {self.window} and stage.stride {self.stride}; the window must be a multiple of the stride",
+            f"stage.window is {self.window} and stage.stride {self.stride}; expected a multiple of the stride",
         )
         _require(self.level_frames >= 0, f"stage.level_frames is {self.level_frames}; expected 0 or more")
 
@@ -136,7 +136,7 @@ class EncoderConfig:
 
 _CYCLE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
-# 16 kHz -> 2 kHz -> 400 Hz -> 100 Hz: the stages that the shipped warm-up starts, the same in every preset but the paper's.
+# 16 kHz -> 2 kHz -> 400 Hz -> 100 Hz: the stages that the shipped warm-up starts, the same in all presets but `paper`.
 _EAR = (
     StageConfig(channels=64, window=32, stride=8, level_frames=64, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
     StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4, pooling="energy"),
@@ -300,6 +300,7 @@ class DataConfig:
         workers: processes that augment and pad; 0 does it in the training process.
         cache: "memory" keeps all audio decoded (115 MB an hour at 16 kHz), "none" reads files at each use.
         infeasible: what an utterance does whose frames are too few for its labels: an "error" that names it, or "drop".
+        sources: name, licence and attribution of the recordings; the model file carries them, `wavasr info` tells them.
     """
 
     root: Path = Path()
@@ -314,6 +315,7 @@ class DataConfig:
     workers: int = 1
     cache: Literal["memory", "none"] = "memory"
     infeasible: Literal["error", "drop"] = "error"
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.train) > 0, "data.train is empty; expected at least one manifest")
@@ -323,8 +325,8 @@ class DataConfig:
         _require(self.dev_every != 1, "data.dev_every is 1, which leaves nothing to train on; expected 0 or 2 and more")
         _require(
             bool(self.dev) + bool(self.dev_speakers) + bool(self.dev_every) == 1,
-            f"data.dev is {list(self.dev)}, data.dev_speakers {self.dev_speakers}, data.dev_every {self.dev_every}; set "
-            "exactly one of them: without speech to validate on there is no best epoch",
+            f"data.dev is {list(self.dev)}, data.dev_speakers {self.dev_speakers}, data.dev_every {self.dev_every}; "
+            "set exactly one of them: without speech to validate on there is no best epoch",
         )
         _require(self.batch_s > 0, f"data.batch_s is {self.batch_s}; expected seconds above 0")
 

@@ -83,7 +83,7 @@ class Keeper(pl.Callback):
             self.best, self.best_epoch = reached, trainer.current_epoch
             if trainer.is_global_zero:
                 best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
-                save_model(pl_module.listener, self.run_dir / MODEL_NAME, {**self._record, "best": best})
+                save_model(pl_module.listener, self.run_dir / MODEL_NAME, {**self._record, "best": best}, half=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Tell whoever interrupts how to go on."""
