@@ -10,9 +10,10 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -56,6 +57,11 @@ class WarmupConfig:
     learning_rate: float = 2e-3
     seed: int = 0
     init: str = "random"
+
+    def __post_init__(self) -> None:
+        for key in ("minutes", "batch", "learning_rate"):
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"--{key.replace('_', '-')} is {getattr(self, key)}; expected more than 0")
 
 
 class Crops(IterableDataset[Tensor]):
@@ -139,7 +145,7 @@ def warm_up(
                 predicted = task(waveform)
             loss = (predicted.float() - task.target(waveform)).square().mean()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(ear_and_bands, 1.0)
             optimizer.step()
             steps += 1
@@ -152,8 +158,23 @@ def warm_up(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`wavasr warmup`: manifests in, an ear file out."""
+    """`wavasr warmup`: manifests in, an ear file out.
+
+    Raises:
+        WavasrError: a manifest, a recording, a setting or the place of the ear file cannot be used.
+    """
     options = _parser().parse_args(arguments)
+    config = WarmupConfig(
+        preset=options.preset,
+        context=options.context,
+        minutes=options.minutes,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        init=options.init,
+    )
+    if options.output.is_dir():
+        raise ConfigError(f"--output: {options.output} is a folder; give the ear file's name in it")
     utterances = [utterance for manifest in options.train for utterance in read_manifest(manifest)]
     unseen = [utterance for manifest in options.dev for utterance in read_manifest(manifest)]
     overlap = {u.speaker for u in utterances if u.speaker} & {u.speaker for u in unseen}
@@ -162,9 +183,6 @@ def main(arguments: Sequence[str]) -> int:
     if options.noise:
         noises = sorted(path for path in Path(options.noise).rglob("*") if path.suffix in {".opus", ".flac", ".wav"})
         utterances += [Utterance(path.stem, path, 1.0, "") for path in noises]
-    config = WarmupConfig(
-        options.preset, options.context, options.minutes, options.batch, options.learning_rate, options.seed, options.init
-    )
     augment = AugmentConfig(
         gain_db=(-25.0, 10.0),
         noise_dir=options.noise,
@@ -173,18 +191,33 @@ def main(arguments: Sequence[str]) -> int:
         room_probability=0.25 if options.rooms else 0.0,
     )
     task, figures = warm_up(config, utterances, unseen, augment)
-    record = {"warmup": to_dict(config), "augment": to_dict(augment), "figures": figures}
-    save_ear(task.recognizer, options.output, record)
+    save_ear(task.recognizer, options.output, record_of(config, augment, figures))
     _log.info("explained variance of log-mel on %d unseen utterances: %.4f", len(unseen), figures["explained_variance"])
     print(options.output)
     return 0
 
 
+def record_of(config: WarmupConfig, augment: AugmentConfig, figures: Mapping[str, float]) -> dict[str, Any]:
+    """What the ear file says of its making. Folders by their names only: the file goes to other machines."""
+    noises, rooms = (folder and Path(folder.name) for folder in (augment.noise_dir, augment.room_dir))
+    return {
+        "warmup": {**to_dict(config), "init": Path(config.init).name},
+        "augment": to_dict(replace(augment, noise_dir=noises, room_dir=rooms)),
+        "figures": dict(figures),
+    }
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
+        allow_abbrev=False,
         prog="wavasr warmup",
         description="Warm up an encoder's ear without labels, by telling the log-mel spectrum of what it hears.",
-        epilog="example: wavasr warmup --train data/train.jsonl --dev data/dev.jsonl --noise data/noise --output ear.safetensors",
+        epilog="example: wavasr warmup --train train.jsonl --dev dev.jsonl --noise noise --output ear.safetensors",
     )
     parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="JSONL", help="audio to hear")
     parser.add_argument("--dev", type=Path, nargs="+", required=True, metavar="JSONL", help="unseen speakers, to score")
