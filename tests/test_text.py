@@ -181,7 +181,7 @@ def test_encode_texts_names_or_drops() -> None:
     "values",
     [
         {},
-        {"kind": "words", "symbols": ["<blank>", "a"]},
+        {"kind": "syllables", "symbols": ["<blank>", "a"]},
         {"kind": "characters"},
         {"kind": "characters", "symbols": "ab"},
         {"kind": "characters", "symbols": ["a", "b"]},
@@ -237,3 +237,15 @@ def test_real_transcripts(shared_data: Path) -> None:
         units = Units.characters(texts)
         assert "".join(units.symbols[1:]) == alphabet
         assert all(units.decode(units.encode(text)) == text for text in texts)
+
+
+def test_words_as_units_are_a_closed_vocabulary() -> None:
+    units = build_units(["two one", "three two"], UnitsConfig(kind="words"))
+    assert units.symbols == ("<blank>", "one", "three", "two")
+    assert units.encode("two three") == [3, 2]
+    assert units.decode([3, 0, 2]) == "two three"
+    assert units.words([3, 2]) == [("two", 0, 1), ("three", 1, 2)]
+    assert Units.from_dict(units.to_dict()) == units
+    assert not units.is_phones
+    with pytest.raises(TextError, match="four"):
+        units.encode("two four")

@@ -220,7 +220,7 @@ class UnitsConfig:
     """What the CTC head spells with.
 
     Attributes:
-        kind: "characters" (collected from the training text), "sentencepiece" (trained on it), "phones" (the
+        kind: "characters" or "words" (collected from the training text), "sentencepiece" (trained on it), "phones" (the
             transcripts are phone sequences).
         size: vocabulary size of SentencePiece; unused by the others.
         phone_set: for TIMIT phones: which folding the labels use (61, 48 or 39); 0 for phones of another set, which
@@ -229,13 +229,13 @@ class UnitsConfig:
             utterance and symbol, or "drop" it and count it.
     """
 
-    kind: Literal["characters", "sentencepiece", "phones"] = "characters"
+    kind: Literal["characters", "words", "sentencepiece", "phones"] = "characters"
     size: int = 128
     phone_set: Literal[61, 48, 39, 0] = 48
     out_of_inventory: Literal["error", "drop"] = "error"
 
     def __post_init__(self) -> None:
-        _one_of("units.kind", self.kind, "characters", "sentencepiece", "phones")
+        _one_of("units.kind", self.kind, "characters", "words", "sentencepiece", "phones")
         _one_of("units.phone_set", self.phone_set, 61, 48, 39, 0)
         _one_of("units.out_of_inventory", self.out_of_inventory, "error", "drop")
         _require(self.size >= 2, f"units.size is {self.size}; expected at least 2")
@@ -246,7 +246,7 @@ class AugmentConfig:
     """What is done to training audio (never to validation audio); probabilities are per utterance.
 
     Attributes:
-        speed: resampling factors are drawn uniformly from [1/speed.., speed] given as (low, high).
+        speed: tempo factors, drawn uniformly from (low, high): 1.1 makes speech faster and higher.
         gain_db: random gain in dB, uniform in (low, high).
         noise_dir: folder of noise recordings (searched recursively); None for no noise.
         noise_probability: share of utterances that get noise.

@@ -23,7 +23,7 @@ from wavasr.config import TextConfig, UnitsConfig
 from wavasr.errors import ConfigError, ModelError, TextError
 
 BLANK = "<blank>"
-_KINDS = ("characters", "phones", "sentencepiece")
+_KINDS = ("characters", "words", "phones", "sentencepiece")
 _WORD_START = "\u2581"  # SentencePiece's mark of a space
 # Typographic apostrophes, and what people type for one: right and left single quotes, reversed-9 quote, modifier
 # letter, full width, grave and acute accents, prime.
@@ -87,7 +87,7 @@ class Units:
     """An inventory of output units; immutable, comparable, and stored inside the model file.
 
     Attributes:
-        kind: "characters", "phones" or "sentencepiece".
+        kind: "characters", "words", "phones" or "sentencepiece".
         symbols: the written form of each label; `symbols[0]` is "<blank>". `len(units)` is the width V of the head.
         model: the serialised SentencePiece model; empty for the other kinds.
     """
@@ -103,6 +103,11 @@ class Units:
         """Every character of the (normalised) texts, the space among them, in code-point order."""
         found = sorted({character for text in texts for character in " ".join(text.split())})
         return cls("characters", (BLANK, *_not_empty(found, "characters")))
+
+    @classmethod
+    def words_of(cls, texts: Iterable[str]) -> Units:
+        """Every word of the (normalised) texts, sorted: for closed vocabularies, such as digits or commands."""
+        return cls("words", (BLANK, *_not_empty(sorted({word for text in texts for word in text.split()}), "words")))
 
     @classmethod
     def phones(cls, symbols: Iterable[str]) -> Units:
@@ -158,6 +163,11 @@ class Units:
         """Whether the error rate of these units is a phone error rate."""
         return self.kind == "phones"
 
+    @property
+    def _spaced(self) -> bool:
+        """Whether transcripts are labels separated by spaces."""
+        return self.kind in ("phones", "words")
+
     @functools.cached_property
     def _label_of(self) -> dict[str, int]:
         return {symbol: label for label, symbol in enumerate(self.symbols) if label != self.blank}
@@ -178,7 +188,7 @@ class Units:
             object.__setattr__(self, name, value)
 
     def encode(self, text: str) -> list[int]:
-        """Labels of a normalised transcript (for phones: of symbols separated by spaces); "" gives [].
+        """Labels of a normalised transcript (for words and phones: of symbols separated by spaces); "" gives [].
 
         Raises:
             TextError: names the symbols that the inventory lacks.
@@ -190,7 +200,7 @@ class Units:
             if unknown:
                 raise TextError(self._unknown(unknown))
             return list(self._processor.encode(" ".join(parts)))
-        symbols: Sequence[str] = parts if self.kind == "phones" else " ".join(parts)
+        symbols: Sequence[str] = parts if self._spaced else " ".join(parts)
         try:
             return [self._label_of[symbol] for symbol in symbols]
         except KeyError:
@@ -218,7 +228,7 @@ class Units:
             if label == self.blank:
                 continue
             symbol = self.symbols[label]
-            starts = self.is_phones or not open_word
+            starts = self._spaced or not open_word
             if self.kind == "sentencepiece" and symbol.startswith(_WORD_START):
                 starts, symbol = True, symbol[1:]
             letters = symbol.strip(" ")
@@ -273,7 +283,7 @@ def build_units(texts: Iterable[str], config: UnitsConfig) -> Units:
         return Units.sentencepiece(texts, config.size)
     if config.kind == "phones":
         return Units.phones(phone for text in texts for phone in text.split())
-    return Units.characters(texts)
+    return Units.words_of(texts) if config.kind == "words" else Units.characters(texts)
 
 
 @dataclass(frozen=True)
