@@ -378,11 +378,14 @@ class FitConfig:
     Attributes:
         run_dir: where logs, checkpoints, the model and its reports go.
         seed: start of every random choice: weights, batches, augmentation, dropout.
+        start: a model file to go on from (fine-tuning) instead of `encoder.init`: its encoder, and the outputs of the
+            units that it shares.
         checkpoint_minutes: a checkpoint to resume from is written this often, and after every epoch.
     """
 
     run_dir: Path
     seed: int = 0
+    start: str = ""
     checkpoint_minutes: float = 10.0
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)

@@ -173,6 +173,26 @@ def load_ear(model: Recognizer, source: str) -> None:
         ) from error
 
 
+def start_from(model: Recognizer, path: str | Path) -> None:
+    """Start a model from another one's weights: the whole encoder, and the output of every unit that both have.
+
+    Raises:
+        ModelError: no model file, or its encoder is not built as the model's.
+    """
+    source = load_model(path)
+    built, wanted = ((e.context, e.sample_rate, e.stages) for e in (source.encoder_config, model.encoder_config))
+    if built != wanted:
+        raise ModelError(f"{path}: its encoder is not built as encoder.* says; use the recipe that it was trained with")
+    model.encoder.load_state_dict(source.encoder.state_dict())
+    label_of = {symbol: label for label, symbol in enumerate(source.units.symbols)}
+    pairs = [(label, label_of[s]) for label, s in enumerate(model.units.symbols) if s in label_of]
+    ours, theirs = (torch.tensor(side) for side in zip(*pairs, strict=True))  # the blank is always shared
+    with torch.no_grad():
+        model.output.weight[ours] = source.output.weight[theirs]
+        assert model.output.bias is not None and source.output.bias is not None
+        model.output.bias[ours] = source.output.bias[theirs]
+
+
 def _ear_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:
     return encoder.sample_rate, encoder.stages[: encoder.ear_stages]
 
