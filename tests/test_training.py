@@ -1,14 +1,17 @@
 """Training: a tiny corpus of tones is learnt, a killed run goes on exactly, bad runs end in one line."""
 
 import csv
+import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,33 +20,36 @@ import soundfile
 import torch
 import yaml
 
-from wavasr.config import EncoderConfig, FitConfig, OptimConfig, StageConfig, UnitsConfig, from_dict
-from wavasr.dataset import IGNORED, Batch
-from wavasr.errors import ConfigError, CorpusError, TextError, WavasrError
+from wavasr.config import DataConfig, EncoderConfig, FitConfig, OptimConfig, StageConfig, from_dict
+from wavasr.dataset import Batch
+from wavasr.errors import WavasrError
 from wavasr.manifest import AlignedPhone, Utterance, write_manifest
 from wavasr.model import Recognizer, load_model
 from wavasr.recipe import parse
 from wavasr.splits import read_splits
 from wavasr.text import Units
-from wavasr.training import fit
+from wavasr.training import fit, main
 from wavasr.training.callbacks import CsvLog
-from wavasr.training.task import RecognitionTask, ctc_nats, ear_parameters, lr_scale, seed_of
+from wavasr.training.task import RecognitionTask, ctc_nats, ear_parameters, error_rates, lr_scale, seed_of
 
 RATE = 8000
-TONES = {"a": 400.0, "b": 900.0, "c": 1900.0}
+TONES = {"a": (400.0, 0.01), "b": (900.0, 0.08), "c": (1900.0, 0.6)}  # Hz, amplitude
 WORDS = ["ab", "ba", "ac", "ca", "bc", "cb", "a b", "b c", "c a"]
 
 
-def sound(text: str, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """A tone for each letter, a pause for each space."""
-    pieces = [np.zeros(400)]
-    for letter in text:
-        time_s = np.arange(rng.integers(900, 1300)) / RATE
-        pieces += [
-            0.3 * np.sin(2 * math.pi * TONES[letter] * time_s) if letter in TONES else 0.0 * time_s,
-            np.zeros(200),
-        ]
-    return np.concatenate(pieces)
+PHONES = {"a": "aa", "b": "iy", "c": "s", " ": "h#"}
+
+
+def sound(text: str, rng: np.random.Generator) -> tuple[np.ndarray[Any, Any], tuple[AlignedPhone, ...]]:
+    """A tone for each letter, a pause for each space; and where they are."""
+    pieces, spans, start = [], [], 0
+    for letter in f" {text} ":
+        count = int(rng.integers(900, 1300)) if letter in TONES else 400
+        hz, amplitude = TONES.get(letter, (0.0, 0.0))
+        pieces.append(amplitude * np.sin(2 * math.pi * hz * np.arange(count) / RATE))
+        spans.append(AlignedPhone(PHONES[letter], start / RATE, (start + count) / RATE))
+        start += count
+    return np.concatenate(pieces), tuple(spans)
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +60,9 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     utterances = []
     for index in range(36):
         text = WORDS[index % len(WORDS)]
-        samples = sound(text, rng)
+        samples, spans = sound(text, rng)
         soundfile.write(root / f"{index}.wav", samples, RATE)
         seconds = len(samples) / RATE
-        spans = tuple(
-            AlignedPhone(phone, t * seconds / 2, (t + 1) * seconds / 2) for t, phone in enumerate(("aa", "q"))
-        )
         utterances.append(Utterance(str(index), root / f"{index}.wav", seconds, text, f"s{index % 4}", 0.0, spans))
     write_manifest(root / "train.jsonl", utterances)
     return root
@@ -85,7 +88,7 @@ def recipe_file(folder: Path, tones: Path, **changes: Any) -> Path:
             "init": "random",
             "dropout": 0.0,
         },
-        "augment": {"speed": [0.95, 1.05], "gain_db": [-3, 3], "time_masks": 0, "band_masks": 0},
+        "augment": {"speed": [0.95, 1.05], "gain_db": [-1, 1], "time_masks": 0, "band_masks": 0},
         "data": {
             "root": str(tones),
             "train": ["train.jsonl"],
@@ -124,11 +127,13 @@ def curve(run: Path) -> list[tuple[str, ...]]:
 
 
 def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
-    trainer = {"max_epochs": 35, "check_val_every_n_epoch": 5, "log_every_n_steps": 50}
-    run = train(tmp_path, tones, trainer=trainer, augment={"speed": [1.0, 1.0]}, data={"batch_s": 1.0})
+    trainer = {"max_epochs": 14, "check_val_every_n_epoch": 7}
+    run = train(tmp_path, tones, trainer=trainer, data={"batch_s": 1.0}, auxiliary={"frame_weight": 1.0})
     last = rows(run)[-1]
     assert float(last["dev_ctc_nats_per_label"]) < 0.3
     assert float(last["dev_wer"]) <= 0.2
+    frame_losses = [float(row["train_frame_nats_per_frame"]) for row in rows(run) if row["train_loss"]]
+    assert np.mean(frame_losses[-10:]) < 0.3 < 1.0 < frame_losses[0]
     model = load_model(run / "model.wavasr")
     assert model.units.symbols == ("<blank>", " ", "a", "b", "c")
     best = model.metadata["best"]
@@ -141,7 +146,7 @@ KILLED = """
 import sys
 from wavasr.recipe import parse
 from wavasr.splits import read_splits
-from wavasr.training import fit
+from wavasr.training import fit, main
 recipe = parse(sys.argv[1:])
 fit(recipe, read_splits(recipe.config))
 """
@@ -181,3 +186,209 @@ def test_resumes_exactly_after_kill(tones: Path, uninterrupted: Path, tmp_path: 
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     models = [load_model(folder / "model.wavasr") for folder in (run, uninterrupted)]
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+# --- the run's folder ---
+
+
+def refused(folder: Path, tones: Path, *arguments: str, **changes: Any) -> str:
+    with pytest.raises(WavasrError) as caught:
+        train(folder, tones, *arguments, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_run_is_not_overwritten(tones: Path, uninterrupted: Path) -> None:
+    assert "already holds a run; add --resume" in refused(uninterrupted.parent, tones, **RESUMED)
+
+
+def test_a_run_is_resumed_with_its_own_recipe_only(tones: Path, uninterrupted: Path) -> None:
+    other = {**RESUMED, "optim": {"lr": 0.5, "ear_frozen_epochs": 1}}
+    assert "was trained with optim.lr 0.004, not 0.5" in refused(uninterrupted.parent, tones, "--resume", **other)
+    folder = uninterrupted.parent
+    assert "was trained with seed 0, not 3" in refused(folder, tones, "--resume", "--seed", "3", **RESUMED)
+
+
+def test_a_run_is_resumed_with_its_own_data_only(tones: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    manifest = (tones / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    for sound_file in tones.glob("*.wav"):
+        (tmp_path / sound_file.name).symlink_to(sound_file)
+    (tmp_path / "train.jsonl").write_text("\n".join(manifest[1:]), encoding="utf-8")
+    message = refused(uninterrupted.parent, tmp_path, "--resume", **RESUMED)
+    assert "was trained with sha256.train.jsonl" in message
+
+
+def test_a_finished_run_is_left_as_it_is(tones: Path, uninterrupted: Path) -> None:
+    before = curve(uninterrupted)
+    train(uninterrupted.parent, tones, "--resume", **RESUMED)
+    assert curve(uninterrupted) == before
+
+
+def test_resuming_nothing_begins(tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = train(tmp_path, tones, "--resume", trainer={"max_epochs": 1})
+    assert "nothing to resume" in caplog.text and (run / "model.wavasr").exists()
+
+
+def test_a_run_leaves_logs_for_people_and_tensorboard(uninterrupted: Path) -> None:
+    assert list((uninterrupted / "tensorboard").glob("events.out.tfevents.*"))
+    record = json.loads((uninterrupted / "run.json").read_text(encoding="utf-8"))
+    assert record["config"]["auxiliary"]["weight"] == 0.1 and set(record["manifests_sha256"]) == {"train.jsonl"}
+    found = rows(uninterrupted)
+    steps = [row for row in found if row["train_loss"]]
+    assert [int(row["step"]) for row in steps] == list(range(len(steps)))
+    for row in steps:
+        whole = float(row["train_ctc_nats_per_label"]) + 0.1 * float(row["train_auxiliary_nats_per_sample"])
+        assert float(row["train_loss"]) == pytest.approx(whole, rel=1e-5)
+        assert float(row["audio_s_per_s"]) > 0 and 0 <= float(row["data_wait_share"]) < 1
+    assert sum(bool(row["dev_wer"]) for row in found) == 3
+
+
+def test_main_prints_the_model_and_its_reports(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tones / "other.jsonl").write_text((tones / "train.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr("wavasr.splits.refuse_overlap", lambda train, other: None)
+    path = recipe_file(tmp_path, tones, trainer={"max_epochs": 1}, data={"test": ["other.jsonl"]})
+    assert main(["--config", str(path), "--run_dir", str(tmp_path / "run")]) == 0
+    model, dev, test = capsys.readouterr().out.splitlines()
+    assert model == f"model: {tmp_path / 'run' / 'model.wavasr'}"
+    for name, line in (("dev", dev), ("test", test)):
+        assert line.startswith(f"{name}: WER ") and line.endswith(f"report: {tmp_path / 'run' / name / 'report.html'}")
+    report = json.loads((tmp_path / "run" / "dev" / "report.json").read_text(encoding="utf-8"))
+    assert len(report["utterances"]) == 9
+
+
+def test_a_time_limit_still_gives_a_model(tones: Path, tmp_path: Path) -> None:
+    run = train(tmp_path, tones, "--trainer.max_time", "00:00:00:01", trainer={"max_epochs": 1000})
+    assert load_model(run / "model.wavasr").metadata["best"]["epoch"] < 100
+
+
+# --- bad data ---
+
+
+def test_infeasible_utterances_are_named_before_training(tones: Path, tmp_path: Path) -> None:
+    deep = [{"channels": 4, "window": 8, "stride": 8, "dilations": [1], "pool": 250}]
+    encoder = {"stages": deep, "sample_rate": RATE, "init": "random"}
+    message = refused(tmp_path, tones, encoder=encoder)
+    assert re.match(r"utterance \d+ cannot be learnt: 2 frames for '. .', which needs 3 \(\d+ such utterances", message)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_a_loss_that_is_not_finite_stops(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = torch.tensor(math.nan, requires_grad=True)
+    monkeypatch.setattr("wavasr.training.task.ctc_nats", lambda *arguments: nothing)
+    assert "the loss is nan in epoch 0, batch 0" in refused(tmp_path, tones)
+
+
+def test_frame_loss_needs_alignments(tones: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (tones / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["audio_filepath"] = str(tones / line["audio_filepath"])
+        del line["alignment"]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert "needs time-aligned phones" in refused(tmp_path, tmp_path, auxiliary={"frame_weight": 1.0})
+
+
+# --- pieces ---
+
+
+def tiny_task(**optim: Any) -> RecognitionTask:
+    stages = (
+        StageConfig(channels=8, window=16, stride=8, dilations=(1,), pool=10),
+        StageConfig(channels=8, dilations=(1,), pool=2),
+    )
+    encoder = EncoderConfig(stages=stages, sample_rate=RATE, init="random")
+    config = FitConfig(
+        run_dir=Path("unused"), encoder=encoder, data=DataConfig(dev_speakers=1), optim=OptimConfig(**optim)
+    )
+    return RecognitionTask(Recognizer(encoder, Units.characters(["abc"]), config.text), config)
+
+
+def brute_force_nats(log_probs: torch.Tensor, labels: list[int]) -> float:
+    """Every path of blanks and labels that collapses to `labels`."""
+    total = -math.inf
+    for path in itertools.product(range(log_probs.shape[1]), repeat=log_probs.shape[0]):
+        if [label for label, _ in itertools.groupby(path) if label] == labels:
+            total = np.logaddexp(total, sum(float(log_probs[t, label]) for t, label in enumerate(path)))
+    return -float(total)
+
+
+def test_ctc_against_brute_force() -> None:
+    log_probs = torch.log_softmax(torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    empty = torch.zeros(2, 0, dtype=torch.int64)
+    batch = Batch(
+        torch.zeros(2, 1), torch.ones(2), torch.tensor([[1, 1], [2, 0]]), torch.tensor([2, 1]), ["", ""], empty
+    )
+    frames = torch.tensor([5, 3])
+    expected = brute_force_nats(log_probs[0], [1, 1]) + brute_force_nats(log_probs[1, :3], [2])
+    assert float(ctc_nats(log_probs, frames, batch)) == pytest.approx(expected, rel=1e-5)
+    assert ctc_nats(log_probs.bfloat16(), frames, batch).dtype == torch.float32
+
+
+@pytest.mark.parametrize("decay", ["cosine", "inverse_sqrt"])
+def test_learning_rate_rises_then_falls(decay: Any) -> None:
+    optim = OptimConfig(warmup_steps=10, decay=decay)
+    scales = [lr_scale(step, 100, optim) for step in range(101)]
+    assert scales[0] == pytest.approx(0.1) and scales[9] == scales[10] == pytest.approx(1.0)
+    assert all(a > b for a, b in itertools.pairwise(scales[10:]))
+    assert scales[100] == pytest.approx(0.02 if decay == "cosine" else math.sqrt(0.1))
+    assert lr_scale(0, 3, optim) == 1.0  # too few steps for a warm-up
+
+
+def test_the_ear_has_its_own_rate_and_vectors_no_decay() -> None:
+    task = tiny_task(lr=0.01, ear_lr_scale=0.1, weight_decay=0.5)
+    task._trainer = SimpleNamespace(estimated_stepping_batches=100)  # type: ignore[assignment]
+    optimizer = task.configure_optimizers()["optimizer"]
+    ear = {id(p) for p in ear_parameters(task.recognizer)}
+    assert ear
+    seen = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            seen.append(id(parameter))
+            assert group["initial_lr"] == pytest.approx(0.001 if id(parameter) in ear else 0.01)
+            assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0.0)
+    assert sorted(seen) == sorted(id(p) for p in task.recognizer.parameters())
+
+
+def test_the_ear_is_what_the_warm_up_gives() -> None:
+    recognizer = tiny_task().recognizer
+    names = {name for name, p in recognizer.named_parameters() if any(p is q for q in ear_parameters(recognizer))}
+    assert {name for name in names if name.startswith("encoder.stages.0.")}
+    assert not {name for name in names if name.startswith(("encoder.stages.1.", "output."))}
+
+
+def test_a_frozen_ear_does_not_move(tones: Path, tmp_path: Path) -> None:
+    run = train(tmp_path, tones, optim={"average_decay": 0.0, "ear_frozen_epochs": 9})
+    frozen = load_model(run / "model.wavasr")
+    torch.manual_seed(0)
+    start = Recognizer(frozen.encoder_config, frozen.units, frozen.text)
+    ear = {id(p) for p in ear_parameters(frozen)}
+    for (name, after), before in zip(frozen.named_parameters(), start.parameters(), strict=True):
+        moved = float((after - before).detach().abs().max())
+        assert (moved < 2e-4) if id(after) in ear else (moved > 1e-3), name  # model files hold float16
+
+
+def test_blank_output_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tiny_task()
+    monkeypatch.setattr(task, "log", lambda *arguments, **options: None)
+    task._heard = [("a b", ""), ("c", "")]
+    task.on_validation_epoch_end()
+    assert "the output is all blanks" in caplog.text
+    caplog.clear()
+    task._heard = [("a b", ""), ("c", "c")]
+    task.on_validation_epoch_end()
+    assert not caplog.text
+
+
+def test_rates_are_counted_over_the_set_and_divided_once() -> None:
+    words = Units.characters(["abc "])
+    rates = error_rates(["a b c c", "a"], ["a b c", "b"], words)
+    assert rates["dev_wer"] == pytest.approx(2 / 5) and rates["dev_cer"] == pytest.approx(3 / 8)
+    phones = Units.phones(["ao", "aa", "sil"])
+    assert error_rates(["ao sil"], ["aa sil"], phones, 48) == {"dev_per": 0.0}  # both are "aa" in the 39
+    assert error_rates(["ao sil"], ["aa sil"], phones, 0) == {"dev_per": 0.5}
+
+
+def test_seeds_differ_in_every_place() -> None:
+    seeds = {seed_of(*numbers) for numbers in itertools.product(range(4), repeat=3)}
+    assert len(seeds) == 64 and all(0 <= seed < 2**63 for seed in seeds)

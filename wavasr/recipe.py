@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from wavasr.config import (
     AugmentConfig,
@@ -27,6 +27,7 @@ from wavasr.config import (
 from wavasr.errors import ConfigError
 
 BASE_NAME = "base.yaml"
+_PRINT = "--print_config"
 _GROUPS = {
     "encoder": EncoderConfig,
     "auxiliary": AuxiliaryConfig,
@@ -39,9 +40,9 @@ _GROUPS = {
 # What a run decides by itself, or what would break resuming.
 _OWN_TRAINER_KEYS = {
     "barebones", "benchmark", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing",
-    "enable_model_summary", "fast_dev_run", "inference_mode", "logger", "model_registry", "num_sanity_val_steps",
-    "overfit_batches", "plugins", "profiler", "reload_dataloaders_every_n_epochs", "use_distributed_sampler",
-    "val_check_interval",
+    "enable_model_summary", "fast_dev_run", "inference_mode", "limit_predict_batches", "limit_test_batches", "logger",
+    "model_registry", "num_sanity_val_steps", "overfit_batches", "plugins", "profiler",
+    "reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler", "val_check_interval",
 }  # fmt: skip
 
 
@@ -63,7 +64,10 @@ def parse(argv: Sequence[str]) -> Recipe:
     argv, names = _resolve_configs(list(argv))
     parser = _parser()
     try:
-        values = parser.parse_args(argv)
+        values = parser.parse_args([argument for argument in argv if argument != _PRINT])
+        if _PRINT in argv:
+            print(_annotated(parser, values))
+            parser.exit(0)
         made = parser.instantiate(values)
     except (argparse.ArgumentError, TypeError, ValueError, OSError) as error:
         raise ConfigError(_one_line(str(error), parser)) from error
@@ -71,6 +75,7 @@ def parse(argv: Sequence[str]) -> Recipe:
     config = FitConfig(
         run_dir=Path(run_dir),
         seed=values.seed,
+        start=values.start,
         checkpoint_minutes=values.checkpoint_minutes,
         **{name: made[name] for name in _GROUPS},
     )
@@ -124,6 +129,7 @@ def _parser() -> ArgumentParser:
         "--run_dir", type=Path | None, default=None, help="logs, checkpoints, model, reports; default: runs/<recipe>"
     )
     parser.add_argument("--seed", type=int, default=FitConfig.seed, help="start of every random choice")
+    parser.add_argument("--start", default=FitConfig.start, help="a model file to go on from: fine-tuning")
     parser.add_argument(
         "--checkpoint_minutes",
         type=float,
@@ -134,6 +140,21 @@ def _parser() -> ArgumentParser:
         parser.add_class_arguments(group, name)
     parser.add_class_arguments(Trainer, "trainer", skip=_OWN_TRAINER_KEYS, instantiate=False)
     return parser
+
+
+def _annotated(parser: ArgumentParser, values: Namespace) -> str:
+    """The configuration as YAML, each key with the first sentence of its meaning."""
+    meanings = {action.dest: " ".join((action.help or "").split()) for action in parser._actions}
+    path: list[str] = []
+    lines = []
+    for line in parser.dump(values, skip_none=False).splitlines():
+        if key := re.match(r"( *)(\w+):", line):
+            path = [*path[: len(key[1]) // 2], key[2]]
+            meaning = re.split(r"(?<=[a-z)])\. ", meanings.get(".".join(path), ""))[0].rstrip(".")
+            line += f"  # {meaning}" if meaning and ".".join(path) not in (*_GROUPS, "trainer") else ""
+        if path[0] != "resume":
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from wavasr.dataset import Batch, SpeechLoader
 from wavasr.manifest import atomic_text
@@ -120,6 +121,11 @@ class CsvLog(Logger):
     def __init__(self, path: Path, first_step: int) -> None:
         super().__init__()
         self._path = path
+        if not rank_zero_only.rank:
+            self._begin(first_step)
+
+    def _begin(self, first_step: int) -> None:
+        path = self._path
         kept: list[dict[str, str]] = []
         if first_step:
             with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", newline="") as stream:
@@ -139,9 +145,11 @@ class CsvLog(Logger):
         """Lightning asks for one."""
         return ""
 
+    @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """They are in run.json."""
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a row."""
         row: dict[str, Any] = {name: f"{value:.7g}" for name, value in metrics.items() if name in self.COLUMNS}

@@ -84,7 +84,7 @@ class RecognitionTask(pl.LightningModule):
             total = total + weights.frame_weight * losses["frame_nats_per_frame"]
         if not torch.isfinite(total):
             raise WavasrError(
-                f"the loss is {float(total)} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
+                f"the loss is {float(total.detach())} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
                 f"{', '.join(batch.ids[:5])} ...); lower optim.lr or set trainer.precision: 32-true"
             )
         self.epoch_losses.append(float(total.detach()))

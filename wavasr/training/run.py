@@ -16,7 +16,8 @@ import json
 import logging
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import wavasr
@@ -31,7 +33,7 @@ from wavasr.config import FitConfig, to_dict
 from wavasr.errors import ConfigError
 from wavasr.evaluate import evaluate
 from wavasr.manifest import atomic_text
-from wavasr.model import Recognizer, load_ear, load_model
+from wavasr.model import Recognizer, load_ear, load_model, start_from
 from wavasr.recipe import Recipe, parse
 from wavasr.report import write_report
 from wavasr.splits import Split, Splits, fingerprints, read_splits
@@ -55,15 +57,31 @@ def main(argv: Sequence[str]) -> int:
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
     recipe = parse(argv)
-    for noisy in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    # Progress bars go to standard error: standard output is for results.
-    with contextlib.redirect_stdout(sys.stderr), logging_redirect_tqdm():
+    with _quiet_lightning(), logging_redirect_tqdm():
         splits = read_splits(recipe.config)
         model = fit(recipe, splits)
+        if rank_zero_only.rank:  # one of several processes measures
+            return 0
         results = [measure(recipe.config, name, split) for name, split in (("dev", splits.dev), ("test", splits.test))]
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out Lightning's advice, and its deprecations on this torch; its progress bar belongs on standard error."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        for message in (".*LeafSpec.*", ".*does not have many workers.*", ".*smaller than the logging interval.*"):
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def fit(recipe: Recipe, splits: Splits) -> Path:
@@ -77,7 +95,9 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
     last = claim_run_dir(config, record, recipe.resume)
     torch.manual_seed(config.seed)
     recognizer = Recognizer(config.encoder, build_units(splits.train.texts, config.units), config.text)
-    if last is None:
+    if last is None and config.start:
+        start_from(recognizer, config.start)
+    elif last is None:
         load_ear(recognizer, config.encoder.init)
     data = SpeechData(config, splits, recognizer)
     task = RecognitionTask(recognizer, config, len(data.frame_labels.phones) if data.frame_labels else 0)
@@ -88,7 +108,12 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
     )  # fmt: skip
     trainer = make_trainer(recipe, record, last)
     trainer.fit(task, data, ckpt_path=last, weights_only=True)
-    return config.run_dir / MODEL_NAME
+    path = config.run_dir / MODEL_NAME
+    if not path.exists():
+        raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
+    if trainer.max_epochs and trainer.current_epoch < trainer.max_epochs:
+        log.info("stopped in epoch %d of %d (trainer.max_time, max_steps)", trainer.current_epoch, trainer.max_epochs)
+    return path
 
 
 def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -> pl.Trainer:
