@@ -23,7 +23,7 @@ import wavasr
 from wavasr import modelfile, transcribe
 from wavasr.config import EncoderConfig, StageConfig, TextConfig, to_dict
 from wavasr.errors import ModelError
-from wavasr.model import Recognizer, load_ear, load_model, save_ear, save_model
+from wavasr.model import Recognizer, load_ear, load_model, save_ear, save_model, start_from
 from wavasr.modelfile import EAR_FORMAT, FORMAT_VERSION, read_header, resolve
 from wavasr.text import Units
 
@@ -501,3 +501,26 @@ def test_it_learns_to_read_tones_by_heart() -> None:
     assert loss < 0.1
     heard = [model.units.decode(h.ids) for h in transcribe.recognise(model.eval(), [w.numpy() for w in waveforms])]
     assert heard == texts
+
+
+def test_a_model_starts_from_another_ones_weights_unit_by_unit(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    source = Recognizer(config_of(), Units.characters(["abc"]), TextConfig()).eval()
+    save_model(source, tmp_path / "source.wavasr")
+    model = Recognizer(config_of(), Units.characters(["cabin"]), TextConfig()).eval()
+    fresh = model.output.weight.clone()
+    start_from(model, tmp_path / "source.wavasr")
+    waveform, lengths = torch.randn(1, 400), torch.tensor([400])
+    ours, theirs = (m.encoder(waveform, lengths)[-1].frames for m in (model, source))
+    assert torch.equal(ours, theirs)
+    for label, symbol in enumerate(model.units.symbols):
+        known = symbol in source.units.symbols
+        expected = source.output.weight[source.units.symbols.index(symbol)] if known else fresh[label]
+        assert torch.equal(model.output.weight[label], expected)
+
+
+def test_a_model_does_not_start_from_one_that_is_built_otherwise(tmp_path: Path) -> None:
+    source = Recognizer(config_of("causal"), Units.characters(["abc"]), TextConfig())
+    save_model(source, tmp_path / "source.wavasr")
+    with pytest.raises(ModelError, match=r"source\.wavasr: its encoder is not built"):
+        start_from(Recognizer(config_of(), Units.characters(["abc"]), TextConfig()), tmp_path / "source.wavasr")
