@@ -111,7 +111,8 @@ class AudioStore:
 
         def decode(utterance: Utterance) -> npt.NDArray[np.int16]:
             waveform = load_utterance(utterance, sample_rate)
-            return np.clip(np.rint(waveform * _FULL_SCALE), -32768, 32767).astype(np.int16)
+            rounded = np.clip(np.rint(waveform * _FULL_SCALE), -32768, 32767)
+            return np.asarray(rounded, np.int16)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             decoded = pool.map(decode, utterances)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from wavasr.config import (
@@ -63,6 +64,8 @@ def parse(argv: Sequence[str]) -> Recipe:
     """
     argv, names = _resolve_configs(list(argv))
     parser = _parser()
+    for name in names:
+        _check_file(_find(name), list(parser.get_defaults().keys()))
     try:
         values = parser.parse_args([argument for argument in argv if argument != _PRINT])
         if _PRINT in argv:
@@ -113,6 +116,25 @@ def _find(name: str) -> Path:
     raise ConfigError(f"--config {name}: no such file; shipped recipes: {', '.join(known)}{_suggest(name, known)}")
 
 
+def _check_file(path: Path, known: Sequence[str]) -> None:
+    """Raise a ConfigError that names the file, for what is no recipe and for keys that nobody reads."""
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text; expected a YAML recipe") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise ConfigError(f"{path}: is no recipe; expected YAML with keys such as data, encoder, trainer")
+    groups = {key.split(".")[0] for key in known if "." in key}
+    for name, values in recipe.items():
+        if name not in groups and name not in known:
+            raise ConfigError(f"{path}: unknown key {name}{_suggest(str(name), [*groups, *known])}")
+        for key in values if name in groups and isinstance(values, dict) else ():
+            if f"{name}.{key}" not in known:
+                raise ConfigError(f"{path}: unknown key {name}.{key}{_suggest(f'{name}.{key}', known)}")
+
+
 def _parser() -> ArgumentParser:
     from pytorch_lightning import Trainer
 
@@ -121,6 +143,7 @@ def _parser() -> ArgumentParser:
         prog="wavasr fit",
         description="Train a recogniser from a recipe; any key can be overridden.",
         exit_on_error=False,
+        allow_abbrev=False,
         default_config_files=[str(base)],
     )
     parser.add_argument("--config", action="config", help="a recipe: a path or the name of a shipped one")
@@ -147,7 +170,7 @@ def _annotated(parser: ArgumentParser, values: Namespace) -> str:
     meanings = {action.dest: " ".join((action.help or "").split()) for action in parser._actions}
     path: list[str] = []
     lines = []
-    for line in parser.dump(values, skip_none=False).splitlines():
+    for line in parser.dump(values).splitlines():
         if key := re.match(r"( *)(\w+):", line):
             path = [*path[: len(key[1]) // 2], key[2]]
             meaning = re.split(r"(?<=[a-z)])\. ", meanings.get(".".join(path), ""))[0].rstrip(".")

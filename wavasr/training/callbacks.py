@@ -27,6 +27,11 @@ MODEL_NAME = "model.wavasr"
 LAST_NAME = "last.ckpt"
 
 
+def process_rank() -> int:
+    """Which of several training processes this is; 0 writes the files."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
 class Keeper(pl.Callback):
     """Keeps the best model as a finished model file, and a checkpoint to resume from; tells how each epoch went.
 
@@ -121,7 +126,7 @@ class CsvLog(Logger):
     def __init__(self, path: Path, first_step: int) -> None:
         super().__init__()
         self._path = path
-        if not rank_zero_only.rank:
+        if process_rank() == 0:
             self._begin(first_step)
 
     def _begin(self, first_step: int) -> None:

@@ -25,7 +25,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import wavasr
@@ -38,7 +37,7 @@ from wavasr.recipe import Recipe, parse
 from wavasr.report import write_report
 from wavasr.splits import Split, Splits, fingerprints, read_splits
 from wavasr.text import build_units
-from wavasr.training.callbacks import LAST_NAME, MODEL_NAME, CsvLog, Keeper, ProgressBar, Stopwatch
+from wavasr.training.callbacks import LAST_NAME, MODEL_NAME, CsvLog, Keeper, ProgressBar, Stopwatch, process_rank
 from wavasr.training.data import SpeechData
 from wavasr.training.task import RecognitionTask
 
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     with _quiet_lightning(), logging_redirect_tqdm():
         splits = read_splits(recipe.config)
         model = fit(recipe, splits)
-        if rank_zero_only.rank:  # one of several processes measures
+        if process_rank() != 0:  # one of several processes measures
             return 0
         results = [measure(recipe.config, name, split) for name, split in (("dev", splits.dev), ("test", splits.test))]
     print("\n".join([f"model: {model}", *filter(None, results)]))
