@@ -1,5 +1,6 @@
 """Every shipped recipe is parsed and its network built; mistakes in recipes are one line."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import pytest
 import torch
 import yaml
 
-from wavasr.config import FitConfig, from_dict, to_dict
+from wavasr.config import AugmentConfig, DataConfig, FitConfig, from_dict, to_dict
 from wavasr.errors import ConfigError
 from wavasr.model import Recognizer
 from wavasr.recipe import BASE_NAME, parse, shipped_dir
 from wavasr.text import Units
+from wavasr.training.run import portable
 
 SHIPPED = sorted(path.name for path in shipped_dir().glob("*.yaml") if path.name != BASE_NAME)
 
@@ -141,3 +143,14 @@ def test_mistakes_in_files_are_one_line(tmp_path: Path, text: str, message: str)
     with pytest.raises(ConfigError, match=message) as caught:
         parse(["--config", str(own)])
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_file_does_not_tell_the_folders_of_the_machine_it_was_made_on(tmp_path: Path) -> None:
+    augment = AugmentConfig(noise_dir=tmp_path / "noises", room_dir=tmp_path / "rooms")
+    data = DataConfig(root=tmp_path / "corpus", dev=("dev.jsonl",))
+    config = FitConfig(tmp_path / "run", start=str(tmp_path / "old.wavasr"), augment=augment, data=data)
+    record = {"config": to_dict(config), "manifests_sha256": {"dev.jsonl": "0"}, "versions": {}}
+    told = portable(record)
+    assert str(tmp_path) not in json.dumps(told)
+    assert (told["config"]["start"], told["config"]["augment"]["noise_dir"]) == ("old.wavasr", "noises")
+    assert record["config"]["run_dir"] == (tmp_path / "run").as_posix()

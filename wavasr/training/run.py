@@ -122,7 +122,7 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -
     options = dict(recipe.trainer)
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
-    keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, record)
+    keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, portable(record))
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
     return pl.Trainer(
         **options,
@@ -158,6 +158,20 @@ def describe(config: FitConfig) -> dict[str, Any]:
         "manifests_sha256": fingerprints(config.data),
         "versions": {"wavasr": wavasr.__version__, "python": platform.python_version(), **versions},
     }
+
+
+def portable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record for a model file, which travels: of folders and files on this machine only their names remain."""
+
+    def name(value: str | None) -> str | None:
+        return value and Path(value).name
+
+    config = {key: dict(value) if isinstance(value, Mapping) else value for key, value in record["config"].items()}
+    del config["run_dir"], config["data"]["root"]
+    config["start"] = name(config["start"])
+    config["encoder"]["init"] = name(config["encoder"]["init"])
+    config["augment"] |= {key: name(config["augment"][key]) for key in ("noise_dir", "room_dir")}
+    return {**record, "config": config}
 
 
 def claim_run_dir(config: FitConfig, record: Mapping[str, Any], resume: bool) -> Path | None:
