@@ -127,8 +127,28 @@ def curve(run: Path) -> list[tuple[str, ...]]:
 
 
 def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
-    trainer = {"max_epochs": 14, "check_val_every_n_epoch": 7}
-    run = train(tmp_path, tones, trainer=trainer, data={"batch_s": 1.0}, auxiliary={"frame_weight": 1.0})
+    stages = [
+        {
+            "channels": 24,
+            "window": 32,
+            "stride": 8,
+            "level_frames": 32,
+            "dilations": [1, 2, 4],
+            "pool": 10,
+            "pooling": "energy",
+        },
+        {"channels": 32, "dilations": [1, 2, 4], "pool": 2},
+    ]
+    run = train(
+        tmp_path,
+        tones,
+        encoder={"stages": stages},
+        trainer={"max_epochs": 30, "check_val_every_n_epoch": 15},
+        data={"batch_s": 1.0},
+        augment={"speed": [1.0, 1.0]},
+        auxiliary={"frame_weight": 1.0},
+        optim={"lr": 0.01},
+    )
     last = rows(run)[-1]
     assert float(last["dev_ctc_nats_per_label"]) < 0.3
     assert float(last["dev_wer"]) <= 0.2

@@ -167,8 +167,8 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
         return value and Path(value).name
 
     config = {key: dict(value) if isinstance(value, Mapping) else value for key, value in record["config"].items()}
-    del config["run_dir"], config["data"]["root"]
-    config["start"] = name(config["start"])
+    config |= {key: name(config[key]) for key in ("run_dir", "start")}
+    config["data"]["root"] = name(config["data"]["root"])
     config["encoder"]["init"] = name(config["encoder"]["init"])
     config["augment"] |= {key: name(config["augment"][key]) for key in ("noise_dir", "room_dir")}
     return {**record, "config": config}
