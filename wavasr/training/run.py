@@ -163,8 +163,8 @@ def describe(config: FitConfig) -> dict[str, Any]:
 def portable(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record for a model file, which travels: of folders and files on this machine only their names remain."""
 
-    def name(value: str | None) -> str | None:
-        return value and Path(value).name
+    def name(path: Any) -> str | None:
+        return Path(path).name if path else path
 
     config = {key: dict(value) if isinstance(value, Mapping) else value for key, value in record["config"].items()}
     config |= {key: name(config[key]) for key in ("run_dir", "start")}
