@@ -13,7 +13,7 @@ INSTALLED = $(VENV)/installed
 
 .PHONY: help demo test lint bench clean
 help:
-	@echo "make demo    install, transcribe the sample clips, train a miniature recogniser, print its report's path"
+	@echo "make demo    install, transcribe the sample clips, teach the model new voices, print its report's path"
 	@echo "make test    install and run the tests"
 	@echo "make lint    linter, formatter and type checker"
 	@echo "make bench   speed of transcription and training on this machine"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make demo` shows: the default model on the sample clips, then a miniature recogniser trained from the start.
+# What `make demo` shows: the default model on the sample clips, then the same model as it learns new voices and words.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,7 @@ clips=(data/samples/*.flac data/samples/*.mp3 data/samples/*.ogg data/samples/*.
 wavasr transcribe "${clips[@]}" | paste <(printf '  %-40s\n' "${clips[@]}") -
 
 echo
-echo "Training a miniature recogniser of digits and commands (about three minutes):"
+echo "Training it on 20 synthetic voices that say digits and commands (about three minutes):"
 rm -rf runs/demo
 wavasr fit --config demo.yaml
 
