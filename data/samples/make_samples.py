@@ -85,11 +85,14 @@ CLIPS = (
 
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")
 VARIANTS = {
-    "train": "m1 m2 m3 m5 m7 f1 f2 f3 f5 Andy Annie Alex Denis Gene Hugo Linda Mario Michael Steph Zac".split(),
-    "dev": "m4 Andrea Lee".split(),
-    "test": "m6 f4 Alicia Max".split(),
+    "train": (
+        "m1 m2 m3 m5 m7 m8 f1 f2 f3 f5 Alex Andy Annie Denis Diogo Gene Gene2 Henrique Hugo Jacky Marco Mario Michael "
+        "adam belinda benjamin boris caleb david edward gustave iven john linda marcelo pablo paul quincy steph zac"
+    ).split(),
+    "dev": "m4 Andrea Lee victor".split(),
+    "test": "m6 f4 Alicia max robert shelby".split(),
 }
-UTTERANCES_PER_VOICE = {"train": 18, "dev": 12, "test": 15}
+UTTERANCES_PER_VOICE = {"train": 13, "dev": 12, "test": 14}
 
 
 def synthesise(voice: Voice, text: str, sample_rate: int = 16000) -> Waveform:
@@ -132,7 +135,7 @@ def write_demo() -> None:
             folder = HERE / "demo" / voice.speaker
             folder.mkdir(parents=True)
             for number in range(UTTERANCES_PER_VOICE[split]):
-                words = rng.sample(WORDS, rng.choice((1, 2, 3, 4, 5)))
+                words = rng.sample(WORDS, rng.choice((1, 1, 1, 2, 2, 3, 4)))
                 path = folder / f"{number:02}.opus"
                 waveform = synthesise(voice, " ".join(words))
                 waveform += np.float32(0.001) * np.random.default_rng(number).standard_normal(waveform.size, np.float32)
