@@ -34,13 +34,13 @@ def resolve(model: str | Path) -> Path:
         ModelError: neither a file nor a shipped name.
     """
     path = Path(model)
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX})")
     if path.is_file():
         return path
     shipped = asset(f"{model}{SUFFIX}")
-    if path.name == str(model) and shipped.is_file():
+    if path.name == str(model) and shipped.is_file():  # even where a corpus folder has the same name
         return shipped
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX})")
     names = sorted(p.stem for p in asset("").glob(f"*{SUFFIX}")) if asset("").is_dir() else []
     raise ModelError(f"{model}: no such model file; shipped models: {', '.join(names) or 'none'}")
 
