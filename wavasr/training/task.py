@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -33,6 +33,15 @@ log = logging.getLogger("wavasr")
 _AVERAGE_SHORTEST = 10  # the average covers about a tenth of the steps so far
 
 
+class Heard(NamedTuple):
+    """One validation utterance: what was said and heard, and its CTC loss in nats."""
+
+    reference: str
+    hypothesis: str
+    nats: float
+    labels: int
+
+
 class RecognitionTask(pl.LightningModule):
     """Losses, optimiser and validation of a `Recognizer`, which itself knows nothing of them.
 
@@ -51,8 +60,7 @@ class RecognitionTask(pl.LightningModule):
         self.frame_head: nn.Module | None = None
         if frame_phones:
             self.frame_head = nn.Conv1d(config.encoder.stages[-1].output_channels, frame_phones, 1)
-        self._heard: list[tuple[str, str]] = []
-        self._dev_nats, self._dev_labels = 0.0, 0
+        self._heard: dict[str, Heard] = {}
         self.epoch_losses: list[float] = []
 
     @property
@@ -102,7 +110,7 @@ class RecognitionTask(pl.LightningModule):
         features = self.recognizer.features(waveform, batch.lengths)
         labels = batch.target_lengths.sum().clamp(min=1)
         nats = ctc_nats(self.recognizer.head(features[-1]), features[-1].lengths, batch)
-        losses = {"ctc_nats_per_label": nats / labels}
+        losses = {"ctc_nats_per_label": nats.sum() / labels}
         if self.auxiliary is not None and hidden is not None:
             losses["auxiliary_nats_per_sample"] = self.auxiliary(features, hidden)
         if self.frame_head is not None:
@@ -157,20 +165,21 @@ class RecognitionTask(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the loss and the greedy transcripts."""
         log_probs, frames = self.listener(batch.waveform, batch.lengths)
-        self._dev_nats += float(ctc_nats(log_probs, frames, batch))
-        self._dev_labels += int(batch.target_lengths.sum())
+        nats = ctc_nats(log_probs, frames, batch).tolist()
         units = self.recognizer.units
-        for row, heard in enumerate(log_probs.float().cpu()):
-            reference = batch.targets[row, : batch.target_lengths[row]].tolist()
-            hypothesis = greedy(heard[: int(frames[row])]).ids
-            self._heard.append((units.decode(reference), units.decode(hypothesis)))
+        for row, name in enumerate(batch.ids):
+            labels = int(batch.target_lengths[row])
+            hypothesis = greedy(log_probs[row, : int(frames[row])].float().cpu()).ids
+            reference = units.decode(batch.targets[row, :labels].tolist())
+            self._heard[name] = Heard(reference, units.decode(hypothesis), nats[row], labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Counts are summed over the set and divided once."""
-        references, hypotheses = ([pair[side] for pair in self._heard] for side in (0, 1))
+        """Counts are summed over the set, also over several processes, and divided once."""
+        heard = list(gathered(self._heard).values())
+        references, hypotheses = [h.reference for h in heard], [h.hypothesis for h in heard]
         rates = error_rates(references, hypotheses, self.recognizer.units, self.config.units.phone_set)
-        rates["dev_ctc_nats_per_label"] = self._dev_nats / max(self._dev_labels, 1)
-        self._heard, self._dev_nats, self._dev_labels = [], 0.0, 0
+        rates["dev_ctc_nats_per_label"] = sum(h.nats for h in heard) / max(1, sum(h.labels for h in heard))
+        self._heard.clear()
         if not any(hypotheses):
             log.warning(
                 "epoch %d: the output is all blanks. That is how CTC begins; if it stays so for ten epochs or more, "
@@ -178,7 +187,16 @@ class RecognitionTask(pl.LightningModule):
                 self.current_epoch,
             )
         for name, rate in rates.items():
-            self.log(name, rate, prog_bar=name == self.error_name, sync_dist=True)
+            self.log(name, rate, prog_bar=name == self.error_name)
+
+
+def gathered(heard: dict[str, Heard]) -> dict[str, Heard]:
+    """What all processes heard, each utterance once."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return dict(heard)
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, heard)
+    return {name: result for part in parts for name, result in part.items()}
 
 
 def error_rates(
@@ -191,7 +209,7 @@ def error_rates(
 
 
 def ctc_nats(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
-    """CTC in nats summed over the batch: log_probs (B, T, V) and frames (B,) -> scalar, in float32.
+    """CTC in nats of each utterance: log_probs (B, T, V) and frames (B,) -> (B,) float32.
 
     Source: Graves et al. 2006, "Connectionist temporal classification".
     """
@@ -201,7 +219,7 @@ def ctc_nats(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:
         frames,
         batch.target_lengths,
         blank=Units.blank,
-        reduction="sum",
+        reduction="none",
     )
 
 
