@@ -487,16 +487,16 @@ def test_it_learns_to_read_tones_by_heart() -> None:
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
     targets = [torch.tensor(model.units.encode(text)) for text in texts]
     target_lengths = torch.tensor([len(target) for target in targets])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     loss = torch.tensor(np.inf)
-    for _ in range(600):  # rounding differs with the number of threads; most need about 150
+    for _ in range(600):  # rounding differs with the number of threads; about 250 are needed
         log_probs, frames = model(batch, lengths)
         loss = nn.functional.ctc_loss(log_probs.transpose(0, 1), torch.cat(targets), frames, target_lengths)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if loss < 0.08:
+        if loss < 0.02:
             break
     assert loss < 0.1
     heard = [model.units.decode(h.ids) for h in transcribe.recognise(model.eval(), [w.numpy() for w in waveforms])]
