@@ -56,3 +56,11 @@ def speech(tmp_path: Path) -> Path:
     path = tmp_path / "speech.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums are rounded alike on machines with any number of cores, so tests that learn always learn the same."""
+    import torch
+
+    torch.set_num_threads(1)
