@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-echo "The default model on clips that two speech synthesisers spoke (data/samples/samples.jsonl has the right texts):"
+echo "The default model, which learnt from people, on clips that two speech synthesisers spoke; it is weak on them, and
+should be seen beside data/samples/samples.jsonl, the right texts:"
 clips=(data/samples/*.flac data/samples/*.mp3 data/samples/*.ogg data/samples/*.opus data/samples/*.wav)
 wavasr transcribe "${clips[@]}" | paste <(printf '  %-40s\n' "${clips[@]}") -
 
