@@ -9,7 +9,7 @@ clips=(data/samples/*.flac data/samples/*.mp3 data/samples/*.ogg data/samples/*.
 wavasr transcribe "${clips[@]}" | paste <(printf '  %-40s\n' "${clips[@]}") -
 
 echo
-echo "Training it on 40 synthetic voices that say digits and commands (about three minutes):"
+echo "Training the shipped model an4 on 40 synthetic voices that say digits and commands (about three minutes):"
 rm -rf runs/demo
 wavasr fit --config demo.yaml
 
