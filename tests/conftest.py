@@ -63,4 +63,5 @@ def one_thread() -> None:
     """Sums are rounded alike on machines with any number of cores, so tests that learn always learn the same."""
     import torch
 
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)

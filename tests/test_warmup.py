@@ -197,7 +197,10 @@ def test_the_command_writes_an_ear_that_starts_a_model(
 ) -> None:
     noises = tmp_path / "private" / "noises"
     corpus(noises, "n", clips=1)
-    assert warmup.main(arguments(tmp_path, "--noise", str(noises), "--rooms", str(noises))) == 0
+    rooms = tmp_path / "private" / "rooms"
+    rooms.mkdir()
+    soundfile.write(rooms / "room.wav", np.exp(-np.arange(800) / 40.0), 16000)
+    assert warmup.main(arguments(tmp_path, "--noise", str(noises), "--rooms", str(rooms))) == 0
     path = tmp_path / "ear.safetensors"
     assert capsys.readouterr().out.splitlines() == [str(path)]
     header = read_header(path, EAR_FORMAT)
