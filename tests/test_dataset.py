@@ -150,6 +150,14 @@ def batches_of(**options: Any) -> BucketBatches:
     return BucketBatches(durations, 20.0, RATE, **{"buckets": 5, "seed": 7, **options})
 
 
+def test_short_utterances_come_first_for_a_while() -> None:
+    batches = batches_of(short_first_epochs=1)
+    lengths = [[batch[0].padded_samples for batch in batches.batches(epoch)] for epoch in (0, 1)]
+    assert lengths[0] == sorted(lengths[1]) != lengths[1]
+    first, plain = ({draw.utterance for batch in b.batches(0) for draw in batch} for b in (batches, batches_of()))
+    assert first == plain and batches.batches(0) != batches_of(seed=8, short_first_epochs=1).batches(0)
+
+
 def test_batches_cover_every_utterance_once_in_few_shapes() -> None:
     batches = batches_of()
     for epoch in (0, 1):

@@ -20,8 +20,8 @@ import soundfile
 import torch
 import yaml
 
-from wavasr.config import DataConfig, EncoderConfig, FitConfig, OptimConfig, StageConfig, from_dict
-from wavasr.dataset import Batch
+from wavasr.config import AugmentConfig, DataConfig, EncoderConfig, FitConfig, OptimConfig, StageConfig, from_dict
+from wavasr.dataset import Batch, Draw, EarFrames
 from wavasr.errors import WavasrError
 from wavasr.manifest import AlignedPhone, Utterance, write_manifest
 from wavasr.model import Recognizer, load_model
@@ -30,7 +30,9 @@ from wavasr.splits import read_splits
 from wavasr.text import Units
 from wavasr.training import fit, main
 from wavasr.training.callbacks import CsvLog
+from wavasr.training.data import SpeechData
 from wavasr.training.task import Heard, RecognitionTask, ctc_nats, ear_parameters, error_rates, lr_scale, seed_of
+from wavasr.wavenet import Features
 
 RATE = 8000
 TONES = {"a": (400.0, 0.01), "b": (900.0, 0.08), "c": (1900.0, 0.6)}  # Hz, amplitude
@@ -187,8 +189,19 @@ def uninterrupted(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.mark.parametrize("minutes", [1e-9, 1000.0], ids=["within an epoch", "after an epoch"])
 def test_resumes_exactly_after_kill(tones: Path, uninterrupted: Path, tmp_path: Path, minutes: float) -> None:
-    path = recipe_file(tmp_path, tones, checkpoint_minutes=minutes, **RESUMED)
-    run = tmp_path / "run"
+    kill_and_resume(tones, uninterrupted, tmp_path, minutes, RESUMED)
+
+
+def test_resumes_exactly_with_an_ear_that_has_listened(tones: Path, tmp_path: Path) -> None:
+    changes = {**RESUMED, "auxiliary": {}, "augment": {"time_masks": 2}}
+    changes["optim"] = {"ear_frozen_epochs": 2, "ear_copies": 2}
+    (tmp_path / "whole").mkdir()
+    kill_and_resume(tones, train(tmp_path / "whole", tones, **changes), tmp_path, 1e-9, changes)
+
+
+def kill_and_resume(tones: Path, uninterrupted: Path, folder: Path, minutes: float, changes: dict[str, Any]) -> None:
+    path = recipe_file(folder, tones, checkpoint_minutes=minutes, **changes)
+    run = folder / "run"
     arguments = ["--config", str(path), "--run_dir", str(run)]
     process = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 100
@@ -200,7 +213,7 @@ def test_resumes_exactly_after_kill(tones: Path, uninterrupted: Path, tmp_path: 
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert 0 < len(rows(run)) < len(rows(uninterrupted))
-    train(tmp_path, tones, "--resume", checkpoint_minutes=minutes, **RESUMED)
+    train(folder, tones, "--resume", checkpoint_minutes=minutes, **changes)
     assert curve(run) == curve(uninterrupted)
     states = [torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (run, uninterrupted)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -337,7 +350,7 @@ def test_ctc_against_brute_force() -> None:
     log_probs = torch.log_softmax(torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     empty = torch.zeros(2, 0, dtype=torch.int64)
     batch = Batch(
-        torch.zeros(2, 1), torch.ones(2), torch.tensor([[1, 1], [2, 0]]), torch.tensor([2, 1]), ["", ""], empty
+        torch.zeros(2, 1), torch.ones(2), torch.tensor([[1, 1], [2, 0]]), torch.tensor([2, 1]), ["", ""], [0, 1], empty
     )
     frames = torch.tensor([5, 3])
     expected = [brute_force_nats(log_probs[0], [1, 1]), brute_force_nats(log_probs[1, :3], [2])]
@@ -388,6 +401,42 @@ def test_a_frozen_ear_does_not_move(tones: Path, tmp_path: Path) -> None:
         assert (moved < 2e-4) if id(after) in ear else (moved > 1e-3), name  # model files hold float16
 
 
+def test_frames_of_an_ear_that_has_listened_are_those_of_the_whole_network(tones: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 3, "ear_copies": 2}, "augment": {"time_masks": 0}}
+    config = parse(["--config", str(recipe_file(tmp_path, tones, **changes)), "--run_dir", str(tmp_path)]).config
+    splits = read_splits(config)
+    recognizer = Recognizer(config.encoder, Units.characters(["a b c"]), config.text).eval()
+    listening, heard = (SpeechData(config, splits, recognizer) for _ in range(2))
+    heard.hear(recognizer, torch.device("cpu"), autocast=False)
+    heard_loader, listening_loader = heard.train_dataloader(), listening.train_dataloader()
+    seen = set()
+    for epoch in range(4):
+        for a, b in zip(heard_loader, listening_loader, strict=True):
+            assert a.ids == b.ids and torch.equal(a.targets, b.targets)
+            assert (a.ear_frames is None) == (epoch == 3)
+            if epoch < 2:  # the third epoch hears the first version again
+                assert a.ear_frames is not None and torch.equal(a.lengths, b.lengths)
+                above = recognizer.features_above_ear(Features(a.ear_frames.float(), b.lengths.add(159) // 160))
+                whole = recognizer.features(b.waveform, b.lengths)
+                torch.testing.assert_close(above[-1].frames, whole[-1].frames, rtol=0.01, atol=0.01)
+                seen |= set(a.ids)
+    assert len(seen) == len(heard.train)
+
+
+def test_spans_of_heard_frames_are_masked_anew() -> None:
+    frames = torch.ones(3, 200, dtype=torch.float16)
+    heard = EarFrames([[(frames, 32000)]], 9, 160, AugmentConfig(time_masks=5), 100.0)
+    masks = [heard(Draw(epoch, 0, 33000), np.random.default_rng(epoch))[0] for epoch in range(20)]
+    assert all(mask.shape == (3, 207) and float(mask[:, 200:].abs().sum()) == 0 for mask in masks)
+    shares = [1 - float(mask[:, :200].float().mean()) for mask in masks]
+    assert len(set(shares)) > 10 and 0.02 < np.mean(shares) < 0.5 and float(frames.min()) == 1
+
+
+def test_an_ear_that_has_listened_leaves_no_samples_to_predict(tones: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 1, "ear_copies": 1}, "auxiliary": {"weight": 0.1}}
+    assert "optim.ear_copies keeps no samples" in refused(tmp_path, tones, **changes)
+
+
 def test_blank_output_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     task = tiny_task()
     monkeypatch.setattr(task, "log", lambda *arguments, **options: None)
@@ -401,7 +450,7 @@ def test_blank_output_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pyt
 
 
 def test_rates_are_counted_over_the_set_and_divided_once() -> None:
-    words = Units.characters(["abc "])
+    words = Units.characters(["a b c"])
     rates = error_rates(["a b c c", "a"], ["a b c", "b"], words)
     assert rates["dev_wer"] == pytest.approx(2 / 5) and rates["dev_cer"] == pytest.approx(3 / 8)
     phones = Units.phones(["ao", "aa", "sil"])

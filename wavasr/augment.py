@@ -228,7 +228,7 @@ def _through_mu_law(waveform: Samples) -> Samples:
 
 
 def draw_time_masks(
-    config: AugmentConfig, count: int, sample_rate: int, rng: np.random.Generator
+    config: AugmentConfig, count: int, sample_rate: float, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
     """Up to `time_masks` spans for each second, as (first, end) samples, each up to `time_mask_s` long."""
     spans = rng.integers(math.floor(config.time_masks * count / sample_rate + rng.random()) + 1)

@@ -296,6 +296,8 @@ class DataConfig:
         dev_every: hold out every n-th utterance of `train`; only where the test set has the same speakers too.
         batch_s: seconds of audio in a batch, padding included.
         buckets: how many different batch lengths; each new shape costs CPU convolutions a new plan.
+        short_first_epochs: in the first epochs short utterances come first: CTC finds their letters sooner
+            (SortaGrad, Amodei et al. 2016, arXiv 1512.02595).
         max_s: training utterances longer than this are left out and counted; 0 for no limit.
         workers: processes that augment and pad; 0 does it in the training process.
         cache: "memory" keeps all audio decoded (115 MB an hour at 16 kHz), "none" reads files at each use.
@@ -311,6 +313,7 @@ class DataConfig:
     dev_every: int = 0
     batch_s: float = 60.0
     buckets: int = 8
+    short_first_epochs: int = 0
     max_s: float = 0.0
     workers: int = 1
     cache: Literal["memory", "none"] = "memory"
@@ -319,7 +322,14 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(len(self.train) > 0, "data.train is empty; expected at least one manifest")
-        for name, least in (("dev_speakers", 0), ("dev_every", 0), ("buckets", 1), ("workers", 0), ("max_s", 0)):
+        for name, least in (
+            ("short_first_epochs", 0),
+            ("dev_speakers", 0),
+            ("dev_every", 0),
+            ("buckets", 1),
+            ("workers", 0),
+            ("max_s", 0),
+        ):
             value = getattr(self, name)
             _require(value >= least, f"data.{name} is {value}; expected {least} or more")
         _require(self.dev_every != 1, "data.dev_every is 1, which leaves nothing to train on; expected 0 or 2 and more")
@@ -345,6 +355,9 @@ class OptimConfig:
         average_decay: weight of the past in the exponential moving average of the weights, which is what is validated
             and saved; it starts low, so that the average always covers about the last tenth of training. 0: no average.
         ear_frozen_epochs: epochs in which the ear stays as it is and only what is above it learns (much faster).
+        ear_copies: so many augmented versions of the training speech are heard once and their ear frames kept in memory
+            (185 MB for an hour and version) while the ear is frozen; each epoch masks the next version's frames anew.
+            0: the ear listens afresh in every epoch.
         ear_lr_scale: learning rate of the ear after that, as a share of the others'.
     """
 
@@ -356,6 +369,7 @@ class OptimConfig:
     final_lr_scale: float = 0.02
     average_decay: float = 0.999
     ear_frozen_epochs: int = 0
+    ear_copies: int = 0
     ear_lr_scale: float = 0.3
 
     def __post_init__(self) -> None:
@@ -367,8 +381,9 @@ class OptimConfig:
             value = getattr(self, name)
             _require(0 <= value <= 1, f"optim.{name} is {value}; expected 0 to 1")
         _require(0 <= self.average_decay < 1, f"optim.average_decay is {self.average_decay}; expected 0 to below 1")
-        frozen = self.ear_frozen_epochs
-        _require(frozen >= 0, f"optim.ear_frozen_epochs is {frozen}; expected 0 or more")
+        for name in ("ear_frozen_epochs", "ear_copies"):
+            value = getattr(self, name)
+            _require(value >= 0, f"optim.{name} is {value}; expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -398,6 +413,10 @@ class FitConfig:
     def __post_init__(self) -> None:
         _require(self.checkpoint_minutes > 0, f"checkpoint_minutes is {self.checkpoint_minutes}; expected more than 0")
         _require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")
+        _require(
+            not (self.optim.ear_copies and self.auxiliary.weight),
+            "optim.ear_copies keeps no samples, which auxiliary.weight wants predicted; set one of them to 0",
+        )
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:

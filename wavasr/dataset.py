@@ -6,6 +6,7 @@ of workers, and a resumed run goes on with the batch that it would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from wavasr.audio import load_audio
+from wavasr.augment import draw_time_masks
+from wavasr.config import AugmentConfig
+from wavasr.geometry import frames_of
 from wavasr.lexicon import fold_phone
 from wavasr.manifest import AlignedPhone, Utterance
 
@@ -38,8 +42,10 @@ class Batch(NamedTuple):
         targets: (B, L) int64, padded with 0 (the blank).
         target_lengths: (B,) int64.
         ids: the B utterance ids.
+        places: their B indices in the dataset.
         frame_targets: (B, T) int64 phone classes of the longest utterance's CTC frames, `IGNORED` where there is none;
             (B, 0) when frames are not classified.
+        ear_frames: (B, C, T) float16 where the ear has heard these utterances before; the waveform is then (B, 0).
     """
 
     waveform: Tensor
@@ -47,7 +53,9 @@ class Batch(NamedTuple):
     targets: Tensor
     target_lengths: Tensor
     ids: list[str]
+    places: list[int]
     frame_targets: Tensor
+    ear_frames: Tensor | None = None
 
 
 class Draw(NamedTuple):
@@ -59,13 +67,52 @@ class Draw(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One utterance as the workers hand it to `collate`."""
+    """One utterance as the workers hand it to `collate`; `ear_frames` are (C, T) instead of a waveform."""
 
     id: str
+    place: int
     waveform: Waveform
+    samples: int
     labels: Sequence[int]
     padded_samples: int
     frame_labels: npt.NDArray[np.int64]
+    ear_frames: Tensor | None
+
+
+class EarFrames:
+    """What a frozen ear heard of several augmented versions of a dataset; epoch e hears version e modulo their number.
+
+    Args:
+        versions: of each version and utterance the frames (C, T), and the samples that they stand for.
+        epochs: the first epochs, in which the ear is frozen.
+        hop_samples: samples from one frame to the next.
+        augment: its time masks are drawn for every epoch, and set frames to zero.
+        frames_per_s: frames in a second.
+    """
+
+    def __init__(
+        self,
+        versions: Sequence[Sequence[tuple[Tensor, int]]],
+        epochs: int,
+        hop_samples: int,
+        augment: AugmentConfig,
+        frames_per_s: float,
+    ) -> None:
+        self.epochs = epochs
+        self._hop_samples = hop_samples
+        self._versions = versions
+        self._augment = augment
+        self._frames_per_s = frames_per_s
+
+    def __call__(self, draw: Draw, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """Masked frames (C, T), padded with zeros as the batch was planned, and their samples."""
+        frames, samples = self._versions[draw.epoch % len(self._versions)][draw.utterance]
+        count = frames.shape[1]
+        masked = frames.new_zeros(len(frames), max(count, frames_of(draw.padded_samples, self._hop_samples)))
+        masked[:, :count] = frames
+        for first, end in draw_time_masks(self._augment, count, self._frames_per_s, rng):
+            masked[:, first:end] = 0.0
+        return masked, samples
 
 
 class FrameLabels:
@@ -172,8 +219,18 @@ class SpeechDataset(Dataset[Item]):
         self._augment = augment
         self._frame_labels = frame_labels
         self._seed = seed
+        self.heard: EarFrames | None = None
         self._store = AudioStore(utterances, sample_rate) if cache else None
         self._kept = np.arange(len(utterances))
+
+    @contextlib.contextmanager
+    def augmented_by(self, augment: Callable[[Waveform, np.random.Generator], Waveform]) -> Iterator[None]:
+        """Another augmentation for a while."""
+        before, self._augment = self._augment, augment
+        try:
+            yield
+        finally:
+            self._augment = before
 
     def keep(self, indices: Sequence[int]) -> None:
         """Reduce the dataset to these utterances."""
@@ -193,24 +250,36 @@ class SpeechDataset(Dataset[Item]):
 
     def __getitem__(self, draw: Draw) -> Item:
         utterance = self.utterances[draw.utterance]
-        if self._store is not None:
-            waveform = self._store[self._kept[draw.utterance]]
+        rng = np.random.default_rng((self._seed, draw.epoch, draw.utterance))
+        ear_frames, waveform = None, np.zeros(0, np.float32)
+        if self.heard is not None and draw.epoch < self.heard.epochs:
+            ear_frames, samples = self.heard(draw, rng)
         else:
-            waveform = load_utterance(utterance, self.sample_rate)
-        before = len(waveform)
-        if self._augment is not None:
-            waveform = self._augment(waveform, np.random.default_rng((self._seed, draw.epoch, draw.utterance)))
+            waveform = self._waveform(draw.utterance)
+            if self._augment is not None:
+                waveform = self._augment(waveform, rng)
+            samples = len(waveform)
         frame_labels = np.zeros(0, np.int64)
         if self._frame_labels is not None:
-            samples_per_s = self.sample_rate * len(waveform) / before  # faster speech passes in fewer samples
-            frame_labels = self._frame_labels(utterance.alignment, len(waveform), samples_per_s)
-        return Item(utterance.id, waveform, self.labels[draw.utterance], draw.padded_samples, frame_labels)
+            before = int(self.samples[draw.utterance])
+            samples_per_s = self.sample_rate * samples / before  # faster speech passes in fewer samples
+            frame_labels = self._frame_labels(utterance.alignment, samples, samples_per_s)
+        labels = self.labels[draw.utterance]
+        return Item(
+            utterance.id, draw.utterance, waveform, samples, labels, draw.padded_samples, frame_labels, ear_frames
+        )
+
+    def _waveform(self, index: int) -> Waveform:
+        if self._store is not None:
+            return self._store[self._kept[index]]
+        return load_utterance(self.utterances[index], self.sample_rate)
 
 
 def collate(items: Sequence[Item]) -> Batch:
     """Pad utterances into one batch, at least as long as the batch was planned."""
-    longest = max(max(len(item.waveform), item.padded_samples) for item in items)
-    waveform = np.zeros((len(items), longest), np.float32)
+    longest = max(max(item.samples, item.padded_samples) for item in items)
+    heard = [item.ear_frames for item in items if item.ear_frames is not None]
+    waveform = np.zeros((len(items), 0 if heard else longest), np.float32)
     targets = np.zeros((len(items), max(1, *(len(item.labels) for item in items))), np.int64)
     frame_targets = np.full((len(items), max(len(item.frame_labels) for item in items)), IGNORED, np.int64)
     for row, item in enumerate(items):
@@ -219,11 +288,13 @@ def collate(items: Sequence[Item]) -> Batch:
         frame_targets[row, : len(item.frame_labels)] = item.frame_labels
     return Batch(
         waveform=torch.from_numpy(waveform),
-        lengths=torch.tensor([len(item.waveform) for item in items], dtype=torch.int64),
+        lengths=torch.tensor([item.samples for item in items], dtype=torch.int64),
         targets=torch.from_numpy(targets),
         target_lengths=torch.tensor([len(item.labels) for item in items], dtype=torch.int64),
         ids=[item.id for item in items],
+        places=[item.place for item in items],
         frame_targets=torch.from_numpy(frame_targets),
+        ear_frames=torch.stack(heard) if heard else None,
     )
 
 
@@ -262,6 +333,7 @@ class BucketBatches(Sampler[list[Draw]]):
         buckets: how many different lengths.
         seed: start of the shuffling.
         shuffle: a new order each epoch; without it always the same, short utterances first.
+        short_first_epochs: epochs whose batches are shuffled within a length only, the short ones first.
         rank: which of `world_size` processes this is; each sees other batches, and all see as many.
         world_size: number of processes.
     """
@@ -275,6 +347,7 @@ class BucketBatches(Sampler[list[Draw]]):
         buckets: int = 8,
         seed: int = 0,
         shuffle: bool = True,
+        short_first_epochs: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -283,6 +356,7 @@ class BucketBatches(Sampler[list[Draw]]):
         self._members = [np.flatnonzero(which == bucket) for bucket in range(len(edges))]
         self._sizes = [max(1, int(batch_s / edge)) for edge in edges]
         self._padded_samples = [round(float(edge) * sample_rate) for edge in edges]
+        self._short_first_epochs = short_first_epochs
         self._seed, self._shuffle, self._rank, self._world_size = seed, shuffle, rank, world_size
         self.epoch = 0
         self.first_batch = 0
@@ -299,7 +373,7 @@ class BucketBatches(Sampler[list[Draw]]):
             order = rng.permutation(members) if self._shuffle else members
             draws = [Draw(epoch, int(index), samples) for index in order]
             planned += [draws[start : start + size] for start in range(0, len(draws), size)]
-        if self._shuffle:
+        if self._shuffle and epoch >= self._short_first_epochs:
             planned = [planned[i] for i in rng.permutation(len(planned))]
         missing = -len(planned) % self._world_size
         return (planned + planned[:missing])[self._rank :: self._world_size]

@@ -8,6 +8,7 @@ reads its JSON alone.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,12 @@ class Recognizer(nn.Module):
         return self.encoder_config.hop_samples
 
     @property
+    def ear_hop_samples(self) -> int:
+        """Samples from one frame of the ear to the next."""
+        stages = self.encoder_config.stages
+        return stages[0].stride * math.prod(stage.pool for stage in stages[: self.encoder_config.ear_stages])
+
+    @property
     def receptive_field(self) -> tuple[int, int]:
         """Samples that a frame sees (before, after) its own hop."""
         return receptive_field(self.encoder_config)
@@ -75,6 +82,14 @@ class Recognizer(nn.Module):
     def features(self, waveform: Tensor, lengths: Tensor) -> list[Features]:
         """The first stage's frames before pooling, then every stage's; the last feed `head`."""
         return cast(list[Features], self.encoder(waveform, lengths))
+
+    def ear_frames(self, waveform: Tensor, lengths: Tensor) -> Features:
+        """What the ear hands on: the last of its stages."""
+        return cast(list[Features], self.encoder(waveform, lengths, self.encoder_config.ear_stages))[-1]
+
+    def features_above_ear(self, heard: Features) -> list[Features]:
+        """`ear_frames` -> the outputs of the later stages; the last feed `head`."""
+        return self.encoder.above(heard, self.encoder_config.ear_stages)
 
     def head(self, features: Features) -> Tensor:
         """(B, C, T) frames -> log-probabilities (B, T, V) in float32."""

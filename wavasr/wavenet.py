@@ -239,9 +239,14 @@ class Encoder(nn.Module):
         outputs.append(stage.pool(outputs[0]))
         if log_level is not None:
             outputs[1] = _append_level(outputs[1], Features(log_level, steps), first.pool)
-        for later in list(self.stages)[1:stages]:
-            outputs.append(later(*outputs[-1]))
-        return outputs
+        return outputs + self.above(outputs[-1], 1, stages)
+
+    def above(self, below: Features, first: int, end: int | None = None) -> list[Features]:
+        """The output of stage `first - 1` -> the outputs of the stages from `first` to before `end`."""
+        outputs = [below]
+        for stage in list(self.stages)[first:end]:
+            outputs.append(stage(*outputs[-1]))
+        return outputs[1:]
 
 
 def _append_level(features: Features, log_level: Features, pool: int) -> Features:

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from wavasr.dataset import Batch, SpeechLoader
 from wavasr.manifest import atomic_text
 from wavasr.model import save_model
+from wavasr.training.data import SpeechData
 from wavasr.training.task import RecognitionTask
 
 log = logging.getLogger("wavasr")
@@ -107,6 +108,16 @@ class Keeper(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.best, self.best_epoch = tuple(state_dict["best"]), state_dict["best_epoch"]
+
+
+class FrozenEar(pl.Callback):
+    """Lets the ear hear the training speech before the first step, where it is to be frozen."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The weights are those to start with or to go on with; the trainer has not moved them to its device yet."""
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        assert isinstance(pl_module, RecognitionTask) and isinstance(data, SpeechData)
+        data.hear(pl_module.recognizer, trainer.strategy.root_device, str(trainer.precision).startswith("bf16"))
 
 
 class CsvLog(Logger):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from wavasr.augment import Augmenter
 from wavasr.config import FitConfig
-from wavasr.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader
+from wavasr.dataset import BucketBatches, EarFrames, FrameLabels, SpeechDataset, SpeechLoader
 from wavasr.errors import CorpusError
 from wavasr.model import Recognizer
 from wavasr.splits import Split, Splits, encode_split, infeasible
@@ -37,6 +40,38 @@ class SpeechData(pl.LightningDataModule):
         augmenter = Augmenter(config.augment, recognizer.sample_rate)
         self.train = self._dataset(splits.train, recognizer, augmenter)
         self.dev = self._dataset(splits.dev, recognizer, None)
+
+    def hear(self, recognizer: Recognizer, device: torch.device, autocast: bool) -> None:
+        """Let the frozen ear hear `optim.ear_copies` augmented versions of the training speech, once.
+
+        Args:
+            recognizer: its ear stays on `device` afterwards.
+            device: where it listens.
+            autocast: compute in bfloat16.
+        """
+        optim, augment = self.config.optim, self.config.augment
+        frozen = optim.ear_frozen_epochs
+        if not optim.ear_copies or (self._loader_state or {}).get("epoch", 0) >= frozen:
+            return
+        rate, hop = recognizer.sample_rate, recognizer.ear_hop_samples
+        recognizer.to(device).eval()
+        versions: list[list[tuple[Tensor, int]]] = []
+        # The frames are masked anew in every epoch, the samples need not be.
+        with self.train.augmented_by(Augmenter(dataclasses.replace(augment, time_masks=0.0), rate)):
+            loader = self._loader(self.train, augment.speed[0], shuffle=True)
+            with tqdm(total=optim.ear_copies * len(loader), desc="the frozen ear listens", disable=None) as bar:
+                for _ in range(optim.ear_copies):
+                    version: list[tuple[Tensor, int]] = [(torch.empty(0), 0)] * len(self.train)
+                    for batch in loader:
+                        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                            heard = recognizer.ear_frames(batch.waveform.to(device), batch.lengths.to(device))
+                        for row, utterance in enumerate(batch.places):
+                            frames = heard.frames[row, :, : int(heard.lengths[row])]
+                            version[utterance] = frames.to("cpu", torch.float16, copy=True), int(batch.lengths[row])
+                        bar.update()
+                    versions.append(version)
+        recognizer.train()
+        self.train.heard = EarFrames(versions, frozen, hop, augment, rate / hop)
 
     def _dataset(self, split: Split, recognizer: Recognizer, augmenter: Augmenter | None) -> SpeechDataset:
         config = self.config
@@ -89,6 +124,7 @@ class SpeechData(pl.LightningDataModule):
             buckets=data.buckets,
             seed=self.config.seed,
             shuffle=shuffle,
+            short_first_epochs=data.short_first_epochs,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )

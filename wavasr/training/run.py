@@ -37,7 +37,16 @@ from wavasr.recipe import Recipe, parse
 from wavasr.report import write_report
 from wavasr.splits import Split, Splits, fingerprints, read_splits
 from wavasr.text import build_units
-from wavasr.training.callbacks import LAST_NAME, MODEL_NAME, CsvLog, Keeper, ProgressBar, Stopwatch, process_rank
+from wavasr.training.callbacks import (
+    LAST_NAME,
+    MODEL_NAME,
+    CsvLog,
+    FrozenEar,
+    Keeper,
+    ProgressBar,
+    Stopwatch,
+    process_rank,
+)
 from wavasr.training.data import SpeechData
 from wavasr.training.task import RecognitionTask
 
@@ -128,7 +137,7 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -
         **options,
         default_root_dir=run_dir,
         logger=[CsvLog(run_dir / METRICS_NAME, first_step), TensorBoardLogger(run_dir, name="", version="tensorboard")],
-        callbacks=[keeper, Stopwatch(), *bar],
+        callbacks=[FrozenEar(), keeper, Stopwatch(), *bar],
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

@@ -24,6 +24,7 @@ from wavasr.dataset import IGNORED, Batch
 from wavasr.decoding import greedy
 from wavasr.errors import WavasrError
 from wavasr.generative import AuxiliaryLoss
+from wavasr.geometry import frames_of
 from wavasr.model import Recognizer
 from wavasr.text import Units
 from wavasr.wavenet import Features
@@ -103,11 +104,14 @@ class RecognitionTask(pl.LightningModule):
 
     def _losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         hidden = None
-        waveform = batch.waveform
-        if self.auxiliary is not None:
-            hidden = self.auxiliary.hide(waveform, batch.lengths, generator)
-            waveform = hidden.waveform
-        features = self.recognizer.features(waveform, batch.lengths)
+        if batch.ear_frames is not None:
+            features = self._features_of_heard(batch)
+        else:
+            waveform = batch.waveform
+            if self.auxiliary is not None:
+                hidden = self.auxiliary.hide(waveform, batch.lengths, generator)
+                waveform = hidden.waveform
+            features = self.recognizer.features(waveform, batch.lengths)
         labels = batch.target_lengths.sum().clamp(min=1)
         nats = ctc_nats(self.recognizer.head(features[-1]), features[-1].lengths, batch)
         losses = {"ctc_nats_per_label": nats.sum() / labels}
@@ -116,6 +120,12 @@ class RecognitionTask(pl.LightningModule):
         if self.frame_head is not None:
             losses["frame_nats_per_frame"] = self._frame_loss(features[-1], batch.frame_targets)
         return losses
+
+    def _features_of_heard(self, batch: Batch) -> list[Features]:
+        assert batch.ear_frames is not None
+        recognizer = self.recognizer
+        frames = batch.ear_frames.to(recognizer.output.weight.dtype)
+        return recognizer.features_above_ear(Features(frames, frames_of(batch.lengths, recognizer.ear_hop_samples)))
 
     def _frame_loss(self, features: Features, targets: Tensor) -> Tensor:
         assert self.frame_head is not None
