@@ -357,6 +357,7 @@ class OptimConfig:
         ear_frozen_epochs: epochs in which the ear stays as it is and only what is above it learns (much faster).
         ear_copies: so many augmented versions of the training speech are heard once and their ear frames kept in memory
             (185 MB for an hour and version) while the ear is frozen; each epoch masks the next version's frames anew.
+            The generative loss, which needs samples, then starts with the first epoch that listens again.
             0: the ear listens afresh in every epoch.
         ear_lr_scale: learning rate of the ear after that, as a share of the others'.
     """
@@ -413,10 +414,6 @@ class FitConfig:
     def __post_init__(self) -> None:
         _require(self.checkpoint_minutes > 0, f"checkpoint_minutes is {self.checkpoint_minutes}; expected more than 0")
         _require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")
-        _require(
-            not (self.optim.ear_copies and self.auxiliary.weight),
-            "optim.ear_copies keeps no samples, which auxiliary.weight wants predicted; set one of them to 0",
-        )
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:

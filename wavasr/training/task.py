@@ -87,7 +87,7 @@ class RecognitionTask(pl.LightningModule):
         losses = self._losses(batch, torch.Generator().manual_seed(seed))
         weights = self.config.auxiliary
         total = losses["ctc_nats_per_label"]
-        if self.auxiliary is not None:
+        if "auxiliary_nats_per_sample" in losses:
             total = total + weights.weight * losses["auxiliary_nats_per_sample"]
         if self.frame_head is not None:
             total = total + weights.frame_weight * losses["frame_nats_per_frame"]
