@@ -1,21 +1,25 @@
 """From the head's log-probabilities to labels: greedy, and prefix beam search without a language model.
 
 Both return `Hypothesis`: the labels, and for each label the frames it was heard in. Nothing here is random, and equal
-input gives equal output.
+input gives equal output. Log-probabilities are arrays or tensors; the work is done on arrays, without torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wavasr.errors import ModelError
 from wavasr.text import ctc_frames_needed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LogProbs: TypeAlias = "NDArray[np.floating[Any]] | Tensor"
 
 _BLANK = 0
 _LOWEST = -200.0  # keeps sums over frames finite; e^-200 of a probability decides nothing
@@ -40,7 +44,7 @@ class Hypothesis:
     frames: int | None = None
 
 
-def greedy(log_probs: Tensor) -> Hypothesis:
+def greedy(log_probs: LogProbs) -> Hypothesis:
     """The best label of every frame, repeats merged, blanks removed.
 
     Args:
@@ -49,13 +53,13 @@ def greedy(log_probs: Tensor) -> Hypothesis:
     Raises:
         ModelError: the log-probabilities are not numbers.
     """
-    best, path = _checked(log_probs).max(dim=-1)
-    ids, spans, confidences = _labels_of_path(path.numpy(), best.numpy())
-    score = float(best.double().sum())
-    return Hypothesis(ids, score, spans, confidences, len(log_probs))
+    values = checked(log_probs)
+    best = values.max(axis=-1)
+    ids, spans, confidences = _labels_of_path(values.argmax(axis=-1), best)
+    return Hypothesis(ids, float(best.sum(dtype=np.float64)), spans, confidences, len(values))
 
 
-def prefix_beam(log_probs: Tensor, beam: int = 16, n_best: int = 1, min_log_prob: float = -7.0) -> list[Hypothesis]:
+def prefix_beam(log_probs: LogProbs, beam: int = 16, n_best: int = 1, min_log_prob: float = -7.0) -> list[Hypothesis]:
     """CTC prefix beam search: labels whose paths together are most probable, best first.
 
     Every prefix carries the probability of its paths that end in a blank and of those that end in its last label, so
@@ -74,9 +78,9 @@ def prefix_beam(log_probs: Tensor, beam: int = 16, n_best: int = 1, min_log_prob
     """
     if not 1 <= n_best <= beam:
         raise ValueError(f"n_best is {n_best} and beam {beam}; expected 1 <= n_best <= beam")
-    log_probs = _checked(log_probs)
+    log_probs = checked(log_probs)
     search = _PrefixSearch(beam)
-    values = log_probs.double().numpy()
+    values = log_probs.astype(np.float64)
     for frame, extensions in zip(values, _extensions(values, min_log_prob), strict=True):
         search.step(frame, extensions)
     hypotheses = []
@@ -86,32 +90,43 @@ def prefix_beam(log_probs: Tensor, beam: int = 16, n_best: int = 1, min_log_prob
     return hypotheses
 
 
-def best_path(log_probs: Tensor, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
+def best_path(log_probs: LogProbs, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
     """Where the labels lie on their most probable CTC path (Viterbi): spans and mean probabilities, as in `Hypothesis`.
 
     Args:
         log_probs: (T, V) natural log-probabilities, label 0 the blank.
         ids: labels without blanks; T must be at least `ctc_frames_needed(ids)`.
     """
+    import torch
     from torchaudio.functional import forced_align
 
     if not ids:
         return (), ()
     assert len(log_probs) >= ctc_frames_needed(ids), "too few frames for these labels"
-    log_probs = _checked(log_probs)
-    path = forced_align(log_probs[None], torch.tensor([list(ids)]), blank=_BLANK)[0][0]
-    values = log_probs.gather(1, path[:, None]).squeeze(1)
-    found, spans, confidences = _labels_of_path(path.numpy(), values.numpy())
+    values = checked(log_probs)
+    path = forced_align(torch.from_numpy(values)[None], torch.tensor([list(ids)]), blank=_BLANK)[0][0].numpy()
+    found, spans, confidences = _labels_of_path(path, values[np.arange(len(path)), path])
     assert found == tuple(ids)
     return spans, confidences
 
 
-def _checked(log_probs: Tensor) -> Tensor:
-    """The log-probabilities as finite float32 on the CPU."""
-    values = log_probs.detach().float().cpu()
-    if torch.isnan(values).any():
+def as_array(log_probs: LogProbs) -> NDArray[np.float32]:
+    """The log-probabilities as float32 on the CPU; shared memory where they are that already."""
+    if isinstance(log_probs, np.ndarray):
+        return log_probs.astype(np.float32, copy=False)
+    return cast(NDArray[np.float32], log_probs.detach().float().cpu().numpy())
+
+
+def checked(log_probs: LogProbs) -> NDArray[np.float32]:
+    """The same, all of them finite.
+
+    Raises:
+        ModelError: they are not numbers.
+    """
+    values = as_array(log_probs)
+    if np.isnan(values).any():
         raise ModelError("the model's output is not a number; its training diverged: train again or use another model")
-    return values.clamp(min=_LOWEST)
+    return np.maximum(values, np.float32(_LOWEST))
 
 
 def _labels_of_path(
