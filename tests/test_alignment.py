@@ -1,17 +1,19 @@
-"""Forced alignment against the enumeration of every path; word times by hand and by their invariants."""
+"""Forced alignment against the enumeration of every path and against torchaudio's; word times by hand and by rules."""
 
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import groupby, pairwise, product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from wavasr.alignment import Word, forced_align, word_times
+from wavasr.alignment import BLOCK_FRAMES, Word, forced_align, most_probable_path, unit_times, word_times
 from wavasr.decoding import Hypothesis, greedy, prefix_beam
-from wavasr.errors import TextError
+from wavasr.errors import ModelError, TextError
 from wavasr.text import Units
 
 
@@ -67,6 +69,54 @@ def test_an_impossible_label_still_gets_a_place() -> None:
     assert second[2] == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 10, 64, 1000])
+def test_blocks_change_nothing(block: int) -> None:
+    """torchaudio's own Viterbi is the second path; half of the labels repeat, so many skips are forbidden."""
+    from torchaudio.functional import forced_align as reference
+
+    for seed in range(10):
+        frames = 45 + 5 * seed
+        log_probs = lattice(frames, 4, seed)
+        labels = torch.randint(1, 4, (30,), generator=torch.Generator().manual_seed(seed))
+        while len(labels) + int((labels[1:] == labels[:-1]).sum()) > frames:
+            labels = labels[:-1]
+        expected = reference(log_probs[None], labels[None])[0][0].tolist()
+        path = most_probable_path(log_probs.numpy(), labels.numpy(), block)
+        assert [int(labels[index]) if index >= 0 else 0 for index in path] == expected
+
+
+def test_no_frame_to_spare() -> None:
+    log_probs = lattice(9, 3, seed=5)
+    assert [span[:2] for span in forced_align(log_probs, [1, 1, 2, 2, 1, 1])] == [
+        (0, 1), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9)
+    ]  # fmt: skip
+
+
+def test_an_hour_fits_in_memory() -> None:
+    """What is measured on a small problem is the arithmetic of the docstring, and that stays small for an hour."""
+
+    def promised(frames: int, labels: int, block: int) -> int:
+        kept = math.ceil(frames / block) * 16 * (labels + 1)
+        way_back = 2 * block * (min(block + 1, labels) + 1)
+        return kept + way_back
+
+    frames, labels, block = 3000, 600, 100
+    log_probs = lattice(frames, 5, seed=0).numpy()
+    ids = np.random.default_rng(0).integers(1, 5, labels)
+    tracemalloc.start()
+    most_probable_path(log_probs, ids, block)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert promised(frames, labels, block) * 0.9 < peak < promised(frames, labels, block) + 150_000
+    hour, characters = 3600 * 50, 50_000
+    assert promised(hour, characters, BLOCK_FRAMES) < 80e6 < hour * (2 * characters + 1) / 200
+
+
+def test_output_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ModelError, match="not a number"):
+        forced_align(torch.full((4, 3), math.nan), [1, 2])
+
+
 def test_word_times_by_hand() -> None:
     units = Units.characters(["ab c"])
     space, a, b, c = 1, 2, 3, 4
@@ -79,10 +129,28 @@ def test_word_times_by_hand() -> None:
     )
     words = word_times(hypothesis, units, frame_s=0.02)
     assert [word.word for word in words] == ["ab", "c", "a"]
-    # "ab" is drawn out until "c" begins, "c" by 80 ms into the silence, the last one to the end of the recording.
+    # "ab" is drawn out until "c" begins, "c" by 0.2 s into the silence, the last one to the end of the recording.
     assert [w.start_s for w in words] == pytest.approx([0.04, 0.18, 0.96])
-    assert [w.end_s for w in words] == pytest.approx([0.18, 0.28, 1.0])
+    assert [w.end_s for w in words] == pytest.approx([0.18, 0.40, 1.0])
     assert [w.confidence for w in words] == pytest.approx([0.8, 0.5, 1.0])
+
+
+def test_units_share_their_words_time() -> None:
+    units = Units.characters(["ab c"])
+    hypothesis = Hypothesis((2, 3, 1, 4), 0.0, ((2, 4), (6, 7), (8, 9), (20, 21)), (0.9, 0.7, 0.1, 0.5), frames=50)
+    found = unit_times(hypothesis, units, frame_s=0.02)
+    assert [unit.word for unit in found] == ["a", "b", "c"]
+    assert [unit.start_s for unit in found] == pytest.approx([0.04, 0.12, 0.40])
+    assert [unit.end_s for unit in found] == pytest.approx([0.12, 0.34, 0.62])
+    assert [unit.confidence for unit in found] == [0.9, 0.7, 0.5]
+
+
+def test_pieces_lose_their_mark_of_a_space() -> None:
+    units = Units.sentencepiece(["a quick test of the words", "that follow each other"], 22)
+    ids = units.encode("a test")
+    spans = tuple((3 * i, 3 * i + 1) for i in range(len(ids)))
+    found = unit_times(Hypothesis(tuple(ids), 0.0, spans, (0.5,) * len(ids), 3 * len(ids)), units, 0.01)
+    assert "".join(unit.word for unit in found) == "atest" and all(unit.word for unit in found)
 
 
 def test_phones_are_their_own_words() -> None:
@@ -90,7 +158,7 @@ def test_phones_are_their_own_words() -> None:
     hypothesis = Hypothesis((2, 1), 0.0, ((0, 3), (3, 4)), (0.5, 0.25))
     assert word_times(hypothesis, units, 0.01) == [
         Word("sh", 0.0, pytest.approx(0.03), 0.5),
-        Word("aa", pytest.approx(0.03), pytest.approx(0.12), 0.25),
+        Word("aa", pytest.approx(0.03), pytest.approx(0.24), 0.25),
     ]
 
 

@@ -24,7 +24,7 @@ from wavasr.errors import ConfigError, ModelError, TextError
 
 BLANK = "<blank>"
 _KINDS = ("characters", "words", "phones", "sentencepiece")
-_WORD_START = "\u2581"  # SentencePiece's mark of a space
+WORD_START = "\u2581"  # SentencePiece's mark of a space
 # Typographic apostrophes, and what people type for one: right and left single quotes, reversed-9 quote, modifier
 # letter, full width, grave and acute accents, prime.
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u2018\u201b\u02bc\uff07\u0060\u00b4\u2032"), "'")
@@ -195,7 +195,7 @@ class Units:
         """
         parts = text.split()
         if self.kind == "sentencepiece":
-            spaced = "".join(_WORD_START + part for part in parts)
+            spaced = "".join(WORD_START + part for part in parts)
             unknown = set(spaced) - self._alphabet
             if unknown:
                 raise TextError(self._unknown(unknown))
@@ -229,7 +229,7 @@ class Units:
                 continue
             symbol = self.symbols[label]
             starts = self._spaced or not open_word
-            if self.kind == "sentencepiece" and symbol.startswith(_WORD_START):
+            if self.kind == "sentencepiece" and symbol.startswith(WORD_START):
                 starts, symbol = True, symbol[1:]
             letters = symbol.strip(" ")
             if not letters:
@@ -328,7 +328,7 @@ def _not_empty(found: list[str], what: str) -> list[str]:
 def _describe(symbol: str) -> str:
     if len(symbol) != 1:
         return repr(symbol)
-    shown = " " if symbol == _WORD_START else symbol
+    shown = " " if symbol == WORD_START else symbol
     return f"{shown!r} (U+{ord(shown):04X} {unicodedata.name(shown, 'unnamed')})"
 
 
