@@ -15,10 +15,10 @@ from wavasr import evaluate as module
 from wavasr.config import EncoderConfig, StageConfig, TextConfig
 from wavasr.decoding import greedy
 from wavasr.errors import AudioError, ConfigError, TextError, WavasrError
-from wavasr.evaluate import Heard, evaluate, file_sha256, machine, model_recogniser, score, weights_sha256
+from wavasr.evaluate import Heard, evaluate, file_sha256, machine, model_recogniser, score
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, bootstrap_ci
-from wavasr.model import Recognizer
+from wavasr.model import Recognizer, weights_sha256
 from wavasr.results import assemble, speaker_rates
 from wavasr.text import Units
 from wavasr.transcribe import transcribe

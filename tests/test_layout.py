@@ -10,11 +10,12 @@ import pytest
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
     errors config geometry modelfile text lexicon manifest splits corpora metrics results container opus audio augment
-    wavenet generative model dataset decoding alignment transcribe formats evaluate report recipe training warmup export
-    cli __main__
+    runtime wavenet generative model dataset decoding alignment transcribe formats evaluate report recipe training warmup
+    export cli __main__
 """.split()
 WITHOUT_TORCH = """
-    errors config geometry modelfile text lexicon manifest corpora metrics results report formats audio augment cli
+    errors config geometry modelfile text lexicon manifest corpora metrics results report formats audio augment runtime
+    decoding transcribe evaluate export cli
 """.split()
 PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"
 

@@ -184,10 +184,9 @@ def transcribe(arguments: list[str]) -> int:
         raise WavasrError("-: standard input is named twice; it can be read once")
     _configure_logging()
     from wavasr.formats import Folder, render
-    from wavasr.model import load_model
-    from wavasr.transcribe import transcribe_many
+    from wavasr.transcribe import load_listener, transcribe_many
 
-    model = load_model(args.model)
+    model = load_listener(args.model)
     failures = Failures(len(args.files))
     folder = Folder(args.output_dir, args.format, args.files) if args.output_dir else None
     done = transcribe_many(
@@ -289,11 +288,11 @@ def evaluate(arguments: list[str]) -> int:
     from wavasr import report
     from wavasr.evaluate import evaluate as measure
     from wavasr.manifest import read_manifest
-    from wavasr.model import load_model
+    from wavasr.transcribe import load_listener
 
     baseline = report.read(args.compare) if args.compare else None
     utterances = read_manifest(args.manifest)
-    model = load_model(args.model)
+    model = load_listener(args.model)
     if args.report:
         report.prepare_directory(args.report)
     evaluation = measure(

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -32,14 +31,14 @@ from wavasr.errors import ConfigError, TextError, WavasrError
 from wavasr.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, PhoneSet
-from wavasr.model import Recognizer
 from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
+from wavasr.runtime import Listener
 from wavasr.text import Units, normalise
 from wavasr.transcribe import confidence_of, decoder_of
 from wavasr.transcribe import recognise as recognise_batch
 
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
-_PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "soxr", "jiwer")
+_PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "soundfile", "soxr", "jiwer")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ Recognise = Callable[[Sequence[NDArray[np.float32]]], Sequence[Heard]]
 
 
 def evaluate(
-    model: Recognizer,
+    model: Listener,
     utterances: Sequence[Utterance],
     *,
     batch_s: float = 60.0,
@@ -131,7 +130,7 @@ def score(
     return _score([utterance], [scale.reference(utterance)], [(Heard(hypothesis), compute_s)], scale)[0]
 
 
-def model_recogniser(model: Recognizer, decoder: str = "greedy", beam: int = 16) -> Recognise:
+def model_recogniser(model: Listener, decoder: str = "greedy", beam: int = 16) -> Recognise:
     """The path of `transcribe`, for several waveforms at once.
 
     Raises:
@@ -292,18 +291,19 @@ def _can_spell(units: Units, text: str) -> bool:
     return True
 
 
-def _fill(known: Provenance, model: Recognizer) -> Provenance:
+def _fill(known: Provenance, model: Listener) -> Provenance:
     """Complete what the caller knows with what can be measured here."""
-    parameters = list(model.parameters())
+    facts = model.facts()
     versions = {"wavasr": wavasr.__version__, "python": platform.python_version()}
-    versions |= {name: metadata.version(name) for name in _PACKAGES}
+    # Of the two runtimes only the one that ran: the other may be absent.
+    versions |= {name: metadata.version(name) for name in _PACKAGES if name in sys.modules}
     return replace(
         known,
-        model_sha256=weights_sha256(model),
-        parameters=sum(p.numel() for p in parameters),
+        model_sha256=facts.sha256,
+        parameters=facts.parameters,
         units=f"{len(model.units) - 1} {model.units.kind} and the blank",
         text=_describe(model.text),
-        device=str(parameters[0].device) if parameters else "cpu",
+        device=facts.device,
         machine=machine(),
         date=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         versions=versions,
@@ -313,15 +313,6 @@ def _fill(known: Provenance, model: Recognizer) -> Provenance:
 def _describe(text: TextConfig) -> str:
     parts = [f"{text.case} case", f"punctuation: {text.punctuation}", f"digits: {text.digits}"]
     return ", ".join(parts + ([f"without {text.strip_symbols!r}"] if text.strip_symbols else []))
-
-
-def weights_sha256(model: torch.nn.Module) -> str:
-    """Fingerprint of a module's parameters and buffers, the same whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

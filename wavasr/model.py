@@ -7,6 +7,7 @@ reads its JSON alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -14,8 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -23,7 +26,18 @@ from torch import Tensor, nn
 from wavasr.config import EncoderConfig, StageConfig, TextConfig, from_dict, to_dict
 from wavasr.errors import ConfigError, ModelError, WavasrError
 from wavasr.geometry import frames_of, receptive_field
-from wavasr.modelfile import EAR_FORMAT, FORMAT, FORMAT_VERSION, METADATA_KEY, asset, read_header, resolve
+from wavasr.modelfile import (
+    EAR_FORMAT,
+    FORMAT,
+    FORMAT_VERSION,
+    METADATA_KEY,
+    ONNX_SUFFIX,
+    SUFFIX,
+    asset,
+    read_header,
+    resolve,
+)
+from wavasr.runtime import Facts
 from wavasr.text import Units
 from wavasr.wavenet import Encoder, Features
 
@@ -101,6 +115,20 @@ class Recognizer(nn.Module):
         last = self.features(waveform, lengths)[-1]
         return self.head(last), last.lengths
 
+    def infer(
+        self, waveform: NDArray[np.float32], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """`forward` without gradients, from arrays to arrays, wherever the weights are."""
+        device = self.output.weight.device
+        with torch.inference_mode():
+            log_probs, frames = self(torch.from_numpy(waveform).to(device), torch.from_numpy(lengths).to(device))
+        return log_probs.cpu().numpy(), frames.cpu().numpy()
+
+    def facts(self) -> Facts:
+        """What a report says of this network."""
+        parameters = sum(p.numel() for p in self.parameters())
+        return Facts(weights_sha256(self), parameters, str(self.output.weight.device))
+
 
 def save_model(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None = None, half: bool = False) -> None:
     """Write the model file; with `half` the weights are stored as float16. The file appears whole or not at all."""
@@ -146,6 +174,10 @@ def load_model(path: str | Path = "default") -> Recognizer:
         ModelError: no such file, not a model, damaged, of a newer version, or weights that do not fit its header.
     """
     path = resolve(path)
+    if path.suffix.lower() == ONNX_SUFFIX:
+        raise ModelError(
+            f"{path}: is an exported model, for transcribe and evaluate only; give the {SUFFIX} it came from"
+        )
     header = read_header(path)
     try:
         with torch.device("meta"):  # the weights come from the file; a random start would cost time and random numbers
@@ -206,6 +238,15 @@ def start_from(model: Recognizer, path: str | Path) -> None:
         model.output.weight[ours] = source.output.weight[theirs]
         assert model.output.bias is not None and source.output.bias is not None
         model.output.bias[ours] = source.output.bias[theirs]
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Fingerprint of a module's parameters and buffers, the same whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _ear_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:

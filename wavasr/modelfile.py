@@ -1,15 +1,16 @@
 """Where model files are, and what they say of themselves.
 
-A model file is a safetensors archive: weights, and JSON in its metadata. Reading that JSON needs neither the weights
-nor torch, and runs no code from the file.
+A model file is a safetensors archive: weights, and JSON in its metadata. An exported model carries the same JSON in the
+metadata of its ONNX graph. Reading it needs neither the weights nor torch or onnx, and runs no code from the file.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
@@ -19,6 +20,7 @@ FORMAT = "wavasr-model"
 EAR_FORMAT = "wavasr-model-ear"
 FORMAT_VERSION = 1
 SUFFIX = ".wavasr"
+ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
 
 
@@ -40,7 +42,7 @@ def resolve(model: str | Path) -> Path:
     if path.name == str(model) and shipped.is_file():  # even where a corpus folder has the same name
         return shipped
     if path.is_dir():
-        raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX})")
+        raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX}, {ONNX_SUFFIX})")
     names = sorted(p.stem for p in asset("").glob(f"*{SUFFIX}")) if asset("").is_dir() else []
     raise ModelError(f"{model}: no such model file; shipped models: {', '.join(names) or 'none'}")
 
@@ -57,12 +59,11 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
     """
     path = resolve(path)
     try:
-        with safe_open(path, framework="numpy") as archive:
-            header = json.loads((archive.metadata() or {})[METADATA_KEY])
+        header = json.loads(_metadata(path)[METADATA_KEY])
         found, version = header["format"], int(header["format_version"])
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(
-            f"{path}: not a wavasr model file, or damaged; expected one written by `wavasr fit`"
+            f"{path}: not a wavasr model file, or damaged; expected one written by `wavasr fit` or `wavasr export`"
         ) from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -75,3 +76,62 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
             "upgrade with `pip install --upgrade wavasr`"
         )
     return dict(header)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The texts that a file carries beside its weights."""
+    if path.suffix.lower() == ONNX_SUFFIX:
+        with path.open("rb") as file:
+            return dict(_onnx_metadata(file, path.stat().st_size))
+    with safe_open(path, framework="numpy") as archive:
+        return archive.metadata() or {}
+
+
+def _onnx_metadata(file: BinaryIO, end: int) -> Iterator[tuple[str, str]]:
+    """`metadata_props` of a ModelProto: field 14, a message of key (1) and value (2). The graph is passed over.
+
+    Source: protobuf.dev/programming-guides/encoding and onnx.proto3.
+
+    Raises:
+        ValueError: no such message.
+    """
+    for field, content in _fields(file, end):
+        if field == 14 and isinstance(content, range):
+            file.seek(content.start)
+            entry = dict(_fields(file, content.stop))
+            texts = []
+            for part in (entry.get(1), entry.get(2)):
+                if not isinstance(part, range):
+                    raise ValueError("not a message of key and value")
+                file.seek(part.start)
+                texts.append(file.read(len(part)).decode("utf-8"))
+            yield texts[0], texts[1]
+            file.seek(content.stop)
+
+
+def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int | range]]:
+    """The fields of a protobuf message from here to `end`: number, and the integer or the bytes' place in the file."""
+    while file.tell() < end:
+        tag = _varint(file)
+        kind = tag & 7
+        if kind == 0:
+            yield tag >> 3, _varint(file)
+            continue
+        size = _varint(file) if kind == 2 else {1: 8, 5: 4}.get(kind)
+        start = file.tell()
+        if size is None or tag < 8 or start + size > end:
+            raise ValueError("not a protobuf message, or cut off")
+        yield tag >> 3, range(start, start + size)
+        file.seek(start + size)
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise ValueError("cut off")
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    raise ValueError("not a number")

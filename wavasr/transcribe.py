@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
-from wavasr.decoding import Hypothesis, greedy, prefix_beam
+from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, prefix_beam
 from wavasr.errors import ConfigError, WavasrError
-from wavasr.model import Recognizer, load_model
+from wavasr.modelfile import ONNX_SUFFIX, resolve
+from wavasr.runtime import Listener, OnnxModel
 
-Decode = Callable[[Tensor], Hypothesis]
+Floats = NDArray[np.float32]
+Decode = Callable[[Floats], Hypothesis]
 OnError = Callable[[Any, Exception], None]
 
 CHUNK_S = 20.0
@@ -73,7 +74,7 @@ class Transcript:
 
 def transcribe(
     source: Source,
-    model: Recognizer | str | Path = "default",
+    model: Listener | str | Path = "default",
     *,
     decoder: Literal["greedy", "beam"] = "greedy",
     beam: int = 16,
@@ -84,7 +85,7 @@ def transcribe(
 
     Args:
         source: a path, "-" for standard input, the bytes of a file, or a binary stream.
-        model: a loaded model, a model file, or the name of a shipped model.
+        model: a loaded model, a model file (.wavasr or .onnx), or the name of a shipped model.
         decoder: "greedy", or "beam" for the prefix beam search.
         beam: hypotheses that the beam keeps.
         model_name: what the transcript calls the model; by default its file or shipped name.
@@ -95,7 +96,7 @@ def transcribe(
         ModelError: the model cannot be loaded, or its output is not a number.
         ConfigError: there is no such decoder.
     """
-    recognizer = model if isinstance(model, Recognizer) else load_model(model)
+    recognizer = load_listener(model) if isinstance(model, str | Path) else model
     decode = decoder_of(decoder, beam)
     pieces = stream_audio(source, recognizer.sample_rate, _PIECE_S)
     meter = Meter(_with_bar(pieces, source, recognizer.sample_rate) if progress else pieces)
@@ -110,7 +111,7 @@ def transcribe(
 
 def transcribe_many(
     sources: Iterable[Source],
-    model: Recognizer | str | Path = "default",
+    model: Listener | str | Path = "default",
     on_error: OnError | None = None,
     *,
     decoder: Literal["greedy", "beam"] = "greedy",
@@ -130,7 +131,7 @@ def transcribe_many(
         model_name: as in `transcribe`.
         progress: as in `transcribe`.
     """
-    recognizer = model if isinstance(model, Recognizer) else load_model(model)
+    recognizer = load_listener(model) if isinstance(model, str | Path) else model
     name = model_name or _name_of(model)
     decoder_of(decoder, beam)
     for source in sources:
@@ -144,7 +145,21 @@ def transcribe_many(
             yield transcript
 
 
-def recognise(model: Recognizer, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
+def load_listener(model: str | Path) -> Listener:
+    """A model file, an exported model (without torch), or the shipped model of that name.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    path = resolve(model)
+    if path.suffix.lower() == ONNX_SUFFIX:
+        return OnnxModel(path)
+    from wavasr.model import load_model
+
+    return load_model(path)
+
+
+def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
     """Recognise several waveforms in one batch (long ones by themselves, in chunks); each as if it were alone.
 
     Args:
@@ -157,7 +172,7 @@ def recognise(model: Recognizer, waveforms: Sequence[Samples], decode: Decode = 
     outputs = dict(zip(short, _forward(model, [waveforms[i] for i in short]), strict=True)) if short else {}
     found = []
     for i, waveform in enumerate(waveforms):
-        log_probs: Iterable[Tensor] = [outputs[i]] if i in outputs else stream_log_probs(model, [waveform])
+        log_probs: Iterable[Floats] = [outputs[i]] if i in outputs else stream_log_probs(model, [waveform])
         hypothesis = decode_stretches(log_probs, decode, _stretch_frames(model))
         found.append(hypothesis if is_audible(waveform) else _NOTHING)
     return found
@@ -194,7 +209,7 @@ class Plan:
     after: int
 
     @classmethod
-    def of(cls, model: Recognizer) -> Plan:
+    def of(cls, model: Listener) -> Plan:
         """The plan of a model: its receptive field around chunks of about 20 s."""
         hop = model.hop_samples
         before, after = (math.ceil(samples / hop) * hop for samples in model.receptive_field)
@@ -206,13 +221,13 @@ class Plan:
         return self.before + self.chunk + self.after
 
 
-def log_probs_of(model: Recognizer, waveform: Samples) -> Tensor:
+def log_probs_of(model: Listener, waveform: Samples) -> Floats:
     """Log-probabilities of one waveform of any length: (S,) float32 at the model's rate -> (T, V), as in one pass."""
     parts = list(stream_log_probs(model, [waveform]))
-    return torch.cat(parts) if parts else torch.zeros(0, len(model.units))
+    return np.concatenate(parts) if parts else np.zeros((0, len(model.units)), np.float32)
 
 
-def stream_log_probs(model: Recognizer, pieces: Iterable[Samples]) -> Iterator[Tensor]:
+def stream_log_probs(model: Listener, pieces: Iterable[Samples]) -> Iterator[Floats]:
     """Log-probabilities of a stream of samples: the (t, V) that this yields, joined, are those of one pass.
 
     Args:
@@ -231,44 +246,42 @@ def stream_log_probs(model: Recognizer, pieces: Iterable[Samples]) -> Iterator[T
         yield _forward(model, [held])[0][known:]
 
 
-def _forward(model: Recognizer, waveforms: Sequence[Samples]) -> list[Tensor]:
-    """(S_i,) each -> (T_i, V) each, on the CPU; padded to whole seconds, so that few shapes occur."""
+def _forward(model: Listener, waveforms: Sequence[Samples]) -> list[Floats]:
+    """(S_i,) each -> (T_i, V) each; padded to whole seconds, so that few shapes occur."""
     longest = max(len(waveform) for waveform in waveforms)
     padded = math.ceil(longest / model.sample_rate) * model.sample_rate
     batch = np.zeros((len(waveforms), padded), dtype=np.float32)
     for row, waveform in zip(batch, waveforms, strict=True):
         row[: len(waveform)] = waveform
-    device = next(model.parameters()).device
-    lengths = torch.tensor([len(waveform) for waveform in waveforms])
-    with torch.inference_mode():
-        log_probs, frames = model(torch.from_numpy(batch).to(device), lengths.to(device))  # (B, T, V), (B,)
-    return [values[:count] for values, count in zip(log_probs.cpu(), frames.tolist(), strict=True)]
+    lengths = np.array([len(waveform) for waveform in waveforms], dtype=np.int64)
+    log_probs, frames = model.infer(batch, lengths)  # (B, T, V), (B,)
+    return [values[:count] for values, count in zip(log_probs, frames, strict=True)]
 
 
 # Log-probabilities to words -------------------------------------------------------------------------------------------
 
 
-def decode_stretches(log_probs: Iterable[Tensor], decode: Decode, stretch: int) -> Hypothesis:
+def decode_stretches(log_probs: Iterable[LogProbs], decode: Decode, stretch: int) -> Hypothesis:
     """Decode a stream of (t, V) log-probabilities in stretches of at least `stretch` frames that end amid blanks.
 
     Greedy decoding gives what it would give of the whole; the beam starts afresh after each stretch.
     """
     parts: list[Hypothesis] = []
-    held: Tensor | None = None
-    for values in log_probs:
-        held = values if held is None else torch.cat([held, values])
+    held: Floats | None = None
+    for values in map(as_array, log_probs):
+        held = values if held is None else np.concatenate([held, values])
         if len(held) >= stretch and (cut := _amid_blanks(held)):
             parts.append(decode(held[:cut]))
-            held = held[cut:].clone()
+            held = held[cut:].copy()
     if held is not None and len(held):
         parts.append(decode(held))
     return joined(parts)
 
 
-def _amid_blanks(log_probs: Tensor) -> int:
+def _amid_blanks(log_probs: Floats) -> int:
     """The middle of the longest run of blank frames in the second half; 0 where there is none."""
     start = len(log_probs) // 2
-    blank = (log_probs[start:].argmax(dim=-1) == 0).numpy()
+    blank = log_probs[start:].argmax(axis=-1) == 0
     edges = np.flatnonzero(np.diff(np.concatenate([[False], blank, [False]]).astype(np.int8)))
     if not len(edges):
         return 0
@@ -296,7 +309,7 @@ def confidence_of(hypothesis: Hypothesis) -> float | None:
     return sum(hypothesis.confidences) / len(hypothesis.ids) if hypothesis.ids else None
 
 
-def _said(hypothesis: Hypothesis, model: Recognizer) -> dict[str, Any]:
+def _said(hypothesis: Hypothesis, model: Listener) -> dict[str, Any]:
     return {
         "text": model.units.decode(hypothesis.ids),
         "confidence": confidence_of(hypothesis),
@@ -327,7 +340,7 @@ def is_audible(waveform: Samples) -> bool:
     return bool(len(waveform)) and float(np.abs(waveform).max()) > _SILENCE
 
 
-def _stretch_frames(model: Recognizer) -> int:
+def _stretch_frames(model: Listener) -> int:
     return math.ceil(_STRETCH_S * model.sample_rate / model.hop_samples)
 
 
@@ -347,5 +360,5 @@ def _file_name(source: Source) -> str:
     return name if isinstance(name, str) and not name.startswith("<") else _STREAM
 
 
-def _name_of(model: Recognizer | str | Path) -> str:
-    return str(model.metadata.get("name", "")) if isinstance(model, Recognizer) else str(model)
+def _name_of(model: Listener | str | Path) -> str:
+    return str(model) if isinstance(model, str | Path) else str(model.metadata.get("name", ""))
