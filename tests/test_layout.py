@@ -10,8 +10,8 @@ import pytest
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
     errors config geometry modelfile text lexicon manifest splits corpora metrics results container opus audio augment
-    runtime wavenet generative model dataset decoding alignment transcribe formats evaluate report recipe training warmup
-    export cli __main__
+    runtime wavenet generative model dataset decoding alignment transcribe formats evaluate report recipe training
+    warmup export cli __main__
 """.split()
 WITHOUT_TORCH = """
     errors config geometry modelfile text lexicon manifest corpora metrics results report formats audio augment runtime
