@@ -388,6 +388,52 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class DecodingConfig:
+    """How log-probabilities become text.
+
+    Attributes:
+        beam: hypotheses that the beam keeps; 0: as many as are usual with a language model, greedy decoding without.
+        n_best: hypotheses in the result.
+        lm: an n-gram model of words (of phones, for phones without a lexicon): ARPA, also as .gz, or KenLM binary.
+        lexicon: the words that may be said, one a line; for phones with how they are pronounced, as in CMUdict. Without
+            one they are the words of the language model.
+        lm_weight: weight of the language model's logarithms; None: as tuned beside the model, else the decoder's own.
+        word_score: nats that a word (a phone, for phones without a lexicon) earns; None: likewise.
+        hotwords: words and phrases to expect.
+        hotword_boost: nats that each word of a hotword earns.
+    """
+
+    beam: int = 0
+    n_best: int = 1
+    lm: Path | None = None
+    lexicon: Path | None = None
+    lm_weight: float | None = None
+    word_score: float | None = None
+    hotwords: tuple[str, ...] = ()
+    hotword_boost: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require(self.beam >= 0, f"beam is {self.beam}; expected 0 or more")
+        _require(self.n_best >= 1, f"n_best is {self.n_best}; expected at least 1")
+        _require(
+            self.beam == 0 or self.n_best <= self.beam,
+            f"n_best is {self.n_best} and beam {self.beam}; the beam cannot give more than it keeps",
+        )
+        _require(
+            self.lm_weight is None or 0 <= self.lm_weight < float("inf"),
+            f"lm_weight is {self.lm_weight}; expected 0 or more",
+        )
+        for name in ("word_score", "hotword_boost"):
+            value = getattr(self, name)
+            _require(value is None or abs(value) < float("inf"), f"{name} is {value}; expected a finite number of nats")
+
+    @property
+    def searches(self) -> bool:
+        """Whether it takes more than the model's own output to decode."""
+        return bool(self.lm or self.lexicon or self.hotwords)
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """Everything that decides a training run except the machine it runs on (`trainer.*`).
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.errors import ModelError
-from wavasr.text import ctc_frames_needed
+from wavasr.text import Units, ctc_frames_needed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +35,8 @@ class Hypothesis:
         spans: for each label its first frame and the frame after its last, on the best path of these labels.
         confidences: for each label its mean probability over its span, 0 to 1.
         frames: how many frames the log-probabilities had, where known.
+        words: (word, first label, label after the last), where the labels do not spell the words: phones of a lexicon.
+        alternatives: the n best hypotheses, this one first, where they were asked for.
     """
 
     ids: tuple[int, ...]
@@ -42,6 +44,16 @@ class Hypothesis:
     spans: tuple[tuple[int, int], ...]
     confidences: tuple[float, ...]
     frames: int | None = None
+    words: tuple[tuple[str, int, int], ...] | None = None
+    alternatives: tuple[Hypothesis, ...] = ()
+
+    def words_in(self, units: Units) -> list[tuple[str, int, int]]:
+        """Its words as `Units.words` gives them: (word, index of its first label, index after its last)."""
+        return units.words(self.ids) if self.words is None else list(self.words)
+
+    def text(self, units: Units) -> str:
+        """Its words, separated by spaces."""
+        return " ".join(word for word, _, _ in self.words_in(units))
 
 
 def greedy(log_probs: LogProbs) -> Hypothesis:

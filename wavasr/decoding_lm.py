@@ -1,0 +1,627 @@
+"""Beam search with a word list or pronunciations, an n-gram language model and hotwords, on flashlight-text.
+
+    log-probabilities -> flashlight's search over a trie of spellings -> word sequences -> `Hypothesis`
+
+A hypothesis scores, in nats,
+
+    log P(its labels | audio) + lm_weight * log P(its words) + word_score * (number of words) + boosts of its hotwords
+
+where P(labels | audio) is the sum over all CTC paths (Graves et al. 2006, arXiv 1609.03193 for the search). Without a
+word list the search is over the units themselves: phones with a model of phones, or hotwords alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavasr.config import DecodingConfig, TextConfig
+from wavasr.decoding import Hypothesis, LogProbs, best_path, checked
+from wavasr.errors import ConfigError, TextError
+from wavasr.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone
+from wavasr.lm import tuned_weights, vocabulary
+from wavasr.text import Units, ctc_frames_needed, normalise
+
+DEFAULT_BEAM = 100
+DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE = 0.6, 0.5
+_BEAM_THRESHOLD = 30.0  # nats behind the best hypothesis at which one is given up
+_TOKENS_A_FRAME = 64
+_NEVER = -1e5
+_BLANK = 0
+_NATS = math.log(10)  # KenLM's logarithms are decimal
+
+log = logging.getLogger("wavasr")
+
+
+def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig) -> LMDecoder | None:
+    """The decoder that `config` asks for, or None, with a warning, where a language model or the library is missing.
+
+    Args:
+        config: with a language model, a lexicon or hotwords.
+        units: the model's inventory.
+        text: the model's spelling.
+
+    Raises:
+        TextError: the language model is damaged.
+        CorpusError: the lexicon is missing or damaged.
+        ConfigError: the parts do not fit together, or a hotword cannot be spelled.
+    """
+    if config.lm and not config.lm.is_file():
+        log.warning("%s: no such language model; going on without it (wavasr lm build makes one)", config.lm)
+        config = replace(config, lm=None)
+    if not config.searches:
+        return None
+    try:
+        import flashlight.lib.text.decoder.kenlm  # noqa: F401
+    except ImportError as error:
+        log.warning("no language model, lexicon or hotwords: flashlight-text is missing (%s); pip install it", error)
+        return None
+    words = _word_list(config, units, text)
+    return LMDecoder(units, words, _Score.of(config, units, words, text), config)
+
+
+# What may be said -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WordList:
+    """Words that may be output.
+
+    Attributes:
+        words: as they are written in transcripts.
+        names: as the language model knows them.
+        spellings: for each word the ways to spell it in units.
+    """
+
+    words: list[str]
+    names: list[str]
+    spellings: list[list[tuple[int, ...]]]
+
+
+def _word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordList | None:
+    """The words of the lexicon or else of the language model; None for a search over the units themselves."""
+    if config.lexicon is None and (units.kind in ("phones", "words") or config.lm is None):
+        return None
+    known = vocabulary(config.lm) if config.lm else []
+    if units.is_phones:
+        assert config.lexicon is not None
+        spoken = _pronounced(Lexicon.read(config.lexicon), units, config.lexicon)
+    else:
+        listed = _listed(config.lexicon) if config.lexicon else known
+        spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, config.lexicon or config.lm)}
+        for word in _hot_words(config.hotwords, text):
+            spoken.setdefault(word, [tuple(_encoded(word, units))])
+    names = set(known)
+    by_spelling = {} if names >= spoken.keys() else {_normal(name, text): name for name in known}
+    found = WordList(list(spoken), [], list(spoken.values()))
+    found.names.extend(word if word in names else by_spelling.get(_normal(word, text), word) for word in spoken)
+    return found
+
+
+def _listed(path: Path) -> list[str]:
+    """The first column of a word list or dictionary, each word once."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read ({error.strerror}); give a list with a word a line") from error
+    entries = (line.split() for line in lines if not line.startswith((";", "#")))
+    found = list(dict.fromkeys(re.sub(r"\(\d+\)$", "", entry[0]) for entry in entries if entry))
+    if not found:
+        raise TextError(f"{path}: no words; expected a list with a word a line")
+    return found
+
+
+def _normal(word: str, text: TextConfig) -> str:
+    return normalise(word, text)
+
+
+def _spelled(
+    listed: Sequence[str], units: Units, text: TextConfig, source: Path | None
+) -> Iterator[tuple[str, Sequence[int]]]:
+    """The words as transcripts have them, and their labels; those that the units cannot spell are counted."""
+    # Normalising a word at a time is slow, and lists are mostly normal.
+    together = normalise(" ".join(listed), text).split()
+    normal = together if together == list(listed) else [_normal(word, text) for word in listed]
+    odd = []
+    count = 0
+    for original, word in zip(listed, normal, strict=True):
+        try:
+            ids = units.encode(word) if word and " " not in word else ()
+        except TextError:
+            ids = ()
+        if ids:
+            count += 1
+            yield word, ids
+        else:
+            odd.append(original)
+    if not count:
+        raise ConfigError(
+            f"{source}: the model can spell none of its {len(listed)} words; was it made for another model?"
+        )
+    if odd:
+        log.info(
+            "%s: left out %d of %d words that the model cannot spell, e.g. %r", source, len(odd), len(listed), odd[0]
+        )
+
+
+def _pronounced(lexicon: Lexicon, units: Units, source: Path) -> dict[str, list[tuple[int, ...]]]:
+    label_of = {symbol: label for label, symbol in enumerate(units.symbols) if label}
+    size = next((len(known) for known in (TIMIT_39, TIMIT_48) if label_of.keys() <= set(known)), 0)
+    found: dict[str, list[tuple[int, ...]]] = {}
+    unknown: dict[str, str] = {}
+    for word, variants in lexicon.pronunciations.items():
+        for phones in variants:
+            labels = [_phone_label(phone, label_of, size) for phone in phones]
+            if None in labels:
+                unknown.setdefault(word, phones[labels.index(None)])
+            elif (ids := tuple(label for label in labels if label)) not in found.setdefault(word, []):
+                found[word].append(ids)
+    if not found:
+        phone = next(iter(unknown.values()))
+        raise ConfigError(
+            f"{source}: the model knows none of its words' phones, e.g. {phone!r}; give a lexicon in its phones"
+        )
+    if unknown:
+        word, phone = next(iter(unknown.items()))
+        log.info(
+            "%s: %d words have phones that the model does not know, e.g. %r in %s", source, len(unknown), phone, word
+        )
+    return found
+
+
+def _phone_label(phone: str, label_of: dict[str, int], size: int) -> int | None:
+    """The label of a dictionary's phone, in whichever case; folded where the model's phones are TIMIT's."""
+    for symbol in (phone, phone.lower(), phone.upper()):
+        if symbol in label_of:
+            return label_of[symbol]
+    if size:
+        with contextlib.suppress(TextError):
+            return label_of.get(fold_phone(phone.lower(), size) or "")
+    return None
+
+
+def _hot_words(hotwords: Iterable[str], text: TextConfig) -> list[str]:
+    return [word for phrase in hotwords for word in _normal(phrase, text).split()]
+
+
+def _encoded(hotword: str, units: Units) -> list[int]:
+    try:
+        return units.encode(hotword)
+    except TextError as error:
+        raise ConfigError(f"hotword {hotword!r}: {error}") from error
+
+
+# Language model and hotwords ------------------------------------------------------------------------------------------
+
+
+class Phrases:
+    """Hotwords as a trie of labels, with the bonus that a hypothesis has earned at each node.
+
+    A node gives a share of its phrase's bonus, which is taken back when the phrase is not finished (as in icefall's
+    context graphs: Aho & Corasick 1975). Node 0 is the start.
+    """
+
+    def __init__(self, phrases: Iterable[tuple[tuple[int, ...], float]]) -> None:
+        self.children: list[dict[int, int]] = [{}]
+        self.value = [0.0]  # earned on the way to the node
+        self.kept = [0.0]  # of it, what stays when the phrase breaks off
+        self.fallback = [0]  # the longest end of the node's labels that begins a phrase
+        ends = {}
+        for labels, bonus in phrases:
+            node = 0
+            for position, label in enumerate(labels, 1):
+                if label not in self.children[node]:
+                    self.children[node][label] = len(self.children)
+                    self.children.append({})
+                    self.value.append(0.0)
+                    self.kept.append(0.0)
+                    self.fallback.append(0)
+                node = self.children[node][label]
+                self.value[node] = max(self.value[node], bonus * position / len(labels))
+            ends[node] = bonus
+        waiting = [0]
+        for node in waiting:
+            for label, child in self.children[node].items():
+                self.kept[child] = self.value[child] if child in ends else self.kept[node]
+                if node:
+                    self.fallback[child] = self._reached(self.fallback[node], label)
+                waiting.append(child)
+
+    def _reached(self, node: int, label: int) -> int:
+        while node and label not in self.children[node]:
+            node = self.fallback[node]
+        return self.children[node].get(label, 0)
+
+    def step(self, node: int, label: int) -> tuple[int, float]:
+        """The node after a label, and what the label earns."""
+        earned = 0.0
+        while node and label not in self.children[node]:
+            earned += self.kept[node] - self.value[node]
+            node = self.fallback[node]
+            earned += self.value[node]
+        after = self.children[node].get(label, 0)
+        return after, earned + (self.value[after] - self.value[node] if after else 0.0)
+
+    def finish(self, node: int) -> float:
+        """What is taken back at the end."""
+        return self.kept[node] - self.value[node]
+
+
+@dataclass(frozen=True)
+class _Score:
+    """What words (or units, without a word list) are worth: flashlight's language model, and hotwords.
+
+    Attributes:
+        lm: flashlight's model.
+        is_zero: whether it is no model, only a place for one.
+        phrases: hotwords in numbers of words, or in units.
+    """
+
+    lm: Any
+    is_zero: bool
+    phrases: Phrases | None
+
+    @classmethod
+    def of(cls, config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> _Score:
+        names = words.names if words else list(units.symbols)
+        if config.lm and words is None:
+            _check_units_known(config.lm, units)
+        phrases = _phrases(config, units, words, text) if config.hotwords else None
+        return cls(_load(config.lm, names), config.lm is None, phrases)
+
+
+def _check_units_known(path: Path, units: Units) -> None:
+    known = set(vocabulary(path))
+    if not any(symbol in known for symbol in units.symbols[1:]):
+        raise ConfigError(
+            f"{path}: knows none of the model's {units.kind}, e.g. {units.symbols[1]!r}; "
+            f"give a language model of {units.kind}, or --lexicon with how its words are pronounced"
+        )
+
+
+def _phrases(config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> Phrases:
+    numbers = {word: number for number, word in enumerate(words.words)} if words else {}
+    found = []
+    for hotword in config.hotwords:
+        spoken = hotword.split() if words is None and units.is_phones else _normal(hotword, text).split()
+        if not spoken:
+            raise ConfigError(f"hotword {hotword!r} has no words; expected a word or a phrase")
+        if words is None:
+            labels = _encoded(" ".join(spoken), units)
+        elif missing := [word for word in spoken if word not in numbers]:
+            raise ConfigError(f"hotword {hotword!r}: {missing[0]!r} is not in {config.lexicon}; add its pronunciation")
+        else:
+            labels = [numbers[word] for word in spoken]
+        found.append((tuple(labels), config.hotword_boost * len(spoken)))
+    return Phrases(found)
+
+
+def _load(path: Path | None, names: Sequence[str]) -> Any:
+    """KenLM with our words, or a model in which everything is free."""
+    from flashlight.lib.text.decoder import ZeroLM
+    from flashlight.lib.text.decoder.kenlm import KenLM
+    from flashlight.lib.text.dictionary import Dictionary
+
+    if path is None:
+        return ZeroLM()
+    try:
+        with _quiet():
+            return KenLM(str(path), Dictionary(list(names)))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("Exception")[-1].split()).strip(" .")
+        raise TextError(f"{path}: is no usable language model: {reason[-200:]}; build it anew") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without KenLM's own progress bar, which it writes to the standard error of the process."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@functools.cache
+def _biased_class() -> Any:
+    """A flashlight language model written here (the base class exists only where the library does)."""
+    from flashlight.lib.text.decoder import LM
+
+    class Biased(LM):  # type: ignore[misc]
+        """Another model, with a bonus for each label and for hotwords."""
+
+        def __init__(self, inner: Any, phrases: Phrases | None, bonus: float, scale: float) -> None:
+            LM.__init__(self)
+            self._inner = inner
+            self._phrases = phrases or Phrases([])
+            self._bonus = bonus
+            self._scale = scale
+            self._known: dict[Any, tuple[Any, int]] = {}
+
+        def start(self, start_with_nothing: bool) -> Any:
+            from flashlight.lib.text.decoder import LMState
+
+            state = LMState()
+            self._known = {state: (self._inner.start(start_with_nothing), 0)}
+            return state
+
+        def score(self, state: Any, label: int) -> tuple[Any, float]:
+            inner, node = self._known[state]
+            inner_after, score = self._inner.score(inner, label)
+            node_after, earned = self._phrases.step(node, label)
+            after = state.child(label)
+            self._known[after] = (inner_after, node_after)
+            return after, score + (earned + self._bonus) * self._scale
+
+        def finish(self, state: Any) -> tuple[Any, float]:
+            inner, node = self._known[state]
+            _, score = self._inner.finish(inner)
+            return state, score + self._phrases.finish(node) * self._scale
+
+    return Biased
+
+
+# The search -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One result of the search: labels, words as (number, first label, end) and a score."""
+
+    ids: tuple[int, ...]
+    words: tuple[tuple[int, int, int], ...]
+    score: float
+
+
+class LMDecoder:
+    """Log-probabilities (T, V) to the best `Hypothesis`, the n best in its `alternatives`.
+
+    flashlight knows words that end in a space. Units without one (phones, SentencePiece) get a second copy of every
+    column, so that the last label of a word may last: see `_endings`. What this lets through wrongly, a word repeated
+    without a blank between, is put right by the exact score of each result.
+    """
+
+    def __init__(self, units: Units, words: WordList | None, score: _Score, config: DecodingConfig) -> None:
+        self._units = units
+        self._words = words
+        self._score = score
+        self._config = config
+        self._space = units.symbols.index(" ") if units.kind == "characters" and " " in units.symbols else None
+        self._copies = words is not None and self._space is None
+        self._trie: Any = None
+        self.lm_weight, self.word_score = self._weights()
+        self._build()
+
+    def with_weights(self, lm_weight: float, word_score: float) -> LMDecoder:
+        """The same decoder with other weights; the language model and the words are shared."""
+        other = object.__new__(LMDecoder)
+        other.__dict__.update(self.__dict__)
+        other.lm_weight, other.word_score = lm_weight, word_score
+        other._build()
+        return other
+
+    @property
+    def spells_words(self) -> bool:
+        """Whether phones come out as words."""
+        return self._units.is_phones and self._words is not None
+
+    def _weights(self) -> tuple[float, float]:
+        lm_weight, word_score = DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE if self._words else 0.0
+        if self._config.lm:
+            lm_weight, word_score = tuned_weights(self._config.lm) or (lm_weight, word_score)
+        given = self._config
+        return (
+            lm_weight if given.lm_weight is None else given.lm_weight,
+            word_score if given.word_score is None else given.word_score,
+        )
+
+    def _build(self) -> None:
+        from flashlight.lib.text import decoder as flashlight
+
+        score = self._score
+        zero = score.is_zero or self.lm_weight == 0
+        lm = flashlight.ZeroLM() if zero else score.lm
+        self._lm_scale = 1.0 if zero else self.lm_weight * _NATS
+        bonus = 0.0 if self._words else self.word_score
+        if score.phrases or bonus:
+            lm = _biased_class()(lm, score.phrases, bonus, 1.0 / self._lm_scale)
+        columns = self._columns
+        options: dict[str, Any] = {
+            "beam_size": self._config.beam or DEFAULT_BEAM,
+            "beam_size_token": min(columns, _TOKENS_A_FRAME),
+            "beam_threshold": _BEAM_THRESHOLD,
+            "lm_weight": self._lm_scale,
+            "sil_score": 0.0,
+            "log_add": True,
+            "criterion_type": flashlight.CriterionType.CTC,
+        }
+        self._lm = lm  # flashlight does not keep it alive
+        if self._words is None:
+            free = flashlight.LexiconFreeDecoderOptions(**options)
+            self._search = flashlight.LexiconFreeDecoder(free, lm, _BLANK, _BLANK, [])
+            return
+        silence = columns - 1 if self._copies else self._space
+        if self._trie is None:
+            self._trie = self._trie_of(self._words, lm, silence, flashlight)
+        chosen = flashlight.LexiconDecoderOptions(word_score=self.word_score, unk_score=-math.inf, **options)
+        self._search = flashlight.LexiconDecoder(chosen, self._trie, lm, silence, _BLANK, -1, [], False)
+
+    @property
+    def _columns(self) -> int:
+        return 2 * len(self._units) + 1 if self._copies else len(self._units)
+
+    def _trie_of(self, words: WordList, lm: Any, silence: int, flashlight: Any) -> Any:
+        trie = flashlight.Trie(self._columns, silence)
+        start = lm.start(False)
+        for number, spellings in enumerate(words.spellings):
+            score = lm.score(start, number)[1]
+            for ids in spellings:
+                for spelling in self._endings(ids):
+                    trie.insert(spelling, number, score)
+        trie.smear(flashlight.SmearingMode.MAX)
+        return trie
+
+    def _endings(self, ids: tuple[int, ...]) -> list[list[int]]:
+        """The paths of a word through the trie.
+
+        A word ends in a space. Without spaces its last label would have one frame only, since flashlight leaves the
+        trie with it: so the frames before the last one go to the label's copy, `label + V`. Two equal labels at the end
+        get the blank's copy between them, which flashlight would forget.
+        """
+        if self._space is not None:
+            return [[*ids, self._space]]
+        *first, last = ids
+        if first and first[-1] == last:
+            first.append(_BLANK + len(self._units))
+        return [[*first, last], [*first, last + len(self._units), last]]
+
+    def __call__(self, log_probs: LogProbs) -> Hypothesis:
+        """Decode (T, V) natural log-probabilities, label 0 the blank; T may be 0.
+
+        Raises:
+            ModelError: the log-probabilities are not numbers.
+        """
+        values = checked(log_probs)
+        n_best = self._config.n_best
+        found = self._ranked(values, self._results(values)) if len(values) else []
+        hypotheses = [self._hypothesis(values, one) for one in found[:n_best]]
+        if not hypotheses:
+            return Hypothesis((), 0.0, (), (), len(values))
+        return replace(hypotheses[0], alternatives=tuple(hypotheses) if n_best > 1 else ())
+
+    def _results(self, values: NDArray[np.float32]) -> list[_Found]:
+        """What flashlight finds, equal results joined, best first.
+
+        With copied columns the score is only what language model, words and hotwords make of it.
+        """
+        emissions = self._emissions(values)
+        results = self._search.decode(emissions.ctypes.data, *emissions.shape)
+        joined: dict[tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]], float] = {}
+        for result in results[: 4 * self._config.n_best + 8]:
+            key = self._read(result)
+            if self._copies:
+                joined.setdefault(key, self._lm_scale * result.lmScore + self.word_score * len(key[1]))
+            else:
+                joined[key] = float(np.logaddexp(joined.get(key, -math.inf), result.score))
+        return [_Found(ids, words, score) for (ids, words), score in joined.items()]
+
+    def _emissions(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._copies:
+            never = np.full((len(values), 1), _NEVER, np.float32)
+            return np.concatenate([values, values, never], axis=1)
+        if self._words is None:
+            return np.ascontiguousarray(values)
+        end = np.full((1, values.shape[1]), _NEVER, np.float32)
+        end[0, self._space] = 0.0  # the last word ends with the recording
+        return np.concatenate([values, end])
+
+    def _read(self, result: Any) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+        """Labels and words (number, first label, end) of a result of flashlight."""
+        if self._words is not None and not self._copies:
+            return self._joined_by_spaces([number for number in result.words if number >= 0])
+        ids: list[int] = []
+        words: list[tuple[int, int, int]] = []
+        first = 0
+        last = _BLANK
+        for token, number in zip(result.tokens[1:-1], result.words[1:-1], strict=True):
+            label = token % len(self._units) if self._copies else token
+            if label not in (_BLANK, last):
+                ids.append(label)
+            last = label
+            if number >= 0 and self._words is not None:
+                words.append((number, first, len(ids)))
+                first, last = len(ids), _BLANK
+        return tuple(ids), tuple(words)
+
+    def _joined_by_spaces(self, numbers: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+        assert self._words is not None and self._space is not None
+        ids: list[int] = []
+        words = []
+        for number in numbers:
+            if ids:
+                ids.append(self._space)
+            first = len(ids)
+            ids += self._words.spellings[number][0]
+            words.append((number, first, len(ids)))
+        return tuple(ids), tuple(words)
+
+    def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found]) -> list[_Found]:
+        """The results with their whole score, best first; ways to say the same words are joined."""
+        if self._copies:
+            heard = ctc_log_probs(values, [one.ids for one in found])
+            found = [replace(one, score=one.score + more) for one, more in zip(found, heard, strict=True)]
+        found = sorted(found, key=lambda one: (-one.score, one.ids))
+        joined: dict[tuple[Any, ...], _Found] = {}
+        for one in found:
+            if len(values) < ctc_frames_needed(one.ids) or one.score == -math.inf:
+                continue
+            key = tuple(number for number, _, _ in one.words) if self._words else one.ids
+            best = joined.get(key)
+            joined[key] = one if best is None else replace(best, score=float(np.logaddexp(best.score, one.score)))
+        return sorted(joined.values(), key=lambda one: -one.score)
+
+    def _hypothesis(self, values: NDArray[np.float32], found: _Found) -> Hypothesis:
+        spans, confidences = best_path(values, found.ids)
+        words = None
+        if self._words is not None:
+            words = tuple((self._words.words[number], first, end) for number, first, end in found.words)
+            if [word for word, _, _ in words] == [word for word, _, _ in self._units.words(found.ids)]:
+                words = None  # the labels say it all
+        return Hypothesis(found.ids, found.score, spans, confidences, len(values), words)
+
+
+def ctc_log_probs(log_probs: NDArray[np.float32], labellings: Sequence[Sequence[int]]) -> list[float]:
+    """Log-probability of each labelling, summed over all its CTC paths: the forward pass (Graves et al. 2006, eq. 6).
+
+    Args:
+        log_probs: (T, V) natural log-probabilities, label 0 the blank; T at least 1.
+        labellings: labels without blanks.
+    """
+    if not labellings:
+        return []
+    states = 2 * max(map(len, labellings)) + 1
+    spelled = np.full((len(labellings), states), _BLANK)
+    for row, ids in zip(spelled, labellings, strict=True):
+        row[1 : 2 * len(ids) : 2] = ids
+    skips = np.zeros(spelled.shape)  # into a label from the one before it, when they differ
+    skips[:, 3::2] = spelled[:, 3::2] != spelled[:, 1:-2:2]
+    alpha = np.zeros(spelled.shape)
+    alpha[:, 0] = 1.0
+    total = np.zeros(len(labellings))
+    for t, frame in enumerate(np.exp(log_probs.astype(np.float64))):
+        moved = alpha.copy()
+        moved[:, 1:] += alpha[:, :-1]
+        if t:
+            moved[:, 2:] += alpha[:, :-2] * skips[:, 2:]
+        alpha = moved * frame[spelled]
+        scale = alpha.sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            total += np.log(scale[:, 0])
+            alpha = np.nan_to_num(alpha / scale)
+    ends = [
+        alpha[row, 2 * len(ids)] + (alpha[row, 2 * len(ids) - 1] if ids else 0.0) for row, ids in enumerate(labellings)
+    ]
+    with np.errstate(divide="ignore"):
+        return [float(score) for score in total + np.log(ends)]
