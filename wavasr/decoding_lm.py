@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import math
 import os
@@ -399,8 +400,8 @@ class LMDecoder:
     """Log-probabilities (T, V) to the best `Hypothesis`, the n best in its `alternatives`.
 
     flashlight knows words that end in a space. Units without one (phones, SentencePiece) get a second copy of every
-    column, so that the last label of a word may last: see `_endings`. What this lets through wrongly, a word repeated
-    without a blank between, is put right by the exact score of each result.
+    column, so that the last label of a word may last: see `_endings`. What this lets through wrongly, such as a word
+    repeated without a blank between, is put right by the exact score of each result.
     """
 
     def __init__(self, units: Units, words: WordList | None, score: _Score, config: DecodingConfig) -> None:
@@ -539,33 +540,30 @@ class LMDecoder:
 
     def _read(self, result: Any) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
         """Labels and words (number, first label, end) of a result of flashlight."""
-        if self._words is not None and not self._copies:
-            return self._joined_by_spaces([number for number in result.words if number >= 0])
-        ids: list[int] = []
-        words: list[tuple[int, int, int]] = []
-        first = 0
-        last = _BLANK
-        for token, number in zip(result.tokens[1:-1], result.words[1:-1], strict=True):
-            label = token % len(self._units) if self._copies else token
-            if label not in (_BLANK, last):
-                ids.append(label)
-            last = label
-            if number >= 0 and self._words is not None:
-                words.append((number, first, len(ids)))
-                first, last = len(ids), _BLANK
-        return tuple(ids), tuple(words)
-
-    def _joined_by_spaces(self, numbers: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
-        assert self._words is not None and self._space is not None
+        if self._words is None:
+            return tuple(label for label, _ in itertools.groupby(result.tokens[1:-1]) if label), ()
+        said = [(place, number) for place, number in enumerate(result.words) if number >= 0]
         ids: list[int] = []
         words = []
-        for number in numbers:
-            if ids:
-                ids.append(self._space)
+        before = 1
+        for place, number in said:
+            if ids and not self._copies:
+                ids.append(self._space or 0)
             first = len(ids)
-            ids += self._words.spellings[number][0]
+            ids += self._spelling(number, result.tokens[before : place + 1])
             words.append((number, first, len(ids)))
+            before = place + 1
         return tuple(ids), tuple(words)
+
+    def _spelling(self, number: int, tokens: Sequence[int]) -> tuple[int, ...]:
+        """Which of the word's spellings the tokens of its frames are."""
+        assert self._words is not None
+        spellings = self._words.spellings[number]
+        if len(spellings) == 1:
+            return spellings[0]
+        heard = tuple(label for label, _ in itertools.groupby(token % len(self._units) for token in tokens) if label)
+        # A blank between the last label's copy and the label itself makes two of it.
+        return next((ids for ids in (heard, heard[:-1]) if ids in spellings), spellings[0])
 
     def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found]) -> list[_Found]:
         """The results with their whole score, best first; ways to say the same words are joined."""
