@@ -9,13 +9,13 @@ import pytest
 
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
-    errors config geometry modelfile text lexicon manifest splits corpora metrics results container opus audio augment
-    runtime wavenet generative model dataset decoding alignment transcribe formats evaluate report recipe training
-    warmup export cli __main__
+    errors config geometry modelfile text lexicon manifest lm splits corpora metrics results container opus audio
+    augment runtime wavenet generative model dataset decoding decoding_lm alignment transcribe aligner formats
+    evaluate report recipe training warmup export cli __main__
 """.split()
 WITHOUT_TORCH = """
-    errors config geometry modelfile text lexicon manifest corpora metrics results report formats audio augment runtime
-    decoding transcribe evaluate export cli
+    errors config geometry modelfile text lexicon manifest lm corpora metrics results report formats audio augment runtime
+    decoding decoding_lm transcribe evaluate export cli
 """.split()
 PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from wavasr.decoding import Hypothesis, checked
+from wavasr.decoding import Hypothesis, LogProbs, checked
 from wavasr.errors import TextError
 from wavasr.text import WORD_START, Units, ctc_frames_needed
 
@@ -30,7 +29,7 @@ class Word:
     confidence: float
 
 
-def forced_align(log_probs: Tensor, ids: Sequence[int]) -> list[tuple[int, int, float]]:
+def forced_align(log_probs: LogProbs, ids: Sequence[int]) -> list[tuple[int, int, float]]:
     """Align known labels: for each its first frame, the frame after its last, and its mean probability over them.
 
     The most probable CTC path of these labels is taken (Viterbi); frames between two labels are blanks. The result is
@@ -168,7 +167,7 @@ def word_times(hypothesis: Hypothesis, units: Units, frame_s: float) -> list[Wor
         units: the inventory that spells its labels.
         frame_s: seconds from one frame to the next.
     """
-    words = units.words(hypothesis.ids)
+    words = hypothesis.words_in(units)
     if not words:
         return []
     starts = [hypothesis.spans[first][0] * frame_s for _, first, _ in words]
@@ -187,7 +186,7 @@ def unit_times(hypothesis: Hypothesis, units: Units, frame_s: float) -> list[Wor
     Labels of spaces belong to no word and are left out.
     """
     found = []
-    for (_, first, end), word in zip(units.words(hypothesis.ids), word_times(hypothesis, units, frame_s), strict=True):
+    for (_, first, end), word in zip(hypothesis.words_in(units), word_times(hypothesis, units, frame_s), strict=True):
         starts = [hypothesis.spans[i][0] * frame_s for i in range(first, end)]
         for i, start_s, end_s in zip(range(first, end), starts, (*starts[1:], word.end_s), strict=True):
             symbol = units.symbols[hypothesis.ids[i]].lstrip(WORD_START)

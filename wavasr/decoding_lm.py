@@ -428,6 +428,19 @@ class LMDecoder:
         """Whether phones come out as words."""
         return self._units.is_phones and self._words is not None
 
+    @property
+    def description(self) -> str:
+        """What decodes, in words, for reports."""
+        config = self._config
+        parts = [f"beam of {config.beam or DEFAULT_BEAM}"]
+        if config.lm:
+            parts.append(f"language model {config.lm.name} (weight {self.lm_weight:g}, word score {self.word_score:g})")
+        if config.lexicon:
+            parts.append(f"lexicon {config.lexicon.name}")
+        if config.hotwords:
+            parts.append(f"{len(config.hotwords)} hotwords (boost {config.hotword_boost:g})")
+        return ", ".join(parts)
+
     def _weights(self) -> tuple[float, float]:
         lm_weight, word_score = DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE if self._words else 0.0
         if self._config.lm:
@@ -583,10 +596,9 @@ class LMDecoder:
     def _hypothesis(self, values: NDArray[np.float32], found: _Found) -> Hypothesis:
         spans, confidences = best_path(values, found.ids)
         words = None
-        if self._words is not None:
+        if self._words is not None and self._copies and self._units.kind != "sentencepiece":
+            # The labels do not tell where words begin.
             words = tuple((self._words.words[number], first, end) for number, first, end in found.words)
-            if [word for word, _, _ in words] == [word for word, _, _ in self._units.words(found.ids)]:
-                words = None  # the labels say it all
         return Hypothesis(found.ids, found.score, spans, confidences, len(values), words)
 
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,9 @@ from tqdm import tqdm
 import wavasr
 from wavasr import metrics
 from wavasr.audio import load_audio
-from wavasr.config import TextConfig
+from wavasr.config import DecodingConfig, TextConfig
+from wavasr.decoding import greedy
+from wavasr.decoding_lm import LMDecoder
 from wavasr.errors import ConfigError, TextError, WavasrError
 from wavasr.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.manifest import Utterance
@@ -34,7 +35,7 @@ from wavasr.metrics import ErrorCounts, PhoneSet
 from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
 from wavasr.runtime import Listener
 from wavasr.text import Units, normalise
-from wavasr.transcribe import confidence_of, decoder_of
+from wavasr.transcribe import Decode, Decoder, confidence_of, decoder_of
 from wavasr.transcribe import recognise as recognise_batch
 
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
@@ -57,7 +58,7 @@ def evaluate(
     utterances: Sequence[Utterance],
     *,
     batch_s: float = 60.0,
-    decoder: Literal["greedy", "beam"] = "greedy",
+    decoder: Decoder = "greedy",
     beam: int = 16,
     phone_set: PhoneSet = 39,
     merge_silences: bool = False,
@@ -74,8 +75,8 @@ def evaluate(
         utterances: what `read_manifest` returns.
         batch_s: seconds of audio, padding included, that go through the network together; longer recordings go in
             chunks. The results do not depend on it.
-        decoder: "greedy", or "beam" for the prefix beam search.
-        beam: hypotheses that the beam keeps.
+        decoder: as in `transcribe`. Phones with a lexicon come out as words, and are scored as words.
+        beam: hypotheses that the prefix beam search keeps.
         phone_set: for models of TIMIT phones: the set to score on.
         merge_silences: for phones: count a run of silences as one.
         model_name: the model's file or shipped name, for the report.
@@ -90,9 +91,11 @@ def evaluate(
     if not utterances:
         raise TextError("there are no utterances to evaluate; expected a manifest with at least one line")
     # Mistakes in settings and transcripts show before the network runs, not after.
-    scale = _Scale.of(model.units, model.text, phone_set, merge_silences)
+    decode = decoder_of(decoder, beam, model)
+    spells_words = isinstance(decode, LMDecoder) and decode.spells_words
+    scale = Scale.of(model.units, model.text, phone_set, merge_silences, spells_words)
     references = [scale.reference(u) for u in utterances]
-    recognise = recognise or model_recogniser(model, decoder, beam)
+    recognise = recognise or model_recogniser(model, decode)
     start = time.perf_counter()
     outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
     wall_s = time.perf_counter() - start
@@ -107,46 +110,53 @@ def evaluate(
         model=model_name,
         manifest=manifest.as_posix() if manifest else "",
         manifest_sha256=file_sha256(manifest) if manifest else "",
-        decoder=decoder if decoder == "greedy" else f"beam of {beam}",
+        decoder=_name_of_decoder(decode, decoder, beam),
         batch_s=batch_s,
         command=command,
     )
     return assemble(
         results,
         failures,
-        metric="per" if model.units.is_phones else "wer",
-        phone_set=metrics.phone_set_name(scale.phone_set, merge_silences) if model.units.is_phones else "",
+        metric="per" if scale.is_phones else "wer",
+        phone_set=metrics.phone_set_name(scale.phone_set, merge_silences) if scale.is_phones else "",
         notes=_notes(results, failures, model.units),
         wall_s=wall_s,
         provenance=_fill(known, model),
     )
 
 
+def _name_of_decoder(decode: Decode, decoder: Decoder, beam: int) -> str:
+    if isinstance(decode, LMDecoder):
+        return decode.description
+    width = (decoder.beam or max(16, decoder.n_best)) if isinstance(decoder, DecodingConfig) else beam
+    return "greedy" if decode is greedy else f"beam of {width}"
+
+
 def score(
     utterance: Utterance, hypothesis: str, *, units: Units, text: TextConfig, compute_s: float = 0.0
 ) -> UtteranceResult:
     """Score one hypothesis as `evaluate` does (39 TIMIT phones where the units are those)."""
-    scale = _Scale.of(units, text, 39, False)
+    scale = Scale.of(units, text, 39, False)
     return _score([utterance], [scale.reference(utterance)], [(Heard(hypothesis), compute_s)], scale)[0]
 
 
-def model_recogniser(model: Listener, decoder: str = "greedy", beam: int = 16) -> Recognise:
+def model_recogniser(model: Listener, decoder: Decoder = "greedy", beam: int = 16) -> Recognise:
     """The path of `transcribe`, for several waveforms at once.
 
     Raises:
         ConfigError: an unknown decoder.
     """
-    decode = decoder_of(decoder, beam)
+    decode = decoder_of(decoder, beam, model)
 
     def recognise(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
         found = recognise_batch(model, waveforms, decode)
-        return [Heard(model.units.decode(hypothesis.ids), confidence_of(hypothesis)) for hypothesis in found]
+        return [Heard(hypothesis.text(model.units), confidence_of(hypothesis)) for hypothesis in found]
 
     return recognise
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """What a reference and a hypothesis are counted in."""
 
     text: TextConfig
@@ -155,7 +165,12 @@ class _Scale:
     merge_silences: bool
 
     @classmethod
-    def of(cls, units: Units, text: TextConfig, phone_set: PhoneSet, merge_silences: bool) -> _Scale:
+    def of(
+        cls, units: Units, text: TextConfig, phone_set: PhoneSet = 39, merge_silences: bool = False, words: bool = False
+    ) -> Scale:
+        """The scale of a model; `words`: its phones come out as words."""
+        if words:
+            return cls(text, False, None, False)
         scored: PhoneSet | None = phone_set if units.is_phones and set(units.symbols[1:]) <= _TIMIT_LABELS else None
         if scored == 61 and not set(units.symbols[1:]) <= set(TIMIT_61):
             raise ConfigError(f"phone_set is 61, but the model knows {len(units) - 1} folded phones; score on 48 or 39")
@@ -164,12 +179,18 @@ class _Scale:
         return cls(spelling, units.is_phones, scored, merge_silences)
 
     def reference(self, utterance: Utterance) -> list[str]:
+        """The words or phones of a transcript.
+
+        Raises:
+            TextError: the transcript cannot be spelled.
+        """
         try:
             return self.symbols(normalise(utterance.text, self.text))
         except WavasrError as error:
             raise TextError(f"reference of utterance {utterance.id}: {error}") from error
 
     def symbols(self, text: str) -> list[str]:
+        """The words or phones of a hypothesis."""
         if self.is_phones:
             return metrics.phones(text, self.phone_set, self.merge_silences)
         return metrics.words(text)
@@ -238,7 +259,7 @@ def _score(
     utterances: Sequence[Utterance],
     references: Sequence[Sequence[str]],
     heard: Sequence[tuple[Heard, float]],
-    scale: _Scale,
+    scale: Scale,
 ) -> list[UtteranceResult]:
     hypotheses = [scale.symbols(h.text) for h, _ in heard]
     alignments = metrics.align_all(references, hypotheses)

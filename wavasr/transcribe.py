@@ -11,8 +11,8 @@ memory does not grow with the recording; and windows have few different lengths,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,9 @@ from tqdm import tqdm
 
 from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
+from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, prefix_beam
+from wavasr.decoding_lm import lm_decoder
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.modelfile import ONNX_SUFFIX, resolve
 from wavasr.runtime import Listener, OnnxModel
@@ -30,14 +32,24 @@ from wavasr.runtime import Listener, OnnxModel
 Floats = NDArray[np.float32]
 Decode = Callable[[Floats], Hypothesis]
 OnError = Callable[[Any, Exception], None]
+Decoder = Literal["greedy", "beam"] | DecodingConfig | Decode
 
 CHUNK_S = 20.0
-_PIECE_S = 10.0
+PIECE_S = 10.0
 _STRETCH_S = 30.0
 # Below -80 dB of full scale there is nothing but the noise of a converter, whatever the network makes of it.
 _SILENCE = 1e-4
 _STREAM = "-"
 _NOTHING = Hypothesis((), 0.0, (), (), 0)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One of the n best: its text, its score in nats (comparable within a recording), and its confidence."""
+
+    text: str
+    score: float
+    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Transcript:
         confidence: mean probability of the labels, 0 to 1; None where nothing was said.
         words: each with its times and confidence (with phone units: the phones).
         model: the name of the model that heard it.
+        alternatives: the n best, this text first, where they were asked for.
     """
 
     file: str
@@ -59,16 +72,28 @@ class Transcript:
     confidence: float | None
     words: tuple[Word, ...]
     model: str
+    alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def tiers(self) -> Mapping[str, tuple[Word, ...]]:
+        """What a TextGrid shows, by name."""
+        return {"words": self.words}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: file, duration_s, text, confidence, words (word, start_s, end_s, confidence), model."""
+        """JSON-ready: file, duration_s, text, confidence, words (word, start_s, end_s, confidence), model.
+
+        And the alternatives (text, score, confidence) where there are any.
+        """
         rounded: dict[str, Any] = asdict(self)
         rounded["duration_s"] = round(self.duration_s, 3)
         rounded["confidence"] = None if self.confidence is None else round(self.confidence, 4)
-        rounded["words"] = [
-            {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(word).items()}
-            for word in self.words
-        ]
+        for name in ("words", "alternatives"):
+            rounded[name] = [
+                {key: round(value, 4) if isinstance(value, float) else value for key, value in entry.items()}
+                for entry in rounded[name]
+            ]
+        if not self.alternatives:
+            del rounded["alternatives"]
         return rounded
 
 
@@ -76,7 +101,7 @@ def transcribe(
     source: Source,
     model: Listener | str | Path = "default",
     *,
-    decoder: Literal["greedy", "beam"] = "greedy",
+    decoder: Decoder = "greedy",
     beam: int = 16,
     model_name: str = "",
     progress: bool = False,
@@ -86,25 +111,27 @@ def transcribe(
     Args:
         source: a path, "-" for standard input, the bytes of a file, or a binary stream.
         model: a loaded model, a model file (.wavasr or .onnx), or the name of a shipped model.
-        decoder: "greedy", or "beam" for the prefix beam search.
-        beam: hypotheses that the beam keeps.
+        decoder: "greedy", "beam" for the prefix beam search, or a `DecodingConfig` with a language model, words,
+            hotwords or n best; or what `decoder_of` returns, which reads a language model once for many recordings.
+        beam: hypotheses that the prefix beam search keeps.
         model_name: what the transcript calls the model; by default its file or shipped name.
         progress: show a bar on stderr when it takes more than two seconds.
 
     Raises:
         AudioError: the recording cannot be read.
         ModelError: the model cannot be loaded, or its output is not a number.
-        ConfigError: there is no such decoder.
+        ConfigError: there is no such decoder, or it does not fit the model.
+        TextError: the language model is damaged.
     """
     recognizer = load_listener(model) if isinstance(model, str | Path) else model
-    decode = decoder_of(decoder, beam)
-    pieces = stream_audio(source, recognizer.sample_rate, _PIECE_S)
+    decode = decoder_of(decoder, beam, recognizer)
+    pieces = stream_audio(source, recognizer.sample_rate, PIECE_S)
     meter = Meter(_with_bar(pieces, source, recognizer.sample_rate) if progress else pieces)
     hypothesis = decode_stretches(stream_log_probs(recognizer, meter), decode, _stretch_frames(recognizer))
     return Transcript(
-        file=_file_name(source),
+        file=file_name(source),
         duration_s=meter.samples / recognizer.sample_rate,
-        model=model_name or _name_of(model),
+        model=model_name or name_of(model),
         **_said(hypothesis if meter.audible else _NOTHING, recognizer),
     )
 
@@ -114,7 +141,7 @@ def transcribe_many(
     model: Listener | str | Path = "default",
     on_error: OnError | None = None,
     *,
-    decoder: Literal["greedy", "beam"] = "greedy",
+    decoder: Decoder = "greedy",
     beam: int = 16,
     model_name: str = "",
     progress: bool = False,
@@ -132,11 +159,11 @@ def transcribe_many(
         progress: as in `transcribe`.
     """
     recognizer = load_listener(model) if isinstance(model, str | Path) else model
-    name = model_name or _name_of(model)
-    decoder_of(decoder, beam)
+    name = model_name or name_of(model)
+    decode = decoder_of(decoder, beam, recognizer)
     for source in sources:
         try:
-            transcript = transcribe(source, recognizer, decoder=decoder, beam=beam, model_name=name, progress=progress)
+            transcript = transcribe(source, recognizer, decoder=decode, model_name=name, progress=progress)
         except (WavasrError, OSError) as error:
             if on_error is None:
                 raise
@@ -178,12 +205,22 @@ def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = gr
     return found
 
 
-def decoder_of(decoder: str, beam: int = 16) -> Decode:
-    """The decoder of a name, "greedy" or "beam", as a function of (T, V) log-probabilities.
+def decoder_of(decoder: Decoder, beam: int = 16, model: Listener | None = None) -> Decode:
+    """A decoder, named or configured, as a function of (T, V) log-probabilities.
+
+    Args:
+        decoder: as in `transcribe`.
+        beam: as in `transcribe`.
+        model: whose output is decoded; only a `DecodingConfig` needs it.
 
     Raises:
-        ConfigError: there is none, or the beam is empty.
+        ConfigError: there is none, the beam is empty, or the parts of the configuration do not fit together.
+        TextError: the language model is damaged.
     """
+    if isinstance(decoder, DecodingConfig):
+        return _configured(decoder, model)
+    if not isinstance(decoder, str):
+        return decoder
     if decoder == "greedy":
         return greedy
     if decoder != "beam":
@@ -191,6 +228,23 @@ def decoder_of(decoder: str, beam: int = 16) -> Decode:
     if beam < 1:
         raise ConfigError(f"beam is {beam}; expected at least 1")
     return lambda log_probs: prefix_beam(log_probs, beam)[0]
+
+
+def _configured(config: DecodingConfig, model: Listener | None) -> Decode:
+    if config.searches:
+        if model is None:
+            raise ConfigError("a decoder with a language model or hotwords needs the model whose output it decodes")
+        if found := lm_decoder(config, model.units, model.text):
+            return found
+    if not config.beam and config.n_best == 1:
+        return greedy
+    beam, n_best = config.beam or max(16, config.n_best), config.n_best
+
+    def decode(log_probs: LogProbs) -> Hypothesis:
+        found = prefix_beam(log_probs, beam, n_best)
+        return replace(found[0], alternatives=tuple(found)) if n_best > 1 else found[0]
+
+    return decode
 
 
 # Samples to log-probabilities -----------------------------------------------------------------------------------------
@@ -291,17 +345,32 @@ def _amid_blanks(log_probs: Floats) -> int:
 
 
 def joined(parts: Sequence[Hypothesis]) -> Hypothesis:
-    """Hypotheses of consecutive stretches as one of the whole."""
+    """Hypotheses of consecutive stretches as one of the whole, with as many alternatives as the stretches have."""
+    best = _concatenated(parts)
+    count = max((len(part.alternatives) for part in parts), default=0)
+    if not count:
+        return best
+    ranked: list[tuple[float, tuple[Hypothesis, ...]]] = [(0.0, ())]
+    for part in parts:
+        longer = [(score + one.score, (*said, one)) for score, said in ranked for one in part.alternatives or (part,)]
+        ranked = sorted(longer, key=lambda one: -one[0])[:count]
+    return replace(best, alternatives=tuple(_concatenated(said) for _, said in ranked))
+
+
+def _concatenated(parts: Sequence[Hypothesis]) -> Hypothesis:
     ids: list[int] = []
     spans: list[tuple[int, int]] = []
     confidences: list[float] = []
+    words: list[tuple[str, int, int]] = []
     frames = 0
     for part in parts:
+        words += [(word, first + len(ids), end + len(ids)) for word, first, end in part.words or ()]
         ids += part.ids
         spans += [(first + frames, end + frames) for first, end in part.spans]
         confidences += part.confidences
         frames += part.frames or 0
-    return Hypothesis(tuple(ids), sum(part.score for part in parts), tuple(spans), tuple(confidences), frames)
+    score = sum(part.score for part in parts)
+    return Hypothesis(tuple(ids), score, tuple(spans), tuple(confidences), frames, tuple(words) or None)
 
 
 def confidence_of(hypothesis: Hypothesis) -> float | None:
@@ -311,9 +380,12 @@ def confidence_of(hypothesis: Hypothesis) -> float | None:
 
 def _said(hypothesis: Hypothesis, model: Listener) -> dict[str, Any]:
     return {
-        "text": model.units.decode(hypothesis.ids),
+        "text": hypothesis.text(model.units),
         "confidence": confidence_of(hypothesis),
         "words": tuple(word_times(hypothesis, model.units, model.hop_samples / model.sample_rate)),
+        "alternatives": tuple(
+            Alternative(one.text(model.units), one.score, confidence_of(one)) for one in hypothesis.alternatives
+        ),
     }
 
 
@@ -347,18 +419,20 @@ def _stretch_frames(model: Listener) -> int:
 def _with_bar(pieces: Iterable[Samples], source: Source, sample_rate: int) -> Iterator[Samples]:
     known = isinstance(source, Path) or (isinstance(source, str) and source != _STREAM)
     total = audio_duration_s(source) if known and isinstance(source, Path | str) else None
-    with tqdm(total=total and round(total), unit="s", desc=_file_name(source), delay=2.0, leave=False) as bar:
+    with tqdm(total=total and round(total), unit="s", desc=file_name(source), delay=2.0, leave=False) as bar:
         for piece in pieces:
             yield piece
             bar.update(round(len(piece) / sample_rate))
 
 
-def _file_name(source: Source) -> str:
+def file_name(source: Source) -> str:
+    """What a source is called; "-" where nobody knows."""
     if isinstance(source, Path | str):
         return str(source)
     name = getattr(source, "name", _STREAM)
     return name if isinstance(name, str) and not name.startswith("<") else _STREAM
 
 
-def _name_of(model: Listener | str | Path) -> str:
+def name_of(model: Listener | str | Path) -> str:
+    """What a model is called: as it was named, or as its file says."""
     return str(model) if isinstance(model, str | Path) else str(model.metadata.get("name", ""))
