@@ -351,6 +351,29 @@ def prepare(arguments: list[str]) -> int:
     return SOME_FAILED if corpus.problems else OK
 
 
+def export(arguments: list[str]) -> int:
+    """`wavasr export`: a model file to ONNX."""
+    parser = Parser(
+        prog="wavasr export",
+        description="Write a model as one ONNX file, which transcribe, evaluate and info take like any model and run\n"
+        "with onnxruntime, without torch. Inputs: waveform (B, S) float32, lengths (B,) int64; outputs: log_probs\n"
+        "(B, T, V), frames (B,). Its metadata carry units, spelling and encoder.",
+        epilog="examples:\n"
+        "  wavasr export default --output default.onnx\n"
+        "  wavasr export runs/an4/model.wavasr --int8 --output an4-int8.onnx\n"
+        "  wavasr transcribe interview.mp3 --model an4-int8.onnx",
+    )
+    parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    parser.add_argument("--int8", action="store_true", help="8-bit products: smaller and faster, for onnxruntime alone")
+    args = parser.parse_args(arguments)
+    from wavasr.export import export_model
+
+    export_model(args.model, args.output, args.int8)
+    print(args.output)
+    return OK
+
+
 def info(arguments: list[str]) -> int:
     """`wavasr info`: what a model file carries."""
     parser = Parser(
@@ -407,6 +430,7 @@ COMMANDS = {
     "evaluate": Command("error rates of a model on a manifest, with a report", evaluate),
     "prepare": Command("a corpus on disk to manifests", prepare),
     "warmup": Command("train the first stages without labels", warmup),
+    "export": Command("a model to ONNX, also in 8 bits", export),
     "info": Command("what a model file carries", info),
 }
 

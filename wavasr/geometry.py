@@ -1,10 +1,16 @@
-"""The integers of an encoder: how many frames samples give, how convolutions are padded, how far a frame hears."""
+"""The numbers of an encoder: how many frames samples give, how convolutions are padded, how far a frame hears."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from wavasr.config import EncoderConfig
+
+# Numbers of the network that its weights do not hold.
+LEVEL_FLOOR = 1e-8  # mean square of a sample; -80 dB below full scale counts as silence
+LEVEL_SHIFT, LEVEL_SCALE = 4.0, 0.5  # bring the logarithm of a level to about unit range
+ENERGY_FLOOR = 1e-5
+NORM_FLOOR = 1e-5
 
 
 def frames_of(samples: Any, hop: int) -> Any:

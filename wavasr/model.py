@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +35,7 @@ from wavasr.modelfile import (
     asset,
     read_header,
     resolve,
+    write_whole,
 )
 from wavasr.runtime import Facts
 from wavasr.text import Units
@@ -155,16 +155,8 @@ def save_ear(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None =
 
 
 def _write(path: Path, module: nn.Module, dtype: torch.dtype, header: Mapping[str, Any]) -> None:
-    path = Path(path)
     weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in module.state_dict().items()}
-    content = save(weights, metadata={METADATA_KEY: json.dumps(header, ensure_ascii=False)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, save(weights, metadata={METADATA_KEY: json.dumps(header, ensure_ascii=False)}))
 
 
 def load_model(path: str | Path = "default") -> Recognizer:

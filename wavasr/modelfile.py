@@ -7,6 +7,7 @@ metadata of its ONNX graph. Reading it needs neither the weights nor torch or on
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -76,6 +77,18 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
             "upgrade with `pip install --upgrade wavasr`"
         )
     return dict(header)
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all; its folder is made where there is none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -17,11 +17,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.config import EncoderConfig, StageConfig
-from wavasr.geometry import dilated_reach, frames_of, split_reach
+from wavasr.geometry import (
+    ENERGY_FLOOR,
+    LEVEL_FLOOR,
+    LEVEL_SCALE,
+    LEVEL_SHIFT,
+    NORM_FLOOR,
+    dilated_reach,
+    frames_of,
+    split_reach,
+)
 
-LEVEL_FLOOR = 1e-8  # mean square of a sample; -80 dB below full scale counts as silence
-ENERGY_FLOOR = 1e-5
-NORM_FLOOR = 1e-5
 RESIDUAL_START = 0.3
 
 
@@ -253,6 +259,6 @@ def _append_level(features: Features, log_level: Features, pool: int) -> Feature
     """The pooled level as one more channel, brought to about unit range: (B, C, T) -> (B, C + 1, T)."""
     level, steps = log_level
     # Masked after the shift: the utterance's last group must not depend on how much padding the batch gives it.
-    scaled = (level + 4.0) / 2.0 * mask_of(steps, level.shape[2])
+    scaled = (level + LEVEL_SHIFT) * LEVEL_SCALE * mask_of(steps, level.shape[2])
     pooled = F.avg_pool1d(_pad_to(scaled, pool), pool)
     return Features(torch.cat([features.frames, pooled.to(features.frames.dtype)], dim=1), features.lengths)
