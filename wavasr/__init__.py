@@ -1,7 +1,8 @@
 """Speech recognition from the raw waveform.
 
-`wavasr.transcribe("file.wav")` gives the text of a recording; `wavasr.load("default")` the model itself. Both are
-looked up when first used, so that `import wavasr` costs nothing.
+`wavasr.transcribe("file.wav")` gives the text of a recording, `wavasr.align("file.wav", text)` the times of a known
+text, `wavasr.load("default")` the model itself. They are looked up when first used, so that `import wavasr` costs
+nothing.
 """
 
 import importlib
@@ -10,11 +11,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wavasr.aligner import align
     from wavasr.model import load_model as load
     from wavasr.transcribe import transcribe
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "transcribe"]
+__all__ = ["__version__", "align", "load", "transcribe"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from wavasr.model import load_model
 
         return load_model
+    if name == "align":
+        from wavasr.aligner import align
+
+        return align
     if name == "transcribe":
         return importlib.import_module("wavasr.transcribe")
     raise AttributeError(f"module 'wavasr' has no attribute {name!r}")

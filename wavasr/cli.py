@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import wavasr
-from wavasr.errors import ModelError, WavasrError
+from wavasr.errors import ModelError, TextError, WavasrError
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
+ALIGN_FORMATS = ("textgrid", "ctm", "json")
 ONE_RECORDING_FORMATS = ("srt", "vtt", "textgrid")
 
 FIT_HELP = """\
@@ -265,6 +266,63 @@ def sources(files: Iterable[str], failures: Failures) -> Iterator[Path | BinaryI
             yield path
 
 
+def align(arguments: list[str]) -> int:
+    """`wavasr align`: when the words of a known text were said."""
+    parser = Parser(
+        prog="wavasr align",
+        description="Find when each word and unit of a known text was said: forced alignment. The text is spelled as\n"
+        "the model's own normalisation has it; a phone model takes phones separated by spaces.",
+        epilog="examples:\n"
+        '  wavasr align yes.wav --text "yes please" > yes.TextGrid\n'
+        "  wavasr align chapter.flac --text-file chapter.txt --output chapter.TextGrid\n"
+        '  wavasr align call.wav --text "one two" --format json',
+    )
+    parser.add_argument("file", metavar="FILE", help="a recording; - reads one from standard input")
+    text = parser.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", help="what was said")
+    text.add_argument("--text-file", type=Path, metavar="F", help="a UTF-8 file with what was said")
+    _add_model(parser)
+    parser.add_argument(
+        "--format",
+        type=_one_of(ALIGN_FORMATS),
+        metavar="NAME",
+        help=f"how times are written: {', '.join(ALIGN_FORMATS)} (default: as --output ends, or textgrid)",
+    )
+    parser.add_argument("--output", type=Path, metavar="F", help="write here instead of standard output")
+    args = parser.parse_args(arguments)
+    suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
+    written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
+    spoken = args.text if args.text is not None else read_text(args.text_file)
+    _configure_logging()
+    from wavasr.aligner import align as find_times
+    from wavasr.formats import render
+    from wavasr.manifest import atomic_text
+
+    failures = Failures(1)
+    for source in sources([args.file], failures):
+        rendered = render([find_times(source, spoken, args.model)], written)
+        if args.output is None:
+            print(rendered, end="")
+            continue
+        with atomic_text(args.output) as stream:
+            stream.write(rendered)
+        print(args.output)
+    return failures.exit_code()
+
+
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        TextError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
+
+
 def evaluate(arguments: list[str]) -> int:
     """`wavasr evaluate`: error rates of a model on a manifest, and a report."""
     parser = Parser(
@@ -426,6 +484,7 @@ def describe_model(path: Path, header: dict[str, Any]) -> str:
 
 COMMANDS = {
     "transcribe": Command("recordings to text, subtitles or JSON", transcribe),
+    "align": Command("when the words of a known text were said", align),
     "fit": Command("train a recogniser from a recipe", fit),
     "evaluate": Command("error rates of a model on a manifest, with a report", evaluate),
     "prepare": Command("a corpus on disk to manifests", prepare),

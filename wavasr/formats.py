@@ -239,25 +239,33 @@ def _ctm(transcript: Transcript) -> str:
 
 
 def _textgrid(transcript: Transcript) -> str:
-    """Praat's long text format: one tier whose intervals cover the recording, empty ones between the words."""
-    end = _seconds(transcript.duration_s)
+    """Praat's long text format: tiers whose intervals cover the recording, empty ones between the words."""
+    end, tiers = _seconds(transcript.duration_s), transcript.tiers
+    head = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\n'
+    head += f"xmax = {end}\ntiers? <exists>\nsize = {len(tiers)}\nitem []:\n"
+    return head + "".join(
+        _tier(number, name, words, transcript.duration_s) for number, (name, words) in enumerate(tiers.items(), 1)
+    )
+
+
+def _tier(item: int, name: str, words: Sequence[Word], duration_s: float) -> str:
+    end = _seconds(duration_s)
     intervals: list[tuple[str, str, str]] = []
     last_s = 0.0
-    for word in transcript.words:
-        start_s, end_s = max(word.start_s, last_s), min(word.end_s, transcript.duration_s)
+    for word in words:
+        start_s, end_s = max(word.start_s, last_s), min(word.end_s, duration_s)
         if _seconds(start_s) != _seconds(last_s):
             intervals.append((_seconds(last_s), _seconds(start_s), ""))
         intervals.append((_seconds(start_s), _seconds(end_s), word.word.replace('"', '""')))
         last_s = end_s
     if _seconds(last_s) != end:
         intervals.append((_seconds(last_s), end, ""))
-    head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {end}\ntiers? <exists>\nsize = 1\n'
-    tier = 'item []:\n    item [1]:\n        class = "IntervalTier"\n        name = "words"\n        xmin = 0\n'
+    tier = f'    item [{item}]:\n        class = "IntervalTier"\n        name = "{name}"\n        xmin = 0\n'
     tier += f"        xmax = {end}\n        intervals: size = {len(intervals)}\n"
     for number, (first, last, text) in enumerate(intervals, 1):
         tier += f"        intervals [{number}]:\n            xmin = {first}\n            xmax = {last}\n"
         tier += f'            text = "{text}"\n'
-    return head + tier
+    return tier
 
 
 def _seconds(seconds: float) -> str:
