@@ -19,10 +19,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import wavasr
 from wavasr.errors import ModelError, TextError, WavasrError
+
+if TYPE_CHECKING:
+    from wavasr.config import DecodingConfig
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
@@ -65,6 +68,18 @@ Recipes start from the ear that ships with the package; make your own for other 
 examples:
   wavasr warmup --train train.jsonl --dev dev.jsonl --output ear.safetensors
   wavasr fit --config an4.yaml --encoder.init ear.safetensors
+"""
+
+LM_HELP = """\
+usage: wavasr lm build TEXT ... -o LM.arpa [options]
+       wavasr lm tune --model M --manifest DEV.jsonl --lm LM.arpa [options]
+
+Language models for transcribe and evaluate.
+
+  build  estimate an n-gram model from text, and prune it
+  tune   choose its weight and the word score on a dev set
+
+  wavasr lm build --help and wavasr lm tune --help tell more, with examples.
 """
 
 
@@ -194,8 +209,7 @@ def transcribe(arguments: list[str]) -> int:
         sources(args.files, failures),
         model,
         failures.add,
-        decoder="beam" if args.beam else "greedy",
-        beam=args.beam or 1,
+        decoder=_decoding(args),
         model_name=args.model,
         progress=sys.stderr.isatty(),
     )
@@ -216,6 +230,7 @@ def _transcribe_parser() -> Parser:
         "  wavasr transcribe interview.mp3\n"
         "  wavasr transcribe *.wav --format json > transcripts.jsonl\n"
         "  wavasr transcribe talk.flac --format srt --output-dir subtitles\n"
+        "  wavasr transcribe talk.wav --lm lm.arpa --hotword Zarathustra\n"
         "  ffmpeg -i film.mkv -f wav - | wavasr transcribe -",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a recording; - reads one from standard input")
@@ -224,7 +239,7 @@ def _transcribe_parser() -> Parser:
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="write one file for each recording here and print its path"
     )
-    _add_beam(parser)
+    _add_decoding(parser)
     return parser
 
 
@@ -340,7 +355,7 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument(
         "--compare", type=Path, metavar="REPORT", help="report.json of another system on the same manifest"
     )
-    _add_beam(parser)
+    _add_decoding(parser)
     args = parser.parse_args(arguments)
     _configure_logging()
     from wavasr import report
@@ -356,8 +371,7 @@ def evaluate(arguments: list[str]) -> int:
     evaluation = measure(
         model,
         utterances,
-        decoder="beam" if args.beam else "greedy",
-        beam=args.beam or 1,
+        decoder=_decoding(args),
         model_name=args.model,
         manifest=args.manifest,
         command=shlex.join(["wavasr", "evaluate", *arguments]),
@@ -432,6 +446,100 @@ def export(arguments: list[str]) -> int:
     return OK
 
 
+def lm(arguments: list[str]) -> int:
+    """`wavasr lm`: make a language model, or choose its weights."""
+    verbs = {"build": _lm_build, "tune": _lm_tune}
+    if arguments and arguments[0] in verbs:
+        return verbs[arguments[0]](arguments[1:])
+    if arguments and arguments[0] not in ("-h", "--help"):
+        hint = did_you_mean(arguments[0], verbs) or "; expected build or tune"
+        complain(f"unknown command {arguments[0]!r} of wavasr lm{hint}; see wavasr lm --help")
+        return BAD_INPUT
+    print(LM_HELP, end="", file=_help_stream(arguments))
+    return OK if arguments else BAD_INPUT
+
+
+def _lm_build(arguments: list[str]) -> int:
+    parser = Parser(
+        prog="wavasr lm build",
+        description="Estimate an n-gram language model (modified Kneser-Ney), prune it by entropy, write it as ARPA.",
+        epilog="examples:\n"
+        "  wavasr lm build books.txt.xz -o lm.arpa.gz --words 60000 --ngrams 2000000\n"
+        "  wavasr lm build train.jsonl --model runs/an4/model.wavasr -o an4.arpa",
+    )
+    parser.add_argument(
+        "texts", nargs="+", type=Path, metavar="TEXT", help="a sentence a line (.txt, .gz, .xz), or a manifest (.jsonl)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="F", help="lm.arpa, or lm.arpa.gz: packed")
+    parser.add_argument("--order", type=_count, default=3, metavar="N", help="longest n-gram (default: %(default)s)")
+    parser.add_argument(
+        "--words", type=_count, default=0, metavar="N", help="only the N most frequent words (default: all)"
+    )
+    parser.add_argument(
+        "--prune",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="leave out what raises the perplexity by less than this share, e.g. 1e-7 (default: keep all)",
+    )
+    parser.add_argument(
+        "--ngrams", type=_count, default=0, metavar="N", help="prune to N n-grams of two words and more"
+    )
+    parser.add_argument(
+        "--model", default="default", metavar="MODEL", help="whose spelling the text gets (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--phones", action="store_true", help="the texts are phones: for phone models without a lexicon"
+    )
+    args = parser.parse_args(arguments)
+    _configure_logging()
+    from wavasr.lm import estimate, prune, read_sentences, spelling_of, write_arpa
+
+    progress = sys.stderr.isatty()
+    sentences = read_sentences(args.texts, spelling_of(args.model, args.phones), progress=progress)
+    model = estimate(sentences, order=args.order, words=args.words)
+    model = prune(model, args.prune, args.ngrams)
+    write_arpa(model, args.output, progress=progress)
+    sizes = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.sizes, 1))
+    print(f"{args.output}: {sizes}, {args.output.stat().st_size / 1e6:.1f} MB")
+    return OK
+
+
+def _lm_tune(arguments: list[str]) -> int:
+    parser = Parser(
+        prog="wavasr lm tune",
+        description="Choose a language model's weight and the word score on a dev set: the fewest errors of a grid.\n"
+        "Prints the table, and writes the choice to LM.json, which transcribe and evaluate read.",
+        epilog="examples:\n"
+        "  wavasr lm tune --model runs/an4/model.wavasr --manifest dev.jsonl --lm an4.arpa\n"
+        "  wavasr lm tune --model timit.wavasr --manifest dev.jsonl --lm lm.arpa --lexicon cmudict.txt",
+    )
+    _add_model(parser)
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines with audio and text")
+    parser.add_argument("--lm", type=Path, required=True, metavar="F", help="ARPA (also .gz) or KenLM binary")
+    parser.add_argument("--lexicon", type=Path, metavar="F", help="as in wavasr transcribe")
+    parser.add_argument("--beam", type=_count, default=0, metavar="N", help="hypotheses (default: 100)")
+    args = parser.parse_args(arguments)
+    if not args.lm.is_file():
+        raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
+    _configure_logging()
+    from wavasr.config import DecodingConfig
+    from wavasr.decoding_lm import lm_decoder
+    from wavasr.manifest import read_manifest
+    from wavasr.transcribe import load_listener
+    from wavasr.tuning import table, tune, write_weights
+
+    utterances = read_manifest(args.manifest)
+    model = load_listener(args.model)
+    decoder = lm_decoder(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model.units, model.text)
+    if decoder is None:
+        return BAD_INPUT  # the reason has been told
+    tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty())
+    print(table(tuning))
+    print(write_weights(tuning, args.lm, {"model": args.model, "manifest": args.manifest.as_posix()}))
+    return OK
+
+
 def info(arguments: list[str]) -> int:
     """`wavasr info`: what a model file carries."""
     parser = Parser(
@@ -490,6 +598,7 @@ COMMANDS = {
     "prepare": Command("a corpus on disk to manifests", prepare),
     "warmup": Command("train the first stages without labels", warmup),
     "export": Command("a model to ONNX, also in 8 bits", export),
+    "lm": Command("make a language model, or choose its weights", lm),
     "info": Command("what a model file carries", info),
 }
 
@@ -500,9 +609,49 @@ def _add_model(parser: Parser) -> None:
     )
 
 
-def _add_beam(parser: Parser) -> None:
-    parser.add_argument(
-        "--beam", type=_count, default=0, metavar="N", help="prefix beam search with N hypotheses (default: greedy)"
+def _add_decoding(parser: Parser) -> None:
+    group = parser.add_argument_group("decoding")
+    group.add_argument(
+        "--beam",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="beam search with N hypotheses (default: greedy; 100 with a language model, a lexicon or hotwords)",
+    )
+    group.add_argument("--n-best", type=_count, default=1, metavar="N", help="the N best texts, in JSON")
+    group.add_argument("--lm", type=Path, metavar="F", help="n-gram language model: ARPA (also .gz) or KenLM binary")
+    group.add_argument(
+        "--lexicon",
+        type=Path,
+        metavar="F",
+        help="the words that may be said, one a line; for phone models with pronunciations, as in CMUdict",
+    )
+    group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model (default: as lm tune chose)")
+    group.add_argument("--word-score", type=float, metavar="S", help="nats for each word (default: as lm tune chose)")
+    group.add_argument(
+        "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect, as often as needed"
+    )
+    group.add_argument(
+        "--hotword-boost",
+        type=float,
+        default=5.0,
+        metavar="B",
+        help="nats for each of its words (default: %(default)s)",
+    )
+
+
+def _decoding(args: argparse.Namespace) -> DecodingConfig:
+    from wavasr.config import DecodingConfig
+
+    return DecodingConfig(
+        beam=args.beam,
+        n_best=args.n_best,
+        lm=args.lm,
+        lexicon=args.lexicon,
+        lm_weight=args.lm_weight,
+        word_score=args.word_score,
+        hotwords=tuple(args.hotword),
+        hotword_boost=args.hotword_boost,
     )
 
 

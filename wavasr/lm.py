@@ -25,8 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from wavasr.errors import ConfigError, TextError
+from wavasr.config import TextConfig, from_dict
+from wavasr.errors import ConfigError, ModelError, TextError
+from wavasr.lexicon import TIMIT_39, TIMIT_48, fold
 from wavasr.manifest import atomic_text
+from wavasr.modelfile import read_header, resolve
+from wavasr.text import Units, normalise
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 MAX_ORDER = 6  # what KenLM, as it is built, can read
@@ -79,6 +83,28 @@ class NgramModel:
 
 
 # Text -----------------------------------------------------------------------------------------------------------------
+
+
+def spelling_of(model: str | Path, phones: bool = False) -> Callable[[str], str]:
+    """How texts are spelled for a model: normalised; or, where they are phones, folded into its set.
+
+    Args:
+        model: a model file or a shipped name.
+        phones: whether the texts are phones separated by spaces.
+
+    Raises:
+        ModelError: the model cannot be read.
+    """
+    path = resolve(model)
+    header = read_header(path)
+    try:
+        text, units = from_dict(TextConfig, header["text"]), Units.from_dict(header["units"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
+    if not phones:
+        return lambda line: normalise(line, text)
+    size = next((len(known) for known in (TIMIT_39, TIMIT_48) if set(units.symbols[1:]) <= set(known)), 0)
+    return lambda line: " ".join(fold(line.split(), size) if size else line.split())
 
 
 def read_sentences(paths: Iterable[Path], spell: Callable[[str], str], *, progress: bool = False) -> Iterator[str]:
