@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavasr.alignment import BLOCK_FRAMES, Word, forced_align, most_probable_path, unit_times, word_times
+from wavasr.alignment import Word, forced_align, unit_times, word_times
 from wavasr.decoding import Hypothesis, greedy, prefix_beam
 from wavasr.errors import ModelError, TextError
 from wavasr.text import Units
+from wavasr.viterbi import BLOCK_FRAMES, most_probable_path
 
 
 def lattice(frames: int, labels: int, seed: int) -> Tensor:

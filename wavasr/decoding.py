@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wavasr.errors import ModelError
 from wavasr.text import Units, ctc_frames_needed
+from wavasr.viterbi import most_probable_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,17 +110,19 @@ def best_path(log_probs: LogProbs, ids: Sequence[int]) -> tuple[tuple[tuple[int,
         log_probs: (T, V) natural log-probabilities, label 0 the blank.
         ids: labels without blanks; T must be at least `ctc_frames_needed(ids)`.
     """
-    import torch
-    from torchaudio.functional import forced_align
-
     if not ids:
         return (), ()
     assert len(log_probs) >= ctc_frames_needed(ids), "too few frames for these labels"
     values = checked(log_probs)
-    path = forced_align(torch.from_numpy(values)[None], torch.tensor([list(ids)]), blank=_BLANK)[0][0].numpy()
-    found, spans, confidences = _labels_of_path(path, values[np.arange(len(path)), path])
-    assert found == tuple(ids)
-    return spans, confidences
+    labels = np.asarray(ids, np.intp)
+    path = most_probable_path(values, labels)
+    frames = np.flatnonzero(path >= 0)
+    states = path[frames]
+    firsts = np.searchsorted(states, np.arange(len(labels)))
+    lasts = np.append(firsts[1:], len(states)) - 1
+    probabilities = np.exp(values[frames, labels[states]].astype(np.float64))
+    means = np.minimum(np.add.reduceat(probabilities, firsts) / (lasts - firsts + 1), 1.0)
+    return tuple(zip(frames[firsts].tolist(), (frames[lasts] + 1).tolist(), strict=True)), tuple(means.tolist())
 
 
 def as_array(log_probs: LogProbs) -> NDArray[np.float32]:
