@@ -37,7 +37,7 @@ from wavasr.text import Units, ctc_frames_needed, normalise
 
 DEFAULT_BEAM = 100
 DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE = 0.6, 0.5
-_BEAM_THRESHOLD = 30.0  # nats behind the best hypothesis at which one is given up
+_BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
 _TOKENS_A_FRAME = 64
 _NEVER = -1e5
 _BLANK = 0
@@ -476,7 +476,7 @@ class LMDecoder:
             free = flashlight.LexiconFreeDecoderOptions(**options)
             self._search = flashlight.LexiconFreeDecoder(free, lm, _BLANK, _BLANK, [])
             return
-        silence = columns - 1 if self._copies else self._space
+        silence = columns - 1 if self._space is None else self._space
         if self._trie is None:
             self._trie = self._trie_of(self._words, lm, silence, flashlight)
         chosen = flashlight.LexiconDecoderOptions(word_score=self.word_score, unk_score=-math.inf, **options)

@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,14 +123,19 @@ def read_sentences(paths: Iterable[Path], spell: Callable[[str], str], *, progre
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    openers: dict[str, Callable[[Path], IO[bytes]]] = {".gz": gzip.open, ".xz": lzma.open}
     try:
-        with openers.get(path.suffix, lambda file: file.open("rb"))(path) as file:
+        with _opened(path) as file:
             yield from file
     except FileNotFoundError as error:
         raise TextError(f"{path}: no such file; give a text with a sentence a line, or a manifest") from error
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise TextError(f"{path}: cannot be unpacked ({error}); it is damaged, or no {path.suffix} file") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path))
+    return lzma.open(path) if path.suffix == ".xz" else path.open("rb")
 
 
 def _text_of(line: bytes, path: Path, number: int) -> str:
