@@ -25,17 +25,20 @@ from tqdm import tqdm
 import wavasr
 from wavasr import metrics
 from wavasr.audio import load_audio
+from wavasr.calibration import FEWEST_WORDS, fit_map, mean
+from wavasr.calibration import KEY as CALIBRATION
 from wavasr.config import DecodingConfig, TextConfig
-from wavasr.decoding import greedy
+from wavasr.decoding import Hypothesis, greedy
 from wavasr.decoding_lm import LMDecoder
 from wavasr.errors import ConfigError, TextError, WavasrError
 from wavasr.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, PhoneSet
+from wavasr.modelfile import read_header, write_metadata
 from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
 from wavasr.runtime import Listener
 from wavasr.text import Units, normalise
-from wavasr.transcribe import Decode, Decoder, confidence_of, decoder_of
+from wavasr.transcribe import Decode, Decoder, calibration_of, decoder_of, words_of
 from wavasr.transcribe import recognise as recognise_batch
 
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
@@ -44,10 +47,14 @@ _PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "soundfile", "soxr",
 
 @dataclass(frozen=True)
 class Heard:
-    """What came out for one recording; the confidence is between 0 and 1, None where the decoder gives none."""
+    """What came out for one recording; the confidence is between 0 and 1, None where the decoder gives none.
+
+    `words` are the words' confidences before calibration, empty where the decoder gives none.
+    """
 
     text: str
     confidence: float | None = None
+    words: tuple[float, ...] = ()
 
 
 Recognise = Callable[[Sequence[NDArray[np.float32]]], Sequence[Heard]]
@@ -122,6 +129,7 @@ def evaluate(
         notes=_notes(results, failures, model.units),
         wall_s=wall_s,
         provenance=_fill(known, model),
+        calibration=calibration_of(model, decode),
     )
 
 
@@ -130,6 +138,27 @@ def _name_of_decoder(decode: Decode, decoder: Decoder, beam: int) -> str:
         return decode.description
     width = (decoder.beam or max(16, decoder.n_best)) if isinstance(decoder, DecodingConfig) else beam
     return "greedy" if decode is greedy else f"beam of {width}"
+
+
+def calibrate(evaluation: Evaluation, path: Path, key: str = "ctc", output: Path | None = None) -> Evaluation:
+    """Fit confidences on what was evaluated, write the map into the model file; the evaluation with that map.
+
+    Args:
+        evaluation: of the model in `path`, on speech that it was not trained on.
+        path: the model file.
+        key: the decoder's, see `calibration_key`; the maps of other decoders stay.
+        output: write a copy of the model here instead.
+
+    Raises:
+        TextError: too few words were recognised.
+        ModelError: not a model file that can be changed.
+    """
+    found = fit_map([utterance.judged for utterance in evaluation.utterances])
+    if found is None:
+        raise TextError(f"fewer than {FEWEST_WORDS} words were recognised: too few to calibrate confidences on")
+    maps = read_header(path)["metadata"].get(CALIBRATION) or {}
+    write_metadata(path, {CALIBRATION: {**maps, key: found.to_dict()}}, output)
+    return evaluation.calibrated(found)
 
 
 def score(
@@ -147,10 +176,14 @@ def model_recogniser(model: Listener, decoder: Decoder = "greedy", beam: int = 1
         ConfigError: an unknown decoder.
     """
     decode = decoder_of(decoder, beam, model)
+    calibration = calibration_of(model, decode)
+
+    def heard(hypothesis: Hypothesis) -> Heard:
+        own = tuple(round(word.confidence, 6) for word in words_of(hypothesis, model))
+        return Heard(hypothesis.text(model.units), mean(map(calibration, own) if calibration else own), own)
 
     def recognise(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
-        found = recognise_batch(model, waveforms, decode)
-        return [Heard(hypothesis.text(model.units), confidence_of(hypothesis)) for hypothesis in found]
+        return [heard(hypothesis) for hypothesis in recognise_batch(model, waveforms, decode)]
 
     return recognise
 
@@ -280,11 +313,21 @@ def _score(
             confidence=h.confidence,
             ops=alignment.ops,
             character_counts=character_counts,
+            word_confidences=_by_symbol(h, scale, alignment.counts),
         )
         for u, (h, compute_s), reference, hypothesis, alignment, character_counts in zip(
             utterances, heard, *texts, alignments, characters, strict=True
         )
     ]
+
+
+def _by_symbol(heard: Heard, scale: Scale, counts: ErrorCounts) -> tuple[float, ...]:
+    """A confidence for each symbol that is counted: folding deletes phones; where it merges them, nobody knows."""
+    words = heard.text.split()
+    if len(words) != len(heard.words):
+        return ()
+    found = tuple(c for word, c in zip(words, heard.words, strict=True) for _ in scale.symbols(word))
+    return found if len(found) == counts.reference - counts.deletions + counts.insertions else ()
 
 
 def _notes(results: Sequence[UtteranceResult], failures: Sequence[Failure], units: Units) -> tuple[str, ...]:

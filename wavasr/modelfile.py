@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,6 +88,38 @@ def write_whole(path: str | Path, content: bytes) -> None:
     try:
         part.write_bytes(content)
         part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_metadata(path: Path, metadata: Mapping[str, Any], output: Path | None = None) -> None:
+    """Change entries of a model file's `metadata`; its weights stay as they are, bit for bit.
+
+    Args:
+        path: the model file.
+        metadata: the entries to set; others stay.
+        output: write here instead. Either way the file appears whole or not at all.
+
+    Raises:
+        ModelError: not a model file, an exported one, or damaged.
+    """
+    if path.suffix.lower() == ONNX_SUFFIX:
+        raise ModelError(f"{path}: is an exported model; change the {SUFFIX} that it came from, and export that again")
+    header = read_header(path)
+    header["metadata"] = {**header["metadata"], **metadata}
+    output = output or path
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        with path.open("rb") as source, part.open("wb") as target:
+            # safetensors: the length of its own header, that header, the weights; places count from the header's end.
+            inner = json.loads(source.read(int.from_bytes(source.read(8), "little")))
+            inner["__metadata__"][METADATA_KEY] = json.dumps(header, ensure_ascii=False)
+            text = json.dumps(inner, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+            text += b" " * (-len(text) % 8)
+            target.write(len(text).to_bytes(8, "little") + text)
+            shutil.copyfileobj(source, target)
+        part.replace(output)
     finally:
         part.unlink(missing_ok=True)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from wavasr import metrics
+from wavasr.calibration import ConfidenceMap, Reliability, mean, reliability
 from wavasr.metrics import Alignment, ErrorCounts, Interval, Op
 
 _SPEAKER_RESAMPLES = 1000
@@ -24,6 +25,8 @@ class UtteranceResult:
         ops: the alignment of the two in words or phones.
         character_counts: None for phones.
         compute_s: network and decoder, its share of the batch by duration.
+        confidence: mean confidence of the words, calibrated where the model is; None where nothing was heard.
+        word_confidences: of each word (or phone) of the hypothesis, before calibration; empty where unknown.
     """
 
     id: str
@@ -37,11 +40,20 @@ class UtteranceResult:
     confidence: float | None
     ops: tuple[Op, ...]
     character_counts: ErrorCounts | None
+    word_confidences: tuple[float, ...] = ()
 
     @functools.cached_property
     def counts(self) -> ErrorCounts:
         """Errors in words or phones."""
         return Alignment(self.ops).counts
+
+    @property
+    def judged(self) -> list[tuple[float, bool]]:
+        """For each word of the hypothesis its confidence before calibration, and whether it is right."""
+        if not self.word_confidences:
+            return []
+        right = [op.kind == "equal" for op in self.ops if op.kind != "delete"]
+        return list(zip(self.word_confidences, right, strict=True))
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ class Evaluation:
         character_rate: None for phones.
         notes: what a reader of the figures should know.
         wall_s: from the first file read to the last text, reading included.
+        calibration: the model's map from its own confidences to probabilities of being right; None where it has none.
     """
 
     metric: Literal["wer", "per"]
@@ -113,6 +126,7 @@ class Evaluation:
     notes: tuple[str, ...]
     wall_s: float
     provenance: Provenance
+    calibration: ConfidenceMap | None = None
 
     @property
     def audio_s(self) -> float:
@@ -134,6 +148,25 @@ class Evaluation:
         """Utterances with at least one error."""
         return sum(u.counts.errors > 0 for u in self.utterances)
 
+    def reliability(self, calibration: ConfidenceMap | None = None) -> Reliability | None:
+        """How far the words' confidences are from the share of right words; None where there are none.
+
+        Args:
+            calibration: maps them before; None: the model's own confidences.
+        """
+        judged = [word for utterance in self.utterances for word in utterance.judged]
+        if calibration is not None:
+            judged = [(calibration(confidence), right) for confidence, right in judged]
+        return reliability(judged) if judged else None
+
+    def calibrated(self, calibration: ConfidenceMap) -> Evaluation:
+        """The same with another calibration."""
+        utterances = tuple(
+            replace(u, confidence=mean(map(calibration, u.word_confidences))) if u.word_confidences else u
+            for u in self.utterances
+        )
+        return replace(self, utterances=utterances, calibration=calibration)
+
     def speakers(self) -> dict[str, list[UtteranceResult]]:
         """Results by speaker, in order of appearance; empty when the manifest names none."""
         grouped: dict[str, list[UtteranceResult]] = {}
@@ -151,6 +184,7 @@ def assemble(
     notes: Sequence[str] = (),
     wall_s: float = 0.0,
     provenance: Provenance | None = None,
+    calibration: ConfidenceMap | None = None,
 ) -> Evaluation:
     """An `Evaluation` from scored utterances: counts summed, divided once, with their intervals."""
     speakers = [u.speaker for u in results]
@@ -165,6 +199,7 @@ def assemble(
         notes=tuple(notes),
         wall_s=wall_s,
         provenance=provenance or Provenance(),
+        calibration=calibration,
     )
 
 

@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
+from wavasr.calibration import ConfidenceMap, mean
 from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, prefix_beam
-from wavasr.decoding_lm import lm_decoder
+from wavasr.decoding_lm import LMDecoder, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.modelfile import ONNX_SUFFIX, resolve
 from wavasr.runtime import Listener, OnnxModel
@@ -60,7 +61,7 @@ class Transcript:
         file: the recording as it was named; "-" for a stream.
         duration_s: seconds of audio.
         text: what was said, in the spelling that the model was trained on; "" where nothing was.
-        confidence: mean probability of the labels, 0 to 1; None where nothing was said.
+        confidence: mean confidence of the words, 0 to 1; None where nothing was said.
         words: each with its times and confidence (with phone units: the phones).
         model: the name of the model that heard it.
         alternatives: the n best, this text first, where they were asked for.
@@ -132,7 +133,7 @@ def transcribe(
         file=file_name(source),
         duration_s=meter.samples / recognizer.sample_rate,
         model=model_name or name_of(model),
-        **_said(hypothesis if meter.audible else _NOTHING, recognizer),
+        **_said(hypothesis if meter.audible else _NOTHING, recognizer, calibration_of(recognizer, decode)),
     )
 
 
@@ -373,18 +374,38 @@ def _concatenated(parts: Sequence[Hypothesis]) -> Hypothesis:
     return Hypothesis(tuple(ids), score, tuple(spans), tuple(confidences), frames, tuple(words) or None)
 
 
-def confidence_of(hypothesis: Hypothesis) -> float | None:
-    """Mean probability of the labels, 0 to 1; None where there are none."""
-    return sum(hypothesis.confidences) / len(hypothesis.ids) if hypothesis.ids else None
+def calibration_of(model: Listener, decode: Decode) -> ConfidenceMap | None:
+    """What makes this decoder's confidences probabilities of being right; None where the model does not carry it.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    return ConfidenceMap.of(model.metadata, calibration_key(decode))
 
 
-def _said(hypothesis: Hypothesis, model: Listener) -> dict[str, Any]:
+def calibration_key(decode: Decode) -> str:
+    """The decoders that share a calibration: "lm" for those with words to choose from, "ctc" for the others."""
+    return "lm" if isinstance(decode, LMDecoder) else "ctc"
+
+
+def words_of(hypothesis: Hypothesis, model: Listener, calibration: ConfidenceMap | None = None) -> tuple[Word, ...]:
+    """The words of a hypothesis with their times and, calibrated or not, their confidences."""
+    words = word_times(hypothesis, model.units, model.hop_samples / model.sample_rate)
+    return tuple(replace(w, confidence=calibration(w.confidence)) if calibration else w for w in words)
+
+
+def _said(hypothesis: Hypothesis, model: Listener, calibration: ConfidenceMap | None) -> dict[str, Any]:
+    def sure(words: Iterable[Word]) -> float | None:
+        return mean(word.confidence for word in words)
+
+    words = words_of(hypothesis, model, calibration)
     return {
         "text": hypothesis.text(model.units),
-        "confidence": confidence_of(hypothesis),
-        "words": tuple(word_times(hypothesis, model.units, model.hop_samples / model.sample_rate)),
+        "confidence": sure(words),
+        "words": words,
         "alternatives": tuple(
-            Alternative(one.text(model.units), one.score, confidence_of(one)) for one in hypothesis.alternatives
+            Alternative(one.text(model.units), one.score, sure(words_of(one, model, calibration)))
+            for one in hypothesis.alternatives
         ),
     }
 

@@ -14,12 +14,13 @@ from wavasr.report.comparison import Comparison, compare
 from wavasr.report.markdown import markdown
 from wavasr.report.page import html
 from wavasr.report.store import read, to_json
-from wavasr.report.wording import summary
+from wavasr.report.wording import fitted, summary
 from wavasr.results import Evaluation
 
 __all__ = [
     "Comparison",
     "compare",
+    "fitted",
     "html",
     "markdown",
     "prepare_directory",

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from wavasr.calibration import Reliability
 from wavasr.metrics import Interval
 from wavasr.report import wording
 from wavasr.report.analysis import Bin
@@ -115,6 +116,28 @@ def histogram(bars: Sequence[tuple[str, int]], name: str) -> str:
         parts.append(_text("tick", x, _TOP + _HEIGHT + 16, label))
     parts.append(f'<line class="axis" x1="0" x2="100%" y1="{_TOP + _HEIGHT}" y2="{_TOP + _HEIGHT}"/>')
     return _chart(parts, f"{name}. " + "; ".join(f"{label}: {n}" for label, n in bars), count=False)
+
+
+def reliability(found: Reliability, name: str, what: str) -> str:
+    """Share of right words in each class of confidence, against the diagonal where confidences mean what they say."""
+    bottom = _TOP + _HEIGHT
+    parts = [_grid(1.0)]
+    for b in found.bins:
+        centre, width, height = (b.low + b.high) / 2, b.high - b.low, _HEIGHT * b.right
+        title = (
+            f"confidence {b.low:.1f} to {b.high:.1f}, {b.confidence:.2f} on average: {wording.percent(b.right, 1)} "
+            f"of {b.words:,} {what} right"
+        )
+        if b.words:
+            bar = (_percent(b.low + 0.1 * width), f"{bottom - height:.1f}", _percent(0.8 * width), f"{height:.1f}")
+            parts.append(_rect("plain", *bar, title))
+            x, y = _percent(b.confidence), f"{bottom - height:.1f}"
+            parts.append(f'<circle class="dot" cx="{x}" cy="{y}" r="3"/>')
+        parts.append(_text("tick", centre, bottom + 16, f"{b.low:.1f}"))
+        parts.append(_text("count", centre, bottom + 31, f"{b.words:,}"))
+    parts.append(f'<line class="zero" x1="0" y1="{bottom}" x2="100%" y2="{_TOP}" stroke-dasharray="5 4"/>')
+    label = "; ".join(f"{b.low:.1f}: {wording.percent(b.right, 0)} of {b.words}" for b in found.bins if b.words)
+    return _chart(parts, f"{name}. {label}")
 
 
 def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], int]) -> str:

@@ -27,6 +27,7 @@ def markdown(evaluation: Evaluation, comparison: Comparison | None = None) -> st
         *_worst(evaluation),
         *_confusions(evaluation),
         *_profiles(evaluation),
+        *_calibration(evaluation),
         *_provenance(evaluation),
     ]
     return "\n\n".join(sections) + "\n"
@@ -155,6 +156,19 @@ def _profiles(evaluation: Evaluation) -> list[str]:
         ]
         parts.append(_table([title, "utterances", evaluation.metric.upper(), "95 % interval"], rows))
     return ["## By duration and length", *parts]
+
+
+def _calibration(evaluation: Evaluation) -> list[str]:
+    found = evaluation.reliability(evaluation.calibration)
+    if found is None:
+        return []
+    rows = [
+        [f"{b.low:.1f} – {b.high:.1f}", f"{b.words:,}", f"{b.confidence:.2f}", f"{b.right:.2f}"]
+        for b in found.bins
+        if b.words
+    ]
+    title = ["confidence", wording.symbols(evaluation), "on average", "share right"]
+    return ["## Calibration", wording.calibration(evaluation).capitalize() + ".", _table(title, rows)]
 
 
 def _provenance(evaluation: Evaluation) -> list[str]:

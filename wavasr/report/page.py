@@ -41,6 +41,7 @@ def html(evaluation: Evaluation, comparison: Comparison | None = None, folder: P
         _compared(comparison) if comparison else "",
         _speakers(evaluation),
         _profiles(evaluation),
+        _calibration(evaluation),
         _confusions(evaluation),
         _matrix(evaluation),
         _worst(evaluation, folder),
@@ -79,7 +80,9 @@ def _header(evaluation: Evaluation, compared: bool) -> str:
     about = " · ".join(part for part in parts if part)
     links = [("Comparison", "comparison")] if compared else []
     links += [("Speakers", "speakers")] if evaluation.speakers() else []
-    links += [("Profile", "profile"), ("Confusions", "confusions"), ("Utterances", "utterances")]
+    links += [("Profile", "profile")]
+    links += [("Calibration", "calibration")] if evaluation.reliability() else []
+    links += [("Confusions", "confusions"), ("Utterances", "utterances")]
     links += [("Provenance", "provenance")]
     menu = "".join(f'<a href="#{target}">{name}</a>' for name, target in links)
     name = escape(wording.system_name(evaluation))
@@ -240,6 +243,26 @@ def _profiles(evaluation: Evaluation) -> str:
     return f"""<section id="profile"><h2>Profile</h2>{_legend()}<div class="panels">{"".join(panels)}</div>
 <p class="small">Columns in percent; the line in a column is the 95 % interval; the number below it counts utterances.
 </p></section>"""
+
+
+def _calibration(evaluation: Evaluation) -> str:
+    own, calibration = evaluation.reliability(), evaluation.calibration
+    if own is None:
+        return ""
+    what = wording.symbols(evaluation)
+    shown = [("The model's own confidences" if calibration else "Not calibrated", own)]
+    if calibration and (mapped := evaluation.reliability(calibration)):
+        shown.insert(0, ("Calibrated", mapped))
+    panels = "".join(
+        f'<div class="panel"><h3>{title}: expected calibration error {wording.percent(found.ece)}</h3>'
+        f'{charts.reliability(found, title, what)}<p class="axis-name">confidence</p></div>'
+        for title, found in shown
+    )
+    fitted = f" The map was {wording.fitted(calibration)}." if calibration else ""
+    return f"""<section id="calibration"><h2>Calibration</h2><div class="panels">{panels}</div>
+<p class="small">Columns: percent of the {what} of a confidence that are right; the number below counts them; the dot is
+at their mean confidence. On the dashed line confidences are probabilities. The expected calibration error is the mean
+distance from it.{fitted}</p></section>"""
 
 
 def _confusions(evaluation: Evaluation) -> str:

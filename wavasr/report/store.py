@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wavasr.errors import WavasrError
+from wavasr.calibration import ConfidenceMap
+from wavasr.errors import ModelError, WavasrError
 from wavasr.metrics import ErrorCounts, Interval, Op, OpKind
 from wavasr.results import Evaluation, Failure, Provenance, Rate, UtteranceResult, speaker_rates
 
@@ -51,12 +52,27 @@ def to_json(evaluation: Evaluation, comparison: dict[str, Any] | None = None) ->
         "failures": [dataclasses.asdict(failure) for failure in evaluation.failures],
         "notes": list(evaluation.notes),
         "comparison": comparison,
+        "calibration": _calibration(evaluation),
         "provenance": dataclasses.asdict(evaluation.provenance),
     }
     # One utterance a line: the file can be read by eye and by line tools, and stays a third of the indented size.
     lines = ",\n  ".join(json.dumps(_utterance(u), ensure_ascii=False, allow_nan=False) for u in evaluation.utterances)
     start = json.dumps(head, ensure_ascii=False, allow_nan=False, indent=1).removesuffix("\n}")
     return f'{start},\n "utterances": [\n  {lines}\n ]\n}}\n'
+
+
+def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
+    """The map, and how reliable confidences are without and with it; null where the decoder gives none."""
+    own = evaluation.reliability()
+    if own is None:
+        return None
+    found = evaluation.calibration
+    mapped = evaluation.reliability(found) if found else None
+    return {
+        "map": found.to_dict() if found else None,
+        "own": dataclasses.asdict(own),
+        "calibrated": dataclasses.asdict(mapped) if mapped else None,
+    }
 
 
 def _counts(counts: ErrorCounts) -> dict[str, int]:
@@ -89,6 +105,7 @@ def _utterance(u: UtteranceResult) -> dict[str, Any]:
         "reference": u.reference,
         "hypothesis": u.hypothesis,
         "confidence": u.confidence,
+        "word_confidences": list(u.word_confidences),
         "errors": _counts(u.counts),
         "character_errors": _counts(u.character_counts) if u.character_counts else None,
         "ops": [_op(op) for op in u.ops],
@@ -183,6 +200,7 @@ def _evaluation(reader: _Reader) -> Evaluation:
         notes=tuple(str(note) for note in reader.get("notes", list)),
         wall_s=reader.number("wall_s"),
         provenance=_read_provenance(reader.inner("provenance")),
+        calibration=_read_calibration(reader),
     )
 
 
@@ -194,6 +212,16 @@ def _read_rate(reader: _Reader, summed: ErrorCounts) -> Rate:
     if _read_counts(reader) != summed:
         raise reader.wrong("counts", "are not the sums of the utterances' errors")
     return Rate(summed, _read_interval(reader, "ci95"), _read_interval(reader, "ci95_speakers"))
+
+
+def _read_calibration(reader: _Reader) -> ConfidenceMap | None:
+    stated = reader.values.get("calibration")
+    if not isinstance(stated, dict) or stated.get("map") is None:
+        return None
+    try:
+        return ConfidenceMap.from_dict(stated["map"])
+    except ModelError as error:
+        raise reader.wrong("calibration.map", "is no rising map") from error
 
 
 def _read_interval(reader: _Reader, key: str) -> Interval | None:
@@ -233,10 +261,21 @@ def _read_utterance(reader: _Reader) -> UtteranceResult:
         confidence=confidence,
         ops=tuple(_read_op(reader, value) for value in reader.get("ops", list)),
         character_counts=_read_counts(reader.inner("character_errors")) if has_characters else None,
+        word_confidences=_read_confidences(reader),
     )
     if utterance.counts != _read_counts(reader.inner("errors")):
         raise reader.wrong("errors", "are not those of its ops")
     return utterance
+
+
+def _read_confidences(reader: _Reader) -> tuple[float, ...]:
+    values = reader.values.get("word_confidences") or []
+    heard = sum(op[0] != "D" for op in reader.get("ops", list) if op)
+    if not isinstance(values, list) or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in values):
+        raise reader.wrong("word_confidences", "are not numbers from 0 to 1")
+    if values and len(values) != heard:
+        raise reader.wrong("word_confidences", "are not one for each symbol that was heard")
+    return tuple(float(x) for x in values)
 
 
 def _read_provenance(reader: _Reader) -> Provenance:

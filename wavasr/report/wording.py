@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import PurePosixPath
 
+from wavasr.calibration import ConfidenceMap
 from wavasr.metrics import ErrorCounts, Interval
 from wavasr.results import Evaluation, Rate
 
@@ -80,7 +81,33 @@ def summary(evaluation: Evaluation) -> str:
     if evaluation.phone_set:
         lines.append(f"scored on {evaluation.phone_set}")
     lines.append(scope(evaluation))
+    if stated := calibration(evaluation):
+        lines.append(stated)
     return "\n".join([*lines, *(f"note: {note}" for note in evaluation.notes)])
+
+
+def calibration(evaluation: Evaluation) -> str:
+    """How far confidences are from shares of right words, in one line; "" where the decoder gives none."""
+    own = evaluation.reliability()
+    if own is None:
+        return ""
+    what = f"{own.words:,} {symbols(evaluation)}"
+    if evaluation.calibration is None:
+        return f"confidences: expected calibration error {percent(own.ece)} on {what}; not calibrated"
+    mapped = evaluation.reliability(evaluation.calibration)
+    assert mapped is not None
+    return (
+        f"confidences: expected calibration error {percent(mapped.ece)} on {what}; "
+        f"{percent(own.ece)} without the model's calibration"
+    )
+
+
+def fitted(found: ConfidenceMap) -> str:
+    """What a calibration was fitted on and what it changed."""
+    return (
+        f"fitted on {found.words:,} words: expected calibration error {percent(found.ece_before)} before, "
+        f"{percent(found.ece_after)} after, each fifth of the utterances mapped by what the others taught"
+    )
 
 
 def scope(evaluation: Evaluation) -> str:

@@ -29,8 +29,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import wavasr
 from wavasr.config import FitConfig, to_dict
-from wavasr.errors import ConfigError
-from wavasr.evaluate import evaluate
+from wavasr.errors import ConfigError, TextError
+from wavasr.evaluate import calibrate, evaluate
 from wavasr.manifest import atomic_text
 from wavasr.model import Recognizer, load_ear, load_model, start_from
 from wavasr.recipe import Recipe, parse
@@ -146,13 +146,21 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -
 
 
 def measure(config: FitConfig, name: str, split: Split) -> str:
-    """Evaluate the finished model on a split as `wavasr evaluate` does, and write its report: a line about both."""
+    """Evaluate the finished model on a split as `wavasr evaluate` does, and write its report: a line about both.
+
+    On dev its confidences are calibrated first.
+    """
     if not split.utterances:
         return ""
     path = config.run_dir / MODEL_NAME
     names = config.data.test if name == "test" else config.data.dev
     manifest = config.data.root / names[0] if len(names) == 1 else None
     evaluation = evaluate(load_model(path), split.utterances, model_name=path.as_posix(), manifest=manifest)
+    if name == "dev":
+        try:
+            evaluation = calibrate(evaluation, path)
+        except TextError as error:
+            log.info("confidences stay as they are: %s", error)
     page = write_report(evaluation, config.run_dir / name)
     rate = evaluation.rate
     interval = f" (95 %: {100 * rate.ci95.low:.1f} to {100 * rate.ci95.high:.1f})" if rate.ci95 else ""
