@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import logging
 import math
+import random
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from itertools import groupby, product
@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wavasr import decoding_lm
 from wavasr.config import DecodingConfig, TextConfig
-from wavasr.decoding import Hypothesis, prefix_beam
+from wavasr.decoding import Hypothesis, greedy, prefix_beam
 from wavasr.decoding_lm import Phrases, ctc_log_probs, lm_decoder
 from wavasr.errors import ConfigError, TextError
-from wavasr.lm import estimate, prune, weights_path, write_arpa
+from wavasr.lm import estimate, weights_path, write_arpa
 from wavasr.text import BLANK, Units
+from wavasr.transcribe import decoder_of, joined
 
 TEXT = TextConfig()
 WIDE = 5000
@@ -170,3 +170,226 @@ def test_a_word_with_two_pronunciations(lm: Path, tmp_path: Path) -> None:
         assert found.words is not None and all(first < end for _, first, end in found.words)
         assert found.words[-1][0] == "a" and found.words[-1][2] == len(ids)
         assert found.spans[0][0] == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_phones_without_words_against_every_path(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "phones.arpa"
+    write_arpa(estimate(["x y x", "x x y", "y x"], order=2), path)
+    arpa = read_arpa(path)
+    values = lattice(6, 3, seed)
+    expected = {}
+    for ids, heard in every_labelling(values).items():
+        phones = tuple(PHONES.symbols[label] for label in ids)
+        expected[phones] = heard + 0.8 * sentence_nats(arpa, phones, order=2) + 0.4 * len(phones)
+    config = DecodingConfig(beam=WIDE, n_best=5, lm=path, lm_weight=0.8, word_score=0.4)
+    decoder = lm_decoder(config, PHONES, TEXT)
+    assert decoder is not None and not decoder.spells_words
+    check(decoder(values), PHONES, expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sentencepiece_against_every_path(lm: Path, seed: int) -> None:
+    generator = random.Random(0)
+    units = Units.sentencepiece([" ".join(generator.choices(["a", "b", "ab", "bab"], k=8)) for _ in range(300)], size=6)
+    values = lattice(5, len(units), seed)
+    spellings = {word: [tuple(units.encode(word))] for word in ("a", "b", "ab", "bab")}
+    arpa = read_arpa(lm)
+    expected = {
+        words: heard + 0.5 * sentence_nats(arpa, words) + len(words)
+        for words, heard in every_sentence(values, units, spellings).items()
+    }
+    decoder = lm_decoder(DecodingConfig(beam=WIDE, n_best=3, lm=lm, lm_weight=0.5, word_score=1.0), units, TEXT)
+    assert decoder is not None
+    check(decoder(values), units, expected)
+
+
+def test_the_forward_pass_against_every_path() -> None:
+    values = lattice(6, 4, seed=9)
+    table = every_labelling(values)
+    labellings = [(), (1,), (2, 2), (1, 2, 3), (3, 3, 1), (1, 1, 1, 1)]
+    found = ctc_log_probs(values, labellings)
+    assert found[:-1] == pytest.approx([table[ids] for ids in labellings[:-1]], abs=1e-5)
+    assert found[-1] == -math.inf  # four equal labels need seven frames
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_texts_of_a_second_library(lm: Path, seed: int) -> None:
+    """ctc-beam-decoder, which decodes as pyctcdecode does."""
+    second = pytest.importorskip("ctc_beam_decoder")
+    values = lattice(40, len(CHARACTERS), seed, sharpness=4.0)
+    labels = ["", *CHARACTERS.symbols[1:]]
+    other = second.build_ctcdecoder(labels, kenlm_model_path=str(lm), alpha=0.5, beta=0.7, unk_score_offset=-1000.0)
+    beams = other.decode_beams(values, beam_width=500, beam_prune_logp=-100.0, token_min_logp=-100.0)
+    decoder = lm_decoder(DecodingConfig(beam=500, n_best=50, lm=lm, lm_weight=0.5, word_score=0.7), CHARACTERS, TEXT)
+    assert decoder is not None
+    found = {one.text(CHARACTERS): one.score for one in decoder(values).alternatives}
+    theirs, *_, their_score = beams[0]
+    # Scores agree; the search here misses nothing that the other finds (the other misses some).
+    assert found.get(theirs, their_score) == pytest.approx(their_score, abs=0.02)
+    assert theirs in found or min(found.values()) >= their_score - 0.02
+
+
+def spoken(text: str, units: Units, doubt: float = 0.05) -> NDArray[np.float32]:
+    """Log-probabilities in which greedy decoding reads `text`."""
+    ids = [label for label in units.encode(text) for _ in range(2)]
+    values = np.full((len(ids), len(units)), doubt / (len(units) - 1))
+    for place, label in enumerate(ids):
+        values[place, label if place % 2 == 0 else 0] = 1 - doubt
+    return np.log(values).astype(np.float32)
+
+
+LETTERS = Units.characters(["abcdefghijklmnopqrstuvwxyz '"])
+
+
+def test_hotwords_are_heard_and_boosts_are_exact(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    write_arpa(estimate(["the cat sat", "a cat sat on the mat", "the mat"]), path)
+    values = spoken("the kat sat", LETTERS, doubt=0.2)
+    config = DecodingConfig(lm=path, lm_weight=0.5, word_score=0.0)
+
+    def best(**changes: object) -> Hypothesis:
+        decoder = lm_decoder(replace(config, **changes), LETTERS, TEXT)  # type: ignore[arg-type]
+        assert decoder is not None
+        return decoder(values)
+
+    assert best().text(LETTERS) == "the cat sat"
+    boosted = best(hotwords=("Kat", "mat slept"), hotword_boost=3.0)
+    assert boosted.text(LETTERS) == "the kat sat"
+    more = best(hotwords=("kat sat", "sat"), hotword_boost=3.5)
+    assert more.text(LETTERS) == "the kat sat"
+    assert more.score - boosted.score == pytest.approx(2 * 3.5 - 3, abs=1e-3)
+
+
+def test_hotwords_alone_and_weights_of_nothing(lm: Path) -> None:
+    values = spoken("say wodehaus now", LETTERS, doubt=0.4)
+    plain = decoder_of(DecodingConfig(beam=50), model=None)(values)
+    assert plain.text(LETTERS) == "say wodehaus now"
+    decoder = lm_decoder(DecodingConfig(hotwords=("Wodehouse",), hotword_boost=25.0), LETTERS, TEXT)
+    assert decoder is not None
+    assert "wodehouse" in decoder(values).text(LETTERS)
+    none = lm_decoder(DecodingConfig(beam=WIDE, hotwords=("ab",), hotword_boost=0.0), CHARACTERS, TEXT)
+    assert none is not None
+    values = lattice(8, 4, seed=3)
+    assert none(values).score == pytest.approx(prefix_beam(values, WIDE, min_log_prob=-20.0)[0].score, abs=0.001)
+    free = lm_decoder(DecodingConfig(lm=lm, lm_weight=0.0, hotwords=("a b",), n_best=2), CHARACTERS, TEXT)
+    assert free is not None
+    assert free(spoken("a b", CHARACTERS)).text(CHARACTERS) == "a b"
+
+
+def test_phrases_earn_in_part_and_give_back() -> None:
+    phrases = Phrases([((1, 2), 4.0), ((1, 2, 3, 4), 8.0), ((2, 5), 2.0)])
+
+    def earned(*labels: int) -> float:
+        node, total = 0, 0.0
+        for label in labels:
+            node, more = phrases.step(node, label)
+            total += more
+        return total + phrases.finish(node)
+
+    assert earned(9) == 0.0
+    assert earned(1) == 0.0
+    assert earned(1, 2) == 4.0
+    assert earned(1, 2, 3) == 4.0
+    assert earned(1, 2, 3, 4) == 8.0
+    assert earned(1, 2, 5) == 4.0 + 2.0  # the end of one phrase begins another
+    assert earned(2, 5, 9, 1, 2) == 6.0
+    assert earned(1, 1, 2) == 4.0
+
+
+def test_a_missing_model_or_library_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lm: Path
+) -> None:
+    class Model:
+        units, text = CHARACTERS, TEXT
+
+    values = lattice(20, len(CHARACTERS), seed=1, sharpness=3.0)
+    missing = DecodingConfig(lm=tmp_path / "none.arpa")
+    with caplog.at_level(logging.WARNING):
+        assert decoder_of(missing, model=Model())(values) == greedy(values)  # type: ignore[arg-type]
+        assert decoder_of(replace(missing, beam=8), model=Model())(values) == prefix_beam(values, 8)[0]  # type: ignore[arg-type]
+    assert len(caplog.messages) == 2
+    assert "none.arpa: no such language model" in caplog.messages[0]
+    caplog.clear()
+    monkeypatch.setitem(sys.modules, "flashlight.lib.text.decoder.kenlm", None)
+    with caplog.at_level(logging.WARNING):
+        assert decoder_of(DecodingConfig(lm=lm), model=Model())(values) == greedy(values)  # type: ignore[arg-type]
+    assert len(caplog.messages) == 1
+    assert "flashlight-text" in caplog.messages[0]
+
+
+def test_nothing_heard_and_long_recordings(lm: Path) -> None:
+    decoder = lm_decoder(DecodingConfig(lm=lm, n_best=3, beam=20), CHARACTERS, TEXT)
+    assert decoder is not None
+    assert decoder(np.zeros((0, 4), np.float32)) == Hypothesis((), 0.0, (), (), 0)
+    silence = np.log(np.full((5, 4), 1e-9, np.float32))
+    silence[:, 0] = 0.0
+    assert decoder(silence).ids == ()
+    parts = [decoder(lattice(12, 4, seed)) for seed in range(3)]
+    whole = joined(parts)
+    assert whole.alternatives[0] == replace(whole, alternatives=())
+    scores = [one.score for one in whole.alternatives]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 3
+    every = sorted((a.score + b.score + c.score for a in parts[0].alternatives for b in parts[1].alternatives
+                    for c in parts[2].alternatives), reverse=True)  # fmt: skip
+    assert scores == pytest.approx(every[:3])
+
+
+def test_tuned_weights_are_the_defaults(lm: Path) -> None:
+    weights_path(lm).write_text('{"lm_weight": 1.25, "word_score": -0.5}', encoding="utf-8")
+    decoder = lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)
+    assert decoder is not None
+    assert (decoder.lm_weight, decoder.word_score) == (1.25, -0.5)
+    decoder = lm_decoder(DecodingConfig(lm=lm, word_score=2.0), CHARACTERS, TEXT)
+    assert decoder is not None
+    assert (decoder.lm_weight, decoder.word_score) == (1.25, 2.0)
+    weights_path(lm).write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"lm\.arpa\.json: expected JSON"):
+        lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "ends before"),
+        (b"hello\n", r"begins with 'hello' instead of"),
+        (b"\\data\\\nngram 1=2\n\n\\1-grams:\n-1 a\nnonsense here\n", "no entry"),
+        (b"\\data\\\nngram 1=9\n\n\\1-grams:\n-1\ta\n-1\tb\n\n\\end\\\n", "no usable language model"),
+        (b"\\data\\\n\xff\xfe\n", "not UTF-8"),
+    ],
+)
+def test_a_damaged_model_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.arpa"
+    path.write_bytes(content)
+    with pytest.raises(TextError, match=message) as caught:
+        lm_decoder(DecodingConfig(lm=path), CHARACTERS, TEXT)
+    assert "\n" not in str(caught.value) and "bad.arpa" in str(caught.value)
+
+
+def test_parts_that_do_not_fit(lm: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give a language model of phones, or --lexicon"):
+        lm_decoder(DecodingConfig(lm=lm), PHONES, TEXT)
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("a  Q Q\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="'Q'"):
+        lm_decoder(DecodingConfig(lm=lm, lexicon=lexicon), PHONES, TEXT)
+    with pytest.raises(ConfigError, match="hotword 'zoo'"):
+        lm_decoder(DecodingConfig(lm=lm, hotwords=("zoo",)), CHARACTERS, TEXT)
+    lexicon.write_text("zoo\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="can spell none of its 1 words"):
+        lm_decoder(DecodingConfig(lexicon=lexicon), CHARACTERS, TEXT)
+    with pytest.raises(ConfigError, match="n_best is 5 and beam 2"):
+        DecodingConfig(beam=2, n_best=5)
+
+
+def test_words_in_another_case_are_looked_up(tmp_path: Path) -> None:
+    path = tmp_path / "upper.arpa"
+    write_arpa(estimate(["THE CAT SAT", "THE MAT"]), path)
+    decoder = lm_decoder(DecodingConfig(lm=path), LETTERS, TEXT)
+    assert decoder is not None
+    assert decoder(spoken("the cat", LETTERS)).text(LETTERS) == "the cat"
+    words = tmp_path / "words.txt"
+    words.write_text("the\nmat\n", encoding="utf-8")
+    listed = lm_decoder(DecodingConfig(lm=path, lexicon=words), LETTERS, TEXT)
+    assert listed is not None
+    assert listed(spoken("the cat", LETTERS, doubt=0.6)).text(LETTERS) == "the mat"

@@ -36,7 +36,7 @@ from wavasr.lm import tuned_weights, vocabulary
 from wavasr.text import Units, ctc_frames_needed, normalise
 
 DEFAULT_BEAM = 100
-DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE = 0.6, 0.5
+DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE = 0.4, 1.5  # near the best on AN4 dev
 _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
 _TOKENS_A_FRAME = 64
 _NEVER = -1e5

@@ -178,7 +178,9 @@ def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> Ngr
     counted = _counted(stream, len(inventory), order)
     orders: list[Order] = []
     for level, grams in enumerate(counted):
-        weights = grams.counts if level + 1 == order else _continuations(grams, counted[level + 1], level)
+        weights = _continuations(grams, counted[level + 1], level) if level + 1 < order else grams.counts.copy()
+        if level == 0:
+            weights[_BEGIN] = 0  # nothing predicts it
         prob, backoff = _smoothed(grams, weights, orders[-1].prob if orders else None)
         if orders:
             orders[-1] = replace(orders[-1], backoff=backoff)
@@ -236,9 +238,7 @@ def _order(history: Ints, word: Ints, suffix: Ints, counts: Ints) -> Order:
 def _continuations(grams: Order, above: Order, level: int) -> Ints:
     """How many different words stand before each n-gram; for those that begin a sentence, how often they do."""
     before = np.bincount(above.suffix, minlength=len(grams))
-    if level == 0:
-        return before  # nothing stands before <s>, and nothing predicts it
-    return np.where(before == 0, grams.counts, before)
+    return np.where(before == 0, grams.counts, before) if level else before
 
 
 def _smoothed(grams: Order, weights: Ints, lower: Floats | None) -> tuple[Floats, Floats]:
@@ -269,7 +269,7 @@ def _discounts(counts: Ints) -> Floats:
     if ones and twos and threes:
         y = ones / (ones + 2 * twos)
         found = (1 - 2 * y * twos / ones, 2 - 3 * y * threes / twos, 3 - 4 * y * fours / threes)
-        if all(0 < discount <= count for count, discount in enumerate(found, 1)):
+        if all(0 < discount < count for count, discount in enumerate(found, 1)):
             return np.array([0.0, *found])
     return np.array([0.0, *_FALLBACK_DISCOUNTS])
 

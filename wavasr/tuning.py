@@ -27,7 +27,7 @@ from wavasr.metrics import ErrorCounts
 from wavasr.runtime import Listener
 from wavasr.transcribe import Decode, joined, recognise
 
-LM_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+LM_WEIGHTS = (0.15, 0.3, 0.5, 0.75, 1.1, 1.6)
 WORD_SCORES = (-1.0, 0.0, 1.0, 2.0, 3.0)
 _REFINEMENTS = ((0.2, 0.5), (0.1, 0.25))  # shares of the weight, nats of the word score
 
