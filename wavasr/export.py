@@ -269,8 +269,10 @@ class Network:
         matrix = self._kernel(f"{name}dilated.weight", 2 * width, width, stage.kernel)
         bias = self._take(f"{name}dilated.bias", 2 * width)
         # The filter's factor 1/2 (see `wavenet.gate`) is in its weights here.
-        half = add("Tanh", self._product(heard, matrix[:, :width] / 2, bias[:width] / 2))
-        return self._bytes(add("Mul", half, add("Sigmoid", self._product(heard, matrix[:, width:], bias[width:]))), 1.0)
+        half = np.float32(0.5)
+        z = add("Tanh", self._product(heard, half * matrix[:, :width], half * bias[:width]))
+        z = add("Mul", z, add("Sigmoid", self._product(heard, matrix[:, width:], bias[width:])))
+        return self._bytes(z, 1.0)
 
     def _pool(self, stage: StageConfig, frames: str, rate: int) -> str:
         """`wavenet.Stage.pool`, to frames of `rate` samples: (B, T, skip) -> (B, T / pool, skip or twice that)."""
