@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_decoding_lm import arpa_log10, read_arpa
+from test_decoding_lm import arpa_log10, read_arpa
 from wavasr.cli import main
 from wavasr.errors import ConfigError, TextError
 from wavasr.lm import NgramModel, estimate, prune, read_sentences, spelling_of, vocabulary, write_arpa
