@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from wavasr.config import DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, greedy, prefix_beam
-from wavasr.decoding_lm import Phrases, ctc_log_probs, lm_decoder
+from wavasr.decoding_lm import ctc_log_probs, lm_decoder
 from wavasr.errors import ConfigError, TextError
+from wavasr.hotwords import Phrases
 from wavasr.lm import estimate, weights_path, write_arpa
 from wavasr.text import BLANK, Units
 from wavasr.transcribe import decoder_of, joined

@@ -9,13 +9,13 @@ import pytest
 
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
-    errors config geometry modelfile text lexicon manifest lm splits corpora metrics calibration results container opus audio
-    augment runtime wavenet generative model dataset viterbi decoding decoding_lm alignment transcribe aligner formats
-    evaluate report tuning recipe training warmup export cli __main__
+    errors config geometry modelfile text lexicon manifest lm splits corpora metrics calibration results container
+    opus audio augment runtime wavenet generative model dataset viterbi decoding wordlist hotwords decoding_lm
+    alignment transcribe aligner formats evaluate report tuning recipe training warmup export cli __main__
 """.split()
 WITHOUT_TORCH = """
-    errors config geometry modelfile text lexicon manifest lm corpora metrics calibration results report formats audio augment
-    runtime viterbi decoding decoding_lm alignment transcribe evaluate export cli
+    errors config geometry modelfile text lexicon manifest lm corpora metrics calibration results report formats audio
+    augment runtime viterbi decoding wordlist hotwords decoding_lm alignment transcribe evaluate export cli
 """.split()
 PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"
 

@@ -12,17 +12,11 @@ word list the search is over the units themselves: phones with a model of phones
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import itertools
 import logging
 import math
-import os
-import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,10 +24,10 @@ from numpy.typing import NDArray
 
 from wavasr.config import DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, LogProbs, best_path, checked
-from wavasr.errors import ConfigError, TextError
-from wavasr.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone
-from wavasr.lm import tuned_weights, vocabulary
-from wavasr.text import Units, ctc_frames_needed, normalise
+from wavasr.hotwords import LanguageScore, biased
+from wavasr.lm import tuned_weights
+from wavasr.text import Units, ctc_frames_needed
+from wavasr.wordlist import WordList, word_list
 
 DEFAULT_BEAM = 100
 DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE = 0.4, 1.5  # near the best on AN4 dev
@@ -69,322 +63,8 @@ def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig) -> LMDeco
     except ImportError as error:
         log.warning("no language model, lexicon or hotwords: flashlight-text is missing (%s); pip install it", error)
         return None
-    words = _word_list(config, units, text)
-    return LMDecoder(units, words, _Score.of(config, units, words, text), config)
-
-
-# What may be said -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class WordList:
-    """Words that may be output.
-
-    Attributes:
-        words: as they are written in transcripts.
-        names: as the language model knows them.
-        spellings: for each word the ways to spell it in units.
-    """
-
-    words: list[str]
-    names: list[str]
-    spellings: list[list[tuple[int, ...]]]
-
-
-def _word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordList | None:
-    """The words of the lexicon or else of the language model; None for a search over the units themselves."""
-    if config.lexicon is None and (units.kind in ("phones", "words") or config.lm is None):
-        return None
-    known = vocabulary(config.lm) if config.lm else []
-    if units.is_phones:
-        assert config.lexicon is not None
-        spoken = _pronounced(Lexicon.read(config.lexicon), units, config.lexicon)
-    else:
-        listed = _listed(config.lexicon) if config.lexicon else known
-        spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, config.lexicon or config.lm)}
-        for word in _hot_words(config.hotwords, text):
-            spoken.setdefault(word, [tuple(_encoded(word, units))])
-    names = set(known)
-    by_spelling = {} if names >= spoken.keys() else {_normal(name, text): name for name in known}
-    found = WordList(list(spoken), [], list(spoken.values()))
-    found.names.extend(word if word in names else by_spelling.get(_normal(word, text), word) for word in spoken)
-    return found
-
-
-def _listed(path: Path) -> list[str]:
-    """The first column of a word list or dictionary, each word once."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
-    except OSError as error:
-        raise TextError(f"{path}: cannot be read ({error.strerror}); give a list with a word a line") from error
-    entries = (line.split() for line in lines if not line.startswith((";", "#")))
-    found = list(dict.fromkeys(re.sub(r"\(\d+\)$", "", entry[0]) for entry in entries if entry))
-    if not found:
-        raise TextError(f"{path}: no words; expected a list with a word a line")
-    return found
-
-
-def _normal(word: str, text: TextConfig) -> str:
-    return normalise(word, text)
-
-
-def _spelled(
-    listed: Sequence[str], units: Units, text: TextConfig, source: Path | None
-) -> Iterator[tuple[str, Sequence[int]]]:
-    """The words as transcripts have them, and their labels; those that the units cannot spell are counted."""
-    # Normalising a word at a time is slow, and lists are mostly normal.
-    together = normalise(" ".join(listed), text).split()
-    normal = together if together == list(listed) else [_normal(word, text) for word in listed]
-    odd = []
-    count = 0
-    for original, word in zip(listed, normal, strict=True):
-        try:
-            ids = units.encode(word) if word and " " not in word else ()
-        except TextError:
-            ids = ()
-        if ids:
-            count += 1
-            yield word, ids
-        else:
-            odd.append(original)
-    if not count:
-        raise ConfigError(
-            f"{source}: the model can spell none of its {len(listed)} words; was it made for another model?"
-        )
-    if odd:
-        log.info(
-            "%s: left out %d of %d words that the model cannot spell, e.g. %r", source, len(odd), len(listed), odd[0]
-        )
-
-
-def _pronounced(lexicon: Lexicon, units: Units, source: Path) -> dict[str, list[tuple[int, ...]]]:
-    label_of = {symbol: label for label, symbol in enumerate(units.symbols) if label}
-    size = next((len(known) for known in (TIMIT_39, TIMIT_48) if label_of.keys() <= set(known)), 0)
-    found: dict[str, list[tuple[int, ...]]] = {}
-    unknown: dict[str, str] = {}
-    for word, variants in lexicon.pronunciations.items():
-        for phones in variants:
-            labels = [_phone_label(phone, label_of, size) for phone in phones]
-            if None in labels:
-                unknown.setdefault(word, phones[labels.index(None)])
-            elif (ids := tuple(label for label in labels if label)) not in found.setdefault(word, []):
-                found[word].append(ids)
-    if not found:
-        phone = next(iter(unknown.values()))
-        raise ConfigError(
-            f"{source}: the model knows none of its words' phones, e.g. {phone!r}; give a lexicon in its phones"
-        )
-    if unknown:
-        word, phone = next(iter(unknown.items()))
-        log.info(
-            "%s: %d words have phones that the model does not know, e.g. %r in %s", source, len(unknown), phone, word
-        )
-    return found
-
-
-def _phone_label(phone: str, label_of: dict[str, int], size: int) -> int | None:
-    """The label of a dictionary's phone, in whichever case; folded where the model's phones are TIMIT's."""
-    for symbol in (phone, phone.lower(), phone.upper()):
-        if symbol in label_of:
-            return label_of[symbol]
-    if size:
-        with contextlib.suppress(TextError):
-            return label_of.get(fold_phone(phone.lower(), size) or "")
-    return None
-
-
-def _hot_words(hotwords: Iterable[str], text: TextConfig) -> list[str]:
-    return [word for phrase in hotwords for word in _normal(phrase, text).split()]
-
-
-def _encoded(hotword: str, units: Units) -> list[int]:
-    try:
-        return units.encode(hotword)
-    except TextError as error:
-        raise ConfigError(f"hotword {hotword!r}: {error}") from error
-
-
-# Language model and hotwords ------------------------------------------------------------------------------------------
-
-
-class Phrases:
-    """Hotwords as a trie of labels, with the bonus that a hypothesis has earned at each node.
-
-    A node gives a share of its phrase's bonus, which is taken back when the phrase is not finished (as in icefall's
-    context graphs: Aho & Corasick 1975). Node 0 is the start.
-    """
-
-    def __init__(self, phrases: Iterable[tuple[tuple[int, ...], float]]) -> None:
-        self.children: list[dict[int, int]] = [{}]
-        self.value = [0.0]  # earned on the way to the node
-        self.kept = [0.0]  # of it, what stays when the phrase breaks off
-        self.fallback = [0]  # the longest end of the node's labels that begins a phrase
-        ends = {}
-        for labels, bonus in phrases:
-            node = 0
-            for position, label in enumerate(labels, 1):
-                if label not in self.children[node]:
-                    self.children[node][label] = len(self.children)
-                    self.children.append({})
-                    self.value.append(0.0)
-                    self.kept.append(0.0)
-                    self.fallback.append(0)
-                node = self.children[node][label]
-                self.value[node] = max(self.value[node], bonus * position / len(labels))
-            ends[node] = bonus
-        waiting = [0]
-        for node in waiting:
-            for label, child in self.children[node].items():
-                self.kept[child] = self.value[child] if child in ends else self.kept[node]
-                if node:
-                    self.fallback[child] = self._reached(self.fallback[node], label)
-                waiting.append(child)
-
-    def _reached(self, node: int, label: int) -> int:
-        while node and label not in self.children[node]:
-            node = self.fallback[node]
-        return self.children[node].get(label, 0)
-
-    def step(self, node: int, label: int) -> tuple[int, float]:
-        """The node after a label, and what the label earns."""
-        earned = 0.0
-        while node and label not in self.children[node]:
-            earned += self.kept[node] - self.value[node]
-            node = self.fallback[node]
-            earned += self.value[node]
-        after = self.children[node].get(label, 0)
-        return after, earned + (self.value[after] - self.value[node] if after else 0.0)
-
-    def finish(self, node: int) -> float:
-        """What is taken back at the end."""
-        return self.kept[node] - self.value[node]
-
-
-@dataclass(frozen=True)
-class _Score:
-    """What words (or units, without a word list) are worth: flashlight's language model, and hotwords.
-
-    Attributes:
-        lm: flashlight's model.
-        is_zero: whether it is no model, only a place for one.
-        phrases: hotwords in numbers of words, or in units.
-    """
-
-    lm: Any
-    is_zero: bool
-    phrases: Phrases | None
-
-    @classmethod
-    def of(cls, config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> _Score:
-        names = words.names if words else list(units.symbols)
-        if config.lm and words is None:
-            _check_units_known(config.lm, units)
-        phrases = _phrases(config, units, words, text) if config.hotwords else None
-        return cls(_load(config.lm, names), config.lm is None, phrases)
-
-
-def _check_units_known(path: Path, units: Units) -> None:
-    known = set(vocabulary(path))
-    if not any(symbol in known for symbol in units.symbols[1:]):
-        raise ConfigError(
-            f"{path}: knows none of the model's {units.kind}, e.g. {units.symbols[1]!r}; "
-            f"give a language model of {units.kind}, or --lexicon with how its words are pronounced"
-        )
-
-
-def _phrases(config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> Phrases:
-    numbers = {word: number for number, word in enumerate(words.words)} if words else {}
-    found = []
-    for hotword in config.hotwords:
-        spoken = hotword.split() if words is None and units.is_phones else _normal(hotword, text).split()
-        if not spoken:
-            raise ConfigError(f"hotword {hotword!r} has no words; expected a word or a phrase")
-        if words is None:
-            labels = _encoded(" ".join(spoken), units)
-        elif missing := [word for word in spoken if word not in numbers]:
-            raise ConfigError(f"hotword {hotword!r}: {missing[0]!r} is not in {config.lexicon}; add its pronunciation")
-        else:
-            labels = [numbers[word] for word in spoken]
-        found.append((tuple(labels), config.hotword_boost * len(spoken)))
-    return Phrases(found)
-
-
-def _load(path: Path | None, names: Sequence[str]) -> Any:
-    """KenLM with our words, or a model in which everything is free."""
-    from flashlight.lib.text.decoder import ZeroLM
-    from flashlight.lib.text.decoder.kenlm import KenLM
-    from flashlight.lib.text.dictionary import Dictionary
-
-    if path is None:
-        return ZeroLM()
-    try:
-        with _quiet():
-            return KenLM(str(path), Dictionary(list(names)))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split("Exception")[-1].split()).strip(" .")
-        raise TextError(f"{path}: is no usable language model: {reason[-200:]}; build it anew") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without KenLM's own progress bar, which it writes to the standard error of the process."""
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:
-        yield
-        return
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-@functools.cache
-def _biased_class() -> Any:
-    """A flashlight language model written here (the base class exists only where the library does)."""
-    from flashlight.lib.text.decoder import LM
-
-    class Biased(LM):  # type: ignore[misc]
-        """Another model, with a bonus for each label and for hotwords."""
-
-        def __init__(self, inner: Any, phrases: Phrases | None, bonus: float, scale: float) -> None:
-            LM.__init__(self)
-            self._inner = inner
-            self._phrases = phrases or Phrases([])
-            self._bonus = bonus
-            self._scale = scale
-            self._known: dict[Any, tuple[Any, int]] = {}
-
-        def start(self, start_with_nothing: bool) -> Any:
-            from flashlight.lib.text.decoder import LMState
-
-            state = LMState()
-            self._known = {state: (self._inner.start(start_with_nothing), 0)}
-            return state
-
-        def score(self, state: Any, label: int) -> tuple[Any, float]:
-            inner, node = self._known[state]
-            inner_after, score = self._inner.score(inner, label)
-            node_after, earned = self._phrases.step(node, label)
-            after = state.child(label)
-            self._known[after] = (inner_after, node_after)
-            return after, score + (earned + self._bonus) * self._scale
-
-        def finish(self, state: Any) -> tuple[Any, float]:
-            inner, node = self._known[state]
-            _, score = self._inner.finish(inner)
-            return state, score + self._phrases.finish(node) * self._scale
-
-    return Biased
-
-
-# The search -----------------------------------------------------------------------------------------------------------
+    words = word_list(config, units, text)
+    return LMDecoder(units, words, LanguageScore.of(config, units, words, text), config)
 
 
 @dataclass(frozen=True)
@@ -404,7 +84,7 @@ class LMDecoder:
     repeated without a blank between, is put right by the exact score of each result.
     """
 
-    def __init__(self, units: Units, words: WordList | None, score: _Score, config: DecodingConfig) -> None:
+    def __init__(self, units: Units, words: WordList | None, score: LanguageScore, config: DecodingConfig) -> None:
         self._units = units
         self._words = words
         self._score = score
@@ -460,7 +140,7 @@ class LMDecoder:
         self._lm_scale = 1.0 if zero else self.lm_weight * _NATS
         bonus = 0.0 if self._words else self.word_score
         if score.phrases or bonus:
-            lm = _biased_class()(lm, score.phrases, bonus, 1.0 / self._lm_scale)
+            lm = biased(lm, score.phrases, bonus, 1.0 / self._lm_scale)
         columns = self._columns
         options: dict[str, Any] = {
             "beam_size": self._config.beam or DEFAULT_BEAM,

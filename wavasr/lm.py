@@ -2,8 +2,7 @@
 
     text -> words -> n-grams and counts -> modified Kneser-Ney -> entropy pruning -> lm.arpa
 
-Everything is done on whole arrays: twenty million words take about a minute and 2 GB. Which words a model knows is what
-the decoder with a lexicon may output.
+Everything is done on whole arrays: 16 million words took four minutes and 1.7 GB on a busy core.
 """
 
 from __future__ import annotations

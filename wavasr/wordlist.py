@@ -1,0 +1,150 @@
+"""The words that a decoder may output, and how they are spelled in the units of a model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavasr.config import DecodingConfig, TextConfig
+from wavasr.errors import ConfigError, TextError
+from wavasr.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone
+from wavasr.lm import vocabulary
+from wavasr.text import Units, normalise
+
+log = logging.getLogger("wavasr")
+
+
+@dataclass(frozen=True)
+class WordList:
+    """Words that may be output.
+
+    Attributes:
+        words: as they are written in transcripts.
+        names: as the language model knows them.
+        spellings: for each word the ways to spell it in units.
+    """
+
+    words: list[str]
+    names: list[str]
+    spellings: list[list[tuple[int, ...]]]
+
+
+def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordList | None:
+    """The words of the lexicon or else of the language model; None for a search over the units themselves."""
+    if config.lexicon is None and (units.kind in ("phones", "words") or config.lm is None):
+        return None
+    known = vocabulary(config.lm) if config.lm else []
+    if units.is_phones:
+        assert config.lexicon is not None
+        spoken = _pronounced(Lexicon.read(config.lexicon), units, config.lexicon)
+    else:
+        listed = _listed(config.lexicon) if config.lexicon else known
+        spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, config.lexicon or config.lm)}
+        for word in hotword_words(config.hotwords, text):
+            spoken.setdefault(word, [tuple(encoded(word, units))])
+    names = set(known)
+    by_spelling = {} if names >= spoken.keys() else {normalise(name, text): name for name in known}
+    found = WordList(list(spoken), [], list(spoken.values()))
+    found.names.extend(word if word in names else by_spelling.get(normalise(word, text), word) for word in spoken)
+    return found
+
+
+def _listed(path: Path) -> list[str]:
+    """The first column of a word list or dictionary, each word once."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read ({error.strerror}); give a list with a word a line") from error
+    entries = (line.split() for line in lines if not line.startswith((";", "#")))
+    found = list(dict.fromkeys(re.sub(r"\(\d+\)$", "", entry[0]) for entry in entries if entry))
+    if not found:
+        raise TextError(f"{path}: no words; expected a list with a word a line")
+    return found
+
+
+def _spelled(
+    listed: Sequence[str], units: Units, text: TextConfig, source: Path | None
+) -> Iterator[tuple[str, Sequence[int]]]:
+    """The words as transcripts have them, and their labels; those that the units cannot spell are counted."""
+    # Normalising a word at a time is slow, and lists are mostly normal.
+    together = normalise(" ".join(listed), text).split()
+    normal = together if together == list(listed) else [normalise(word, text) for word in listed]
+    odd = []
+    count = 0
+    for original, word in zip(listed, normal, strict=True):
+        try:
+            ids = units.encode(word) if word and " " not in word else ()
+        except TextError:
+            ids = ()
+        if ids:
+            count += 1
+            yield word, ids
+        else:
+            odd.append(original)
+    if not count:
+        raise ConfigError(
+            f"{source}: the model can spell none of its {len(listed)} words; was it made for another model?"
+        )
+    if odd:
+        log.info(
+            "%s: left out %d of %d words that the model cannot spell, e.g. %r", source, len(odd), len(listed), odd[0]
+        )
+
+
+def _pronounced(lexicon: Lexicon, units: Units, source: Path) -> dict[str, list[tuple[int, ...]]]:
+    label_of = {symbol: label for label, symbol in enumerate(units.symbols) if label}
+    size = next((len(known) for known in (TIMIT_39, TIMIT_48) if label_of.keys() <= set(known)), 0)
+    found: dict[str, list[tuple[int, ...]]] = {}
+    unknown: dict[str, str] = {}
+    for word, variants in lexicon.pronunciations.items():
+        for phones in variants:
+            labels = [_phone_label(phone, label_of, size) for phone in phones]
+            if None in labels:
+                unknown.setdefault(word, phones[labels.index(None)])
+            elif (ids := tuple(label for label in labels if label)) not in found.setdefault(word, []):
+                found[word].append(ids)
+    if not found:
+        phone = next(iter(unknown.values()))
+        raise ConfigError(
+            f"{source}: the model knows none of its words' phones, e.g. {phone!r}; give a lexicon in its phones"
+        )
+    if unknown:
+        word, phone = next(iter(unknown.items()))
+        log.info(
+            "%s: %d words have phones that the model does not know, e.g. %r in %s", source, len(unknown), phone, word
+        )
+    return found
+
+
+def _phone_label(phone: str, label_of: dict[str, int], size: int) -> int | None:
+    """The label of a dictionary's phone, in whichever case; folded where the model's phones are TIMIT's."""
+    for symbol in (phone, phone.lower(), phone.upper()):
+        if symbol in label_of:
+            return label_of[symbol]
+    if size:
+        with contextlib.suppress(TextError):
+            return label_of.get(fold_phone(phone.lower(), size) or "")
+    return None
+
+
+def hotword_words(hotwords: Iterable[str], text: TextConfig) -> list[str]:
+    """The words of all hotwords, as the model spells them."""
+    return [word for phrase in hotwords for word in normalise(phrase, text).split()]
+
+
+def encoded(hotword: str, units: Units) -> list[int]:
+    """The labels of a hotword.
+
+    Raises:
+        ConfigError: the units cannot spell it.
+    """
+    try:
+        return units.encode(hotword)
+    except TextError as error:
+        raise ConfigError(f"hotword {hotword!r}: {error}") from error
