@@ -32,7 +32,7 @@ from wavasr.runtime import Listener, OnnxModel
 from wavasr.transcribe import load_listener
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
-COLD_S, LONG_S = 5.0, 600.0
+COLD_S, LONG_S, RATE = 5.0, 600.0, 16000
 
 
 class Autocast:
@@ -52,19 +52,6 @@ class Autocast:
             return self._model.infer(waveform, lengths)
 
 
-def sides(model: str, folder: Path) -> dict[str, Listener]:
-    """The network in its four forms."""
-    export_model(model, folder / "model.onnx")
-    export_model(model, folder / "model-int8.onnx", int8=True)
-    torch_model = load_listener(model)
-    return {
-        "torch float32": torch_model,
-        "torch bfloat16": Autocast(torch_model),
-        "ONNX float32": OnnxModel(folder / "model.onnx"),
-        "ONNX int8": OnnxModel(folder / "model-int8.onnx"),
-    }
-
-
 def speeds(models: dict[str, Listener], audio: Any, rounds: int) -> dict[str, float]:
     """Seconds of audio per processor second, (S,) samples at a time."""
     batch, lengths = audio[None], np.array([len(audio)])
@@ -75,11 +62,10 @@ def speeds(models: dict[str, Listener], audio: Any, rounds: int) -> dict[str, fl
             model.infer(batch, lengths)
             if turn:  # the first plans shapes
                 spent[name].append(time.process_time() - start)
-    rate = next(iter(models.values())).sample_rate
-    return {name: len(audio) / rate / statistics.median(times) for name, times in spent.items()}
+    return {name: len(audio) / RATE / statistics.median(times) for name, times in spent.items()}
 
 
-def process(arguments: Sequence[str], repeats: int = 1) -> tuple[float, float]:
+def process(arguments: Sequence[str | Path], repeats: int = 1) -> tuple[float, float]:
     """Processor seconds (the least of a few runs) and peak megabytes of `wavasr` in a process of its own."""
     program = "import sys, wavasr.cli; sys.exit(wavasr.cli.main(sys.argv[1:]))"
     costs = []
@@ -88,7 +74,7 @@ def process(arguments: Sequence[str], repeats: int = 1) -> tuple[float, float]:
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            raise SystemExit(f"wavasr {' '.join(arguments)} failed")
+            raise SystemExit(f"wavasr {arguments[0]} failed")
         unit = 1e6 if sys.platform == "darwin" else 1e3
         costs.append((usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit))
     return min(seconds for seconds, _ in costs), max(size for _, size in costs)
@@ -132,34 +118,55 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; processes inherit it
-    samples = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".flac", ".mp3", ".ogg"))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        models = sides(args.model, folder)
-        rate = models["torch float32"].sample_rate
-        audio = np.concatenate([load_audio(path, rate) for path in samples])
-        for length, file in ((COLD_S, "short.wav"), (LONG_S, "long.wav")):
-            soundfile.write(folder / file, np.resize(audio, round(length * rate)), rate)
-        fast = speeds(models, np.resize(audio, round(args.seconds * rate)), args.rounds)
-        figures = of_speech(models, dev_part(args.manifest, args.dev_speakers)) if args.manifest else {}
-        baseline = fast["torch float32"]
-        print(f"{machine()}\n\nOne thread, {args.seconds:g} s at a time, model {args.model}; processor seconds.\n")
-        print("| network | x real time | to torch float32 | WER | CER | log-probabilities differ by |")
-        print("|---|---|---|---|---|---|")
-        for side, speed in fast.items():
-            errors = "{:.2f} % | {:.2f} % | {:.1e}".format(*figures[side]) if side in figures else "- | - | -"
-            print(f"| {side} | {speed:.0f} | {speed / baseline:.2f} | {errors} |", flush=True)
-        print("\n| `wavasr transcribe` | MB on disk | 5 s, cold | peak MB | 10 min | peak MB |")
-        print("|---|---|---|---|---|---|")
-        files = {"torch": resolve(args.model), "ONNX": folder / "model.onnx", "ONNX int8": folder / "model-int8.onnx"}
-        for side, path in files.items():
-            short, long = (
-                process(["transcribe", str(folder / file), "--model", str(path)], repeats)
-                for file, repeats in (("short.wav", 3), ("long.wav", 1))
-            )
-            cells = [f"{path.stat().st_size / 1e6:.1f}", *(f"{s:.1f} s | {size:.0f}" for s, size in (short, long))]
-            print(f"| {side} | {' | '.join(cells)} |", flush=True)
+    print(f"{machine()}; model {args.model}, one thread, processor seconds.\n")
+    with tempfile.TemporaryDirectory() as folder:
+        files = {
+            "torch": resolve(args.model),
+            "ONNX": Path(folder, "float.onnx"),
+            "ONNX int8": Path(folder, "int8.onnx"),
+        }
+        export_model(args.model, files["ONNX"])
+        export_model(args.model, files["ONNX int8"], int8=True)
+        # First the processes: the peak of one begins with that of its parent, which has loaded no network yet.
+        print_processes(files, Path(folder))
+        print_networks(files, args)
     return 0
+
+
+def print_processes(files: dict[str, Path], folder: Path) -> None:
+    """Whole commands: cold start and memory."""
+    for length, name in ((COLD_S, "short.wav"), (LONG_S, "long.wav")):
+        soundfile.write(folder / name, speech(length), RATE)
+    print("| `wavasr transcribe` | MB on disk | 5 s, cold | peak MB | 10 min | peak MB |\n|---|---|---|---|---|---|")
+    for side, path in files.items():
+        cells = [f"{path.stat().st_size / 1e6:.1f}"]
+        for name, repeats in (("short.wav", 3), ("long.wav", 1)):
+            cells.append("{:.1f} s | {:.0f}".format(*process(["transcribe", folder / name, "--model", path], repeats)))
+        print(f"| {side} | {' | '.join(cells)} |", flush=True)
+
+
+def print_networks(files: dict[str, Path], args: argparse.Namespace) -> None:
+    """The networks alone, in turns in this process; and their errors on real speech."""
+    model = load_listener(files["torch"])
+    models = {
+        "torch float32": model,
+        "torch bfloat16": Autocast(model),
+        "ONNX float32": OnnxModel(files["ONNX"]),
+        "ONNX int8": OnnxModel(files["ONNX int8"]),
+    }
+    fast = speeds(models, speech(args.seconds), args.rounds)
+    figures = of_speech(models, dev_part(args.manifest, args.dev_speakers)) if args.manifest else {}
+    print(f"\n| network, {args.seconds:g} s at a time | x real time | to torch float32 | WER | CER | differs by |")
+    print("|---|---|---|---|---|---|")
+    for side, speed in fast.items():
+        errors = "{:.2f} % | {:.2f} % | {:.1e}".format(*figures[side]) if side in figures else "- | - | -"
+        print(f"| {side} | {speed:.0f} | {speed / fast['torch float32']:.2f} | {errors} |", flush=True)
+
+
+def speech(seconds: float) -> Any:
+    """The sample clips, as often as needed: (S,) float32."""
+    clips = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".flac", ".mp3", ".ogg"))
+    return np.resize(np.concatenate([load_audio(path, RATE) for path in clips]), round(seconds * RATE))
 
 
 if __name__ == "__main__":
