@@ -256,3 +256,19 @@ def test_command_line_mistakes(manifest: Path, capsys: pytest.CaptureFixture[str
     assert "give --output to calibrate a copy" in capsys.readouterr().err
     assert cli.main(["calibrate"]) == 2
     assert "--manifest" in capsys.readouterr().err
+
+
+def test_fit_calibrates_on_dev_and_not_on_test(model: Path, manifest: Path) -> None:
+    from wavasr.config import DataConfig, FitConfig
+    from wavasr.splits import Split
+    from wavasr.training.run import measure
+
+    utterances = read_manifest(manifest)
+    data = DataConfig(root=manifest.parent, dev=("dev.jsonl",), test=("dev.jsonl",))
+    split, config = Split(utterances, [u.text for u in utterances]), FitConfig(run_dir=model.parent, data=data)
+    assert measure(config, "test", split) and KEY not in read_header(model)["metadata"]
+    assert measure(config, "dev", split)
+    header = read_header(model)
+    assert report.read(model.parent / "dev").calibration == ConfidenceMap.of(header["metadata"], "ctc") is not None
+    assert measure(config, "test", split) and read_header(model) == header
+    assert report.read(model.parent / "test").calibration == ConfidenceMap.of(header["metadata"], "ctc")
