@@ -32,7 +32,7 @@ from wavasr.modelfile import read_header, resolve
 from wavasr.text import Units, normalise
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
-MAX_ORDER = 6  # what KenLM, as it is built, can read
+MIN_ORDER, MAX_ORDER = 2, 6  # what KenLM, as it is built, can read
 _SPECIAL = (UNKNOWN, BEGIN, END)
 _UNKNOWN, _BEGIN, _END = range(3)
 _FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
@@ -161,15 +161,15 @@ def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> Ngr
 
     Args:
         sentences: words separated by spaces.
-        order: longest n-gram, 1 to 6.
+        order: longest n-gram, 2 to 6.
         words: keep only this many words, the most frequent; 0 keeps all. The rest is <unk>.
 
     Raises:
         ConfigError: `order` or `words` is out of range.
         TextError: there is no word.
     """
-    if not 1 <= order <= MAX_ORDER:
-        raise ConfigError(f"--order is {order}; expected 1 to {MAX_ORDER}")
+    if not MIN_ORDER <= order <= MAX_ORDER:
+        raise ConfigError(f"--order is {order}; expected {MIN_ORDER} to {MAX_ORDER}")
     if words < 0:
         raise ConfigError(f"--words is {words}; expected 1 or more, or 0 for all")
     inventory, stream = _words_of(sentences, words)
