@@ -1,6 +1,7 @@
 """The command line: help and mistakes answered at once, results on stdout, exit codes, signals and pipes."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -220,7 +221,9 @@ def test_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to one process")
 def test_a_real_interrupt(tiny_model: Path) -> None:
     arguments = [*COMMAND, "transcribe", "-", "--model", str(tiny_model)]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    # Shells start what runs in the background deaf to interrupts, and that is inherited.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, preexec_fn=listening)
     with process:
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
