@@ -79,7 +79,10 @@ Language models for transcribe and evaluate.
   build  estimate an n-gram model from text, and prune it
   tune   choose its weight and the word score on a dev set
 
-  wavasr lm build --help and wavasr lm tune --help tell more, with examples.
+examples:
+  wavasr lm build books.txt.xz -o lm.arpa.gz --words 60000 --ngrams 2000000
+  wavasr lm tune --model an4 --manifest dev.jsonl --lm lm.arpa.gz
+  wavasr lm build --help
 """
 
 
