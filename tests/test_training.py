@@ -1,6 +1,7 @@
 """Training: a tiny corpus of tones is learnt, a killed run goes on exactly, bad runs end in one line."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -21,8 +22,9 @@ import torch
 import yaml
 
 from wavasr.config import AugmentConfig, DataConfig, EncoderConfig, FitConfig, OptimConfig, StageConfig, from_dict
-from wavasr.dataset import Batch, Draw, EarFrames
+from wavasr.dataset import Batch
 from wavasr.errors import WavasrError
+from wavasr.heard import EarFrames, Version, forget
 from wavasr.manifest import AlignedPhone, Utterance, write_manifest
 from wavasr.model import Recognizer, load_model
 from wavasr.recipe import parse
@@ -423,13 +425,36 @@ def test_frames_of_an_ear_that_has_listened_are_those_of_the_whole_network(tones
     assert len(seen) == len(heard.train)
 
 
-def test_spans_of_heard_frames_are_masked_anew() -> None:
-    frames = torch.ones(3, 200, dtype=torch.float16)
-    heard = EarFrames([[(frames, 32000)]], 9, 160, AugmentConfig(time_masks=5), 100.0)
-    masks = [heard(Draw(epoch, 0, 33000), np.random.default_rng(epoch))[0] for epoch in range(20)]
+def test_heard_frames_come_back_from_files_and_are_masked_anew(tmp_path: Path) -> None:
+    said = [Utterance(str(n), Path(f"{n}.wav"), 2.0, "a") for n in range(3)]
+    frames = [torch.randn(3, 200) + 5 for _ in said]
+    Version(tmp_path / "v", 3).write((u, f, 32000) for u, f in zip(said[:2], frames, strict=False))
+    (tmp_path / "v" / "killed.f16").write_bytes(b"1234567")  # without an index
+    Version(tmp_path / "v", 3).write([(said[2], frames[2], 31999)])
+    version = Version(tmp_path / "v", 3)
+    for one, expected, samples in zip(said, frames, (32000, 32000, 31999), strict=True):
+        found, count = version[one]
+        assert one in version and count == samples
+        np.testing.assert_array_equal(found.T, expected.half().numpy())
+    assert dataclasses.replace(said[0], offset_s=1.0) not in version
+    heard = EarFrames([version], 9, 160, AugmentConfig(time_masks=5), 100.0)
+    masks = [heard(said[0], epoch, 33000, np.random.default_rng(epoch))[0] for epoch in range(20)]
     assert all(mask.shape == (3, 207) and float(mask[:, 200:].abs().sum()) == 0 for mask in masks)
-    shares = [1 - float(mask[:, :200].float().mean()) for mask in masks]
-    assert len(set(shares)) > 10 and 0.02 < np.mean(shares) < 0.5 and float(frames.min()) == 1
+    shares = [float((mask[:, :200] == 0).float().mean()) for mask in masks]
+    assert len(set(shares)) > 10 and 0.02 < np.mean(shares) < 0.5 and float(abs(version[said[0]][0]).min()) > 0
+    forget(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_runs_share_what_the_ear_has_heard(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 9, "ear_copies": 2, "ear_cache": str(tmp_path / "ear")}}
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first = train(tmp_path / "first", tones, **changes)
+    assert (tmp_path / "ear").exists() and not (first / "ear").exists()
+    monkeypatch.setattr(Recognizer, "ear_frames", None)  # must not be called again
+    second = train(tmp_path / "second", tones, **changes)
+    assert [row["train_loss"] for row in rows(first)] == [row["train_loss"] for row in rows(second)]
 
 
 def test_samples_are_predicted_once_the_ear_listens_again(tones: Path, tmp_path: Path) -> None:

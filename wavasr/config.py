@@ -355,10 +355,12 @@ class OptimConfig:
         average_decay: weight of the past in the exponential moving average of the weights, which is what is validated
             and saved; it starts low, so that the average always covers about the last tenth of training. 0: no average.
         ear_frozen_epochs: epochs in which the ear stays as it is and only what is above it learns (much faster).
-        ear_copies: so many augmented versions of the training speech are heard once and their ear frames kept in memory
+        ear_copies: so many augmented versions of the training speech are heard once and their ear frames kept in files
             (185 MB for an hour and version) while the ear is frozen; each epoch masks the next version's frames anew.
             The generative loss, which needs samples, then starts with the first epoch that listens again.
             0: the ear listens afresh in every epoch.
+        ear_cache: folder of these files, for runs with the same ear, speech and augmentation to share; None: `ear` in
+            the run's folder, deleted when the ear listens again.
         ear_lr_scale: learning rate of the ear after that, as a share of the others'.
     """
 
@@ -371,6 +373,7 @@ class OptimConfig:
     average_decay: float = 0.999
     ear_frozen_epochs: int = 0
     ear_copies: int = 0
+    ear_cache: Path | None = None
     ear_lr_scale: float = 0.3
 
     def __post_init__(self) -> None:

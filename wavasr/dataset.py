@@ -21,9 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from wavasr.audio import load_audio
-from wavasr.augment import draw_time_masks
-from wavasr.config import AugmentConfig
-from wavasr.geometry import frames_of
+from wavasr.heard import EarFrames
 from wavasr.lexicon import fold_phone
 from wavasr.manifest import AlignedPhone, Utterance
 
@@ -77,42 +75,6 @@ class Item(NamedTuple):
     padded_samples: int
     frame_labels: npt.NDArray[np.int64]
     ear_frames: Tensor | None
-
-
-class EarFrames:
-    """What a frozen ear heard of several augmented versions of a dataset; epoch e hears version e modulo their number.
-
-    Args:
-        versions: of each version and utterance the frames (C, T), and the samples that they stand for.
-        epochs: the first epochs, in which the ear is frozen.
-        hop_samples: samples from one frame to the next.
-        augment: its time masks are drawn for every epoch, and set frames to zero.
-        frames_per_s: frames in a second.
-    """
-
-    def __init__(
-        self,
-        versions: Sequence[Sequence[tuple[Tensor, int]]],
-        epochs: int,
-        hop_samples: int,
-        augment: AugmentConfig,
-        frames_per_s: float,
-    ) -> None:
-        self.epochs = epochs
-        self._hop_samples = hop_samples
-        self._versions = versions
-        self._augment = augment
-        self._frames_per_s = frames_per_s
-
-    def __call__(self, draw: Draw, rng: np.random.Generator) -> tuple[Tensor, int]:
-        """Masked frames (C, T), padded with zeros as the batch was planned, and their samples."""
-        frames, samples = self._versions[draw.epoch % len(self._versions)][draw.utterance]
-        count = frames.shape[1]
-        masked = frames.new_zeros(len(frames), max(count, frames_of(draw.padded_samples, self._hop_samples)))
-        masked[:, :count] = frames
-        for first, end in draw_time_masks(self._augment, count, self._frames_per_s, rng):
-            masked[:, first:end] = 0.0
-        return masked, samples
 
 
 class FrameLabels:
@@ -241,9 +203,12 @@ class SpeechDataset(Dataset[Item]):
     @property
     def samples(self) -> npt.NDArray[np.int64]:
         """Samples of each utterance: as decoded, or as the manifest says where audio is not cached."""
+        return np.array([self._samples(index) for index in range(len(self))], np.int64)
+
+    def _samples(self, index: int) -> int:
         if self._store is not None:
-            return self._store.lengths[self._kept]
-        return np.array([round(u.duration_s * self.sample_rate) for u in self.utterances], np.int64)
+            return int(self._store.lengths[self._kept[index]])
+        return round(self.utterances[index].duration_s * self.sample_rate)
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -253,7 +218,7 @@ class SpeechDataset(Dataset[Item]):
         rng = np.random.default_rng((self._seed, draw.epoch, draw.utterance))
         ear_frames, waveform = None, np.zeros(0, np.float32)
         if self.heard is not None and draw.epoch < self.heard.epochs:
-            ear_frames, samples = self.heard(draw, rng)
+            ear_frames, samples = self.heard(utterance, draw.epoch, draw.padded_samples, rng)
         else:
             waveform = self._waveform(draw.utterance)
             if self._augment is not None:
@@ -261,7 +226,7 @@ class SpeechDataset(Dataset[Item]):
             samples = len(waveform)
         frame_labels = np.zeros(0, np.int64)
         if self._frame_labels is not None:
-            before = int(self.samples[draw.utterance])
+            before = self._samples(draw.utterance)
             samples_per_s = self.sample_rate * samples / before  # faster speech passes in fewer samples
             frame_labels = self._frame_labels(utterance.alignment, samples, samples_per_s)
         labels = self.labels[draw.utterance]

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from wavasr.dataset import Batch, SpeechLoader
+from wavasr.heard import forget
 from wavasr.manifest import atomic_text
 from wavasr.model import save_model
 from wavasr.training.data import SpeechData
@@ -118,6 +119,18 @@ class FrozenEar(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
         assert isinstance(pl_module, RecognitionTask) and isinstance(data, SpeechData)
         data.hear(pl_module.recognizer, trainer.strategy.root_device, str(trainer.precision).startswith("bf16"))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The run's own frames are of no use once the ear listens again, or nothing more is to be learnt."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, SpeechData)
+        optim, epochs = data.config.optim, trainer.current_epoch + 1
+        if (
+            optim.ear_cache is None
+            and trainer.is_global_zero
+            and epochs in (optim.ear_frozen_epochs, trainer.max_epochs)
+        ):
+            forget(data.ear_folder)
 
 
 class CsvLog(Logger):

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from wavasr.augment import Augmenter
-from wavasr.config import FitConfig
-from wavasr.dataset import BucketBatches, EarFrames, FrameLabels, SpeechDataset, SpeechLoader
+from wavasr.config import FitConfig, to_dict
+from wavasr.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader, collate
 from wavasr.errors import CorpusError
-from wavasr.model import Recognizer
+from wavasr.heard import EarFrames, Version
+from wavasr.manifest import Utterance
+from wavasr.model import Recognizer, weights_sha256
 from wavasr.splits import Split, Splits, encode_split, infeasible
 
 
@@ -42,7 +49,10 @@ class SpeechData(pl.LightningDataModule):
         self.dev = self._dataset(splits.dev, recognizer, None)
 
     def hear(self, recognizer: Recognizer, device: torch.device, autocast: bool) -> None:
-        """Let the frozen ear hear `optim.ear_copies` augmented versions of the training speech, once.
+        """Let the frozen ear hear `optim.ear_copies` augmented versions of the training speech, each once.
+
+        What another run has heard into the same `optim.ear_cache` is not heard again. Of several processes each hears
+        its part, and all wait for the others.
 
         Args:
             recognizer: its ear stays on `device` afterwards.
@@ -50,28 +60,53 @@ class SpeechData(pl.LightningDataModule):
             autocast: compute in bfloat16.
         """
         optim, augment = self.config.optim, self.config.augment
-        frozen = optim.ear_frozen_epochs
-        if not optim.ear_copies or (self._loader_state or {}).get("epoch", 0) >= frozen:
+        if not optim.ear_copies or (self._loader_state or {}).get("epoch", 0) >= optim.ear_frozen_epochs:
             return
         rate, hop = recognizer.sample_rate, recognizer.ear_hop_samples
         recognizer.to(device).eval()
-        versions: list[list[tuple[Tensor, int]]] = []
         # The frames are masked anew in every epoch, the samples need not be.
-        with self.train.augmented_by(Augmenter(dataclasses.replace(augment, time_masks=0.0), rate)):
-            loader = self._loader(self.train, augment.speed[0], shuffle=True)
-            with tqdm(total=optim.ear_copies * len(loader), desc="the frozen ear listens", disable=None) as bar:
-                for _ in range(optim.ear_copies):
-                    version: list[tuple[Tensor, int]] = [(torch.empty(0), 0)] * len(self.train)
-                    for batch in loader:
-                        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                            heard = recognizer.ear_frames(batch.waveform.to(device), batch.lengths.to(device))
-                        for row, utterance in enumerate(batch.places):
-                            frames = heard.frames[row, :, : int(heard.lengths[row])]
-                            version[utterance] = frames.to("cpu", torch.float16, copy=True), int(batch.lengths[row])
-                        bar.update()
-                    versions.append(version)
+        unmasked = dataclasses.replace(augment, time_masks=0.0)
+        channels = recognizer.encoder_config.stages[recognizer.encoder_config.ear_stages - 1].output_channels
+        ear = json.dumps([weights_sha256(recognizer.ear), to_dict(unmasked), rate, autocast, self.config.seed])
+        folders = [
+            self.ear_folder / hashlib.sha256(f"{ear} {version}".encode()).hexdigest()[:16]
+            for version in range(optim.ear_copies)
+        ]
+        for number, folder in enumerate(folders):
+            version = Version(folder, channels)
+            missing = {index for index, utterance in enumerate(self.train.utterances) if utterance not in version}
+            if missing:
+                with self.train.augmented_by(Augmenter(unmasked, rate)):
+                    version.write(self._listen(recognizer, device, autocast, number, missing))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
         recognizer.train()
-        self.train.heard = EarFrames(versions, frozen, hop, augment, rate / hop)
+        versions = [Version(folder, channels) for folder in folders]
+        self.train.heard = EarFrames(versions, optim.ear_frozen_epochs, hop, augment, rate / hop)
+
+    @property
+    def ear_folder(self) -> Path:
+        """Where the frames of the frozen ear lie."""
+        return self.config.optim.ear_cache or self.config.run_dir / "ear"
+
+    def _listen(
+        self, recognizer: Recognizer, device: torch.device, autocast: bool, version: int, missing: set[int]
+    ) -> Iterator[tuple[Utterance, Tensor, int]]:
+        """Utterances that the ear has not heard, with its frames (C, T) and their samples."""
+        planned = self._batches(self.train, self.config.augment.speed[0], shuffle=True).batches(version)
+        batches = [draws for draws in planned if any(draw.utterance in missing for draw in draws)]
+        loader = DataLoader(
+            self.train,  # type: ignore[arg-type]  # of items, which `collate` makes batches of
+            batch_sampler=batches,  # type: ignore[arg-type]  # a list of lists will do
+            num_workers=self.config.data.workers,
+            collate_fn=collate,
+        )
+        for batch in tqdm(loader, f"the frozen ear listens, version {version + 1}", disable=None):
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                heard = recognizer.ear_frames(batch.waveform.to(device), batch.lengths.to(device))
+            for row, place in enumerate(batch.places):
+                frames = heard.frames[row, :, : int(heard.lengths[row])].to("cpu", torch.float16)
+                yield self.train.utterances[place], frames, int(batch.lengths[row])
 
     def _dataset(self, split: Split, recognizer: Recognizer, augmenter: Augmenter | None) -> SpeechDataset:
         config = self.config
@@ -116,8 +151,12 @@ class SpeechData(pl.LightningDataModule):
         return self._loader(self.dev, 1.0, shuffle=False)
 
     def _loader(self, dataset: SpeechDataset, slowest: float, *, shuffle: bool) -> SpeechLoader:
+        batches = self._batches(dataset, slowest, shuffle=shuffle)
+        return SpeechLoader(dataset, batches, self.config.data.workers if shuffle else 0)
+
+    def _batches(self, dataset: SpeechDataset, slowest: float, *, shuffle: bool) -> BucketBatches:
         data = self.config.data
-        batches = BucketBatches(
+        return BucketBatches(
             ((dataset.samples / slowest + 1) / dataset.sample_rate).tolist(),
             data.batch_s,
             dataset.sample_rate,
@@ -128,4 +167,3 @@ class SpeechData(pl.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
-        return SpeechLoader(dataset, batches, data.workers if shuffle else 0)

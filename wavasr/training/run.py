@@ -55,7 +55,15 @@ log = logging.getLogger("wavasr")
 RECORD_NAME = "run.json"
 METRICS_NAME = "metrics.csv"
 # Keys that may change between a run and its resumption: they decide nothing about what is learnt.
-_FREE_KEYS = ("run_dir", "checkpoint_minutes", "data.root", "data.workers", "data.cache", "data.test")
+_FREE_KEYS = (
+    "run_dir",
+    "checkpoint_minutes",
+    "data.root",
+    "data.workers",
+    "data.cache",
+    "data.test",
+    "optim.ear_cache",
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -187,6 +195,7 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
     config |= {key: name(config[key]) for key in ("run_dir", "start")}
     config["data"]["root"] = name(config["data"]["root"])
     config["encoder"]["init"] = name(config["encoder"]["init"])
+    config["optim"] |= {"ear_cache": name(config["optim"]["ear_cache"])}
     config["augment"] |= {key: name(config["augment"][key]) for key in ("noise_dir", "room_dir")}
     return {**record, "config": config}
 
