@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from wavasr.config import EncoderConfig, StageConfig, TextConfig, from_dict, to_dict
 from wavasr.errors import ConfigError, ModelError, WavasrError
-from wavasr.geometry import frames_of, receptive_field
+from wavasr.geometry import frames_of
 from wavasr.modelfile import (
     EAR_FORMAT,
     FORMAT,
@@ -37,12 +37,12 @@ from wavasr.modelfile import (
     resolve,
     write_whole,
 )
-from wavasr.runtime import Facts
+from wavasr.runtime import Facts, Framing
 from wavasr.text import Units
 from wavasr.wavenet import Encoder, Features
 
 
-class Recognizer(nn.Module):
+class Recognizer(Framing, nn.Module):
     """Waveform to log-probabilities of units: (B, S) float32, (B,) int64 -> (B, T, V), (B,) int64.
 
     Frame t owns samples [t * hop_samples, (t + 1) * hop_samples); there is one for every started hop.
@@ -60,25 +60,10 @@ class Recognizer(nn.Module):
         self.output = nn.Conv1d(encoder.stages[-1].output_channels, len(units), 1)
 
     @property
-    def sample_rate(self) -> int:
-        """Samples per second that `forward` expects."""
-        return self.encoder_config.sample_rate
-
-    @property
-    def hop_samples(self) -> int:
-        """Samples from one CTC frame to the next."""
-        return self.encoder_config.hop_samples
-
-    @property
     def ear_hop_samples(self) -> int:
         """Samples from one frame of the ear to the next."""
         stages = self.encoder_config.stages
         return stages[0].stride * math.prod(stage.pool for stage in stages[: self.encoder_config.ear_stages])
-
-    @property
-    def receptive_field(self) -> tuple[int, int]:
-        """Samples that a frame sees (before, after) its own hop."""
-        return receptive_field(self.encoder_config)
 
     @property
     def ear(self) -> nn.ModuleList:

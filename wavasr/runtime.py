@@ -54,7 +54,28 @@ class Listener(Protocol):
         """Where the network comes from, for reports."""
 
 
-class OnnxModel:
+class Framing:
+    """How samples become frames, as the encoder's config says; for every kind of model that has one."""
+
+    encoder_config: EncoderConfig
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that `infer` expects."""
+        return self.encoder_config.sample_rate
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return self.encoder_config.hop_samples
+
+    @property
+    def receptive_field(self) -> tuple[int, int]:
+        """Samples that a frame sees (before, after) its own hop."""
+        return receptive_field(self.encoder_config)
+
+
+class OnnxModel(Framing):
     """An exported model, run by onnxruntime on the CPU.
 
     As many threads as OMP_NUM_THREADS says, else one for each core.
@@ -78,21 +99,6 @@ class OnnxModel:
             raise ModelError(f"{path}: its header is damaged ({error}); export it again") from error
         self._path = path
         self._session = _session(path)
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples per second that `infer` expects."""
-        return self.encoder_config.sample_rate
-
-    @property
-    def hop_samples(self) -> int:
-        """Samples from one frame to the next."""
-        return self.encoder_config.hop_samples
-
-    @property
-    def receptive_field(self) -> tuple[int, int]:
-        """Samples that a frame sees (before, after) its own hop."""
-        return receptive_field(self.encoder_config)
 
     def infer(self, waveform: Floats, lengths: Ints) -> tuple[Floats, Ints]:
         """(B, S) samples, (B,) how many each -> log-probabilities (B, T, V), (B,) how many frames each."""
