@@ -275,7 +275,7 @@ def test_profiles_count_every_utterance_once(
     profile: Callable[[Evaluation], list[analysis.Bin]], evaluation: Evaluation
 ) -> None:
     bins = profile(evaluation)
-    assert sum(b.utterances for b in bins) == len(evaluation.utterances)
+    assert sum(b.size for b in bins) == len(evaluation.utterances)
     assert sum((b.rate.counts for b in bins), ErrorCounts()) == evaluation.rate.counts
     assert 2 <= len(bins) <= 9
     assert len({b.label for b in bins}) == len(bins)
@@ -283,7 +283,7 @@ def test_profiles_count_every_utterance_once(
 
 def test_profile_of_equal_lengths_and_of_long_recordings() -> None:
     same = assemble([result(f"u{i}", "a b", "a", duration_s=3.0) for i in range(5)])
-    assert [b.utterances for b in analysis.duration_profile(same)] == [5]
+    assert [b.size for b in analysis.duration_profile(same)] == [5]
     long = assemble([result(f"u{i}", "a b", "a", duration_s=10.0 * (1 + i)) for i in range(30)])
     assert [b.label for b in analysis.duration_profile(long)] == [
         "0–50",

@@ -17,15 +17,17 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.config import DecodingConfig, TextConfig
+from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, LogProbs, best_path, checked
 from wavasr.hotwords import LanguageScore, biased
-from wavasr.lm import tuned_weights
+from wavasr.lm import tuned_weights, vocabulary
+from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, companion
 from wavasr.text import Units, ctc_frames_needed
 from wavasr.wordlist import WordList, word_list
 
@@ -38,6 +40,13 @@ _BLANK = 0
 _NATS = math.log(10)  # KenLM's logarithms are decimal
 
 log = logging.getLogger("wavasr")
+
+
+def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
+    """The configuration with the language model and the lexicon that lie beside a model file, unless it says others."""
+    lm = config.lm or companion(model, *LM_SUFFIXES)
+    lexicon = config.lexicon or companion(model, LEXICON_SUFFIX)
+    return replace(config, lm=None if lm == NOTHING else lm, lexicon=None if lexicon == NOTHING else lexicon)
 
 
 def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig) -> LMDecoder | None:
@@ -120,6 +129,34 @@ class LMDecoder:
         if config.hotwords:
             parts.append(f"{len(config.hotwords)} hotwords (boost {config.hotword_boost:g})")
         return ", ".join(parts)
+
+    @property
+    def word_source(self) -> str:
+        """What lists the words that may come out, for reports; "" where the units are searched freely."""
+        if self._words is None:
+            return ""
+        listed = self._config.lexicon or self._config.lm
+        kind = "lexicon" if self._config.lexicon else "language model"
+        return f"{kind} {listed.name}" if listed else ""
+
+    @property
+    def words(self) -> Sequence[str]:
+        """The words that may come out; empty where the units are searched freely."""
+        return self._words.words if self._words else ()
+
+    def unigrams(self) -> dict[str, float]:
+        """Probabilities of the words with nothing before them, of those that the language model knows."""
+        config, words = self._config, self._words
+        if words is None or config.lm is None:
+            return {}
+        # Without a lexicon and hotwords the list is the language model's own.
+        known = set(vocabulary(config.lm)) if config.lexicon or config.hotwords else None
+        start = self._score.lm.start(True)
+        return {
+            word: 10 ** float(self._score.lm.score(start, number)[1])
+            for number, (word, name) in enumerate(zip(words.words, words.names, strict=True))
+            if known is None or name in known
+        }
 
     def _weights(self) -> tuple[float, float]:
         lm_weight, word_score = DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE if self._words else 0.0

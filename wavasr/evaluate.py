@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -35,10 +36,10 @@ from wavasr.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, PhoneSet
 from wavasr.modelfile import read_header, write_metadata
-from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
+from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
 from wavasr.runtime import Listener
 from wavasr.text import Units, normalise
-from wavasr.transcribe import Decode, Decoder, calibration_of, decoder_of, words_of
+from wavasr.transcribe import DEFAULT_DECODER, Decode, Decoder, calibration_of, decoder_of, joined, words_of
 from wavasr.transcribe import recognise as recognise_batch
 
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
@@ -49,12 +50,14 @@ _PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "soundfile", "soxr",
 class Heard:
     """What came out for one recording; the confidence is between 0 and 1, None where the decoder gives none.
 
-    `words` are the words' confidences before calibration, empty where the decoder gives none.
+    `words` are the words' confidences before calibration, empty where the decoder gives none. `greedy` is the text
+    without word list and language model, None where it was not asked for.
     """
 
     text: str
     confidence: float | None = None
     words: tuple[float, ...] = ()
+    greedy: str | None = None
 
 
 Recognise = Callable[[Sequence[NDArray[np.float32]]], Sequence[Heard]]
@@ -65,7 +68,7 @@ def evaluate(
     utterances: Sequence[Utterance],
     *,
     batch_s: float = 60.0,
-    decoder: Decoder = "greedy",
+    decoder: Decoder = DEFAULT_DECODER,
     beam: int = 16,
     phone_set: PhoneSet = 39,
     merge_silences: bool = False,
@@ -102,7 +105,8 @@ def evaluate(
     spells_words = isinstance(decode, LMDecoder) and decode.spells_words
     scale = Scale.of(model.units, model.text, phone_set, merge_silences, spells_words)
     references = [scale.reference(u) for u in utterances]
-    recognise = recognise or model_recogniser(model, decode)
+    also_greedy = isinstance(decode, LMDecoder) and not spells_words
+    recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy)
     start = time.perf_counter()
     outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
     wall_s = time.perf_counter() - start
@@ -130,7 +134,24 @@ def evaluate(
         wall_s=wall_s,
         provenance=_fill(known, model),
         calibration=calibration_of(model, decode),
+        vocabulary=_vocabulary(decode, model.units, [references[i] for i in heard]),
     )
+
+
+def _vocabulary(decode: Decode, units: Units, references: Iterable[Sequence[str]]) -> Vocabulary | None:
+    """What is known of the references' words, where there is a list of words."""
+    listed: Sequence[str] = ()
+    source, unigrams = "", {}
+    if isinstance(decode, LMDecoder) and decode.words:
+        listed, source, unigrams = decode.words, decode.word_source, decode.unigrams()
+    elif units.kind == "words":
+        listed, source = units.symbols[1:], "the model's words"
+    if not listed:
+        return None
+    said = sorted({word for reference in references for word in reference})
+    known = set(listed)
+    per_million = {word: round(1e6 * unigrams[word], 3) for word in said if word in unigrams}
+    return Vocabulary(source, len(listed), tuple(word for word in said if word not in known), per_million)
 
 
 def _name_of_decoder(decode: Decode, decoder: Decoder, beam: int) -> str:
@@ -169,8 +190,10 @@ def score(
     return _score([utterance], [scale.reference(utterance)], [(Heard(hypothesis), compute_s)], scale)[0]
 
 
-def model_recogniser(model: Listener, decoder: Decoder = "greedy", beam: int = 16) -> Recognise:
-    """The path of `transcribe`, for several waveforms at once.
+def model_recogniser(
+    model: Listener, decoder: Decoder = "greedy", beam: int = 16, *, also_greedy: bool = False
+) -> Recognise:
+    """The path of `transcribe`, for several waveforms at once; with `also_greedy` they are decoded both ways.
 
     Raises:
         ConfigError: an unknown decoder.
@@ -183,9 +206,31 @@ def model_recogniser(model: Listener, decoder: Decoder = "greedy", beam: int = 1
         return Heard(hypothesis.text(model.units), mean(map(calibration, own) if calibration else own), own)
 
     def recognise(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
-        return [heard(hypothesis) for hypothesis in recognise_batch(model, waveforms, decode)]
+        if not also_greedy:
+            return [heard(hypothesis) for hypothesis in recognise_batch(model, waveforms, decode)]
+        pairs = _decoded_both_ways(model, waveforms, decode)
+        return [replace(heard(chosen), greedy=plain.text(model.units)) for chosen, plain in pairs]
 
     return recognise
+
+
+def _decoded_both_ways(
+    model: Listener, waveforms: Sequence[NDArray[np.float32]], decode: Decode
+) -> list[tuple[Hypothesis, Hypothesis]]:
+    """(what `decode` makes of each waveform, what greedy decoding does), with one pass of the network.
+
+    The path of `transcribe` sees a decoder that gives each stretch a number for a label, and both are joined by those.
+    """
+    found: dict[int, tuple[Hypothesis, Hypothesis]] = {}
+    numbers = itertools.count()
+
+    def both(log_probs: NDArray[np.float32]) -> Hypothesis:
+        number = next(numbers)
+        found[number] = decode(log_probs), greedy(log_probs)
+        return Hypothesis((number,), 0.0, ((0, 0),), (0.0,), len(log_probs))
+
+    numbered = recognise_batch(model, waveforms, both)
+    return [(joined([found[i][0] for i in one.ids]), joined([found[i][1] for i in one.ids])) for one in numbered]
 
 
 @dataclass(frozen=True)
@@ -314,10 +359,24 @@ def _score(
             ops=alignment.ops,
             character_counts=character_counts,
             word_confidences=_by_symbol(h, scale, alignment.counts),
+            greedy=plain,
+            greedy_counts=plain_counts,
         )
-        for u, (h, compute_s), reference, hypothesis, alignment, character_counts in zip(
-            utterances, heard, *texts, alignments, characters, strict=True
+        for u, (h, compute_s), reference, hypothesis, alignment, character_counts, (plain, plain_counts) in zip(
+            utterances, heard, *texts, alignments, characters, _greedy(references, heard, scale), strict=True
         )
+    ]
+
+
+def _greedy(
+    references: Sequence[Sequence[str]], heard: Sequence[tuple[Heard, float]], scale: Scale
+) -> list[tuple[str | None, ErrorCounts | None]]:
+    """Text and errors of the greedy decoding, where there was one."""
+    spelled = [None if h.greedy is None else scale.symbols(h.greedy) for h, _ in heard]
+    counts = metrics.count_all(references, [symbols or [] for symbols in spelled])
+    return [
+        (None, None) if symbols is None else (" ".join(symbols), found)
+        for symbols, found in zip(spelled, counts, strict=True)
     ]
 
 

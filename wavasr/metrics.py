@@ -257,6 +257,14 @@ def paired_bootstrap(
     )
 
 
+def share_interval(hits: int, of: int) -> Interval:
+    """The 95 % interval of a share of independent cases (Wilson 1927)."""
+    z = 1.959964
+    share, more = hits / of, z * z / of
+    centre, half = share + more / 2, math.sqrt(more * share * (1 - share) + more * more / 4)
+    return Interval(max(0.0, (centre - half) / (1 + more)), min(1.0, (centre + half) / (1 + more)))
+
+
 def _chunks(
     references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]
 ) -> list[list[jiwer.AlignmentChunk]]:

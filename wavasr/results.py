@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -27,6 +27,8 @@ class UtteranceResult:
         compute_s: network and decoder, its share of the batch by duration.
         confidence: mean confidence of the words, calibrated where the model is; None where nothing was heard.
         word_confidences: of each word (or phone) of the hypothesis, before calibration; empty where unknown.
+        greedy: what the model says without word list and language model, where it was decoded with one.
+        greedy_counts: its errors.
     """
 
     id: str
@@ -41,6 +43,8 @@ class UtteranceResult:
     ops: tuple[Op, ...]
     character_counts: ErrorCounts | None
     word_confidences: tuple[float, ...] = ()
+    greedy: str | None = None
+    greedy_counts: ErrorCounts | None = None
 
     @functools.cached_property
     def counts(self) -> ErrorCounts:
@@ -70,7 +74,7 @@ class Rate:
     """Counts of a whole corpus or of one speaker, with bootstrap 95 % intervals of the rate.
 
     Attributes:
-        ci95: utterances resampled; None where the references are empty.
+        ci95: utterances resampled; None with fewer than two references that are not empty.
         ci95_speakers: whole speakers resampled; None with fewer than two speakers.
     """
 
@@ -104,6 +108,24 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """What the decoder's word list, or the model, knows of the words in the references.
+
+    Attributes:
+        source: what lists the words.
+        size: how many it lists.
+        missing: the different words of the references that it does not, sorted.
+        per_million: for words of the references how often the language model expects them in a million words, with
+            nothing before them; empty without a language model.
+    """
+
+    source: str
+    size: int
+    missing: tuple[str, ...] = ()
+    per_million: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Every utterance's result in the manifest's order, the corpus rates, and where they come from.
 
@@ -115,6 +137,8 @@ class Evaluation:
         notes: what a reader of the figures should know.
         wall_s: from the first file read to the last text, reading included.
         calibration: the model's map from its own confidences to probabilities of being right; None where it has none.
+        greedy_rate: errors of the same model without word list and language model; None where it was decoded without.
+        vocabulary: None where any word can be spelled, or phones are counted.
     """
 
     metric: Literal["wer", "per"]
@@ -127,6 +151,8 @@ class Evaluation:
     wall_s: float
     provenance: Provenance
     calibration: ConfidenceMap | None = None
+    greedy_rate: Rate | None = None
+    vocabulary: Vocabulary | None = None
 
     @property
     def audio_s(self) -> float:
@@ -185,10 +211,12 @@ def assemble(
     wall_s: float = 0.0,
     provenance: Provenance | None = None,
     calibration: ConfidenceMap | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> Evaluation:
     """An `Evaluation` from scored utterances: counts summed, divided once, with their intervals."""
     speakers = [u.speaker for u in results]
     characters = [u.character_counts for u in results if u.character_counts is not None]
+    greedy = [u.greedy_counts for u in results if u.greedy_counts is not None]
     return Evaluation(
         metric=metric,
         phone_set=phone_set,
@@ -200,13 +228,18 @@ def assemble(
         wall_s=wall_s,
         provenance=provenance or Provenance(),
         calibration=calibration,
+        greedy_rate=rate_of(greedy, speakers) if len(greedy) == len(results) > 0 else None,
+        vocabulary=vocabulary,
     )
 
 
 def rate_of(counts: Sequence[ErrorCounts], speakers: Sequence[str] = (), *, resamples: int = 10_000) -> Rate:
-    """Sum the counts of utterances; intervals by utterance and, with two or more speakers, by speaker."""
+    """Sum the counts of utterances; intervals by utterance and, with two or more speakers, by speaker.
+
+    One utterance alone has no interval: nobody knows how another would fare.
+    """
     total = ErrorCounts.total(counts)
-    if total.reference == 0:
+    if sum(c.reference > 0 for c in counts) < 2:
         return Rate(total, None)
     by_speaker = None
     if len(set(speakers)) > 1:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from wavasr.metrics import ErrorCounts
+from wavasr.metrics import ErrorCounts, PairedResult, paired_bootstrap
 from wavasr.results import Evaluation, Rate, UtteranceResult, rate_of
 
 T = TypeVar("T", str, tuple[str, str])
@@ -36,11 +36,33 @@ class Confusions:
 
 @dataclass(frozen=True)
 class Bin:
-    """A class of utterances and its errors."""
+    """A class of utterances or of words, how many they are, and their errors."""
 
     label: str
-    utterances: int
+    size: int
     rate: Rate
+
+
+@dataclass(frozen=True)
+class Unlisted:
+    """Words of the references that the decoder's word list does not hold.
+
+    Attributes:
+        words: how many there are, each as often as it is said.
+        reference: how many words were said in all.
+        examples: (word, times), the most frequent first.
+        utterances: those with such words, and those without.
+    """
+
+    words: int
+    reference: int
+    examples: tuple[tuple[str, int], ...]
+    utterances: tuple[Bin, Bin]
+
+    @property
+    def share(self) -> float:
+        """The out-of-vocabulary share, a fraction."""
+        return self.words / self.reference if self.reference else 0.0
 
 
 def confusions(evaluation: Evaluation, most: int = 20) -> Confusions:
@@ -113,7 +135,76 @@ def position_profile(evaluation: Evaluation) -> list[Bin]:
             fifth = position * _FIFTHS // len(spoken)
             counts[fifth] += ErrorCounts(int(kind == "substitute"), 0, int(kind == "delete"), 1)
     labels = [f"{20 * i}–{20 * i + 20} %" for i in range(_FIFTHS)]
-    return [Bin(label, len(used), Rate(c, None)) for label, c in zip(labels, counts, strict=True)] if used else []
+    return [Bin(label, c.reference, Rate(c, None)) for label, c in zip(labels, counts, strict=True)] if used else []
+
+
+def gain(evaluation: Evaluation) -> PairedResult | None:
+    """The decoder against greedy decoding of the same output; None where it is greedy, or nothing was said."""
+    greedy = evaluation.greedy_rate
+    if greedy is None or not greedy.counts.reference:
+        return None
+    plain = [u.greedy_counts for u in evaluation.utterances if u.greedy_counts is not None]
+    return paired_bootstrap(plain, [u.counts for u in evaluation.utterances])
+
+
+def frequency_profile(evaluation: Evaluation) -> list[Bin]:
+    """Substitutions and deletions of reference words, by how frequent the words are, rare ones first.
+
+    How frequent: as the language model expects where there is one (times in a million words), else as often as they
+    occur in these references. Words that the language model does not know come first. Empty for phones.
+    """
+    if evaluation.metric == "per":
+        return []
+    said = Counter(op.reference for u in evaluation.utterances for op in u.ops if op.kind != "insert")
+    per_million = evaluation.vocabulary.per_million if evaluation.vocabulary else {}
+    frequency = per_million or {word: float(times) for word, times in said.items()}
+    known = [frequency[word] for word in said if word in frequency]
+    edges = _rounds(known)
+    place = {word: _place(edges, frequency.get(word)) for word in said}
+    counts = [[ErrorCounts()] * (len(edges) + 1) for _ in evaluation.utterances]
+    for row, utterance in zip(counts, evaluation.utterances, strict=True):
+        for op in utterance.ops:
+            if op.kind != "insert":
+                miss = ErrorCounts(int(op.kind == "substitute"), 0, int(op.kind == "delete"), 1)
+                row[place[op.reference]] += miss
+    labels = ["unknown", *_spans(edges, whole=not per_million)]
+    bins = []
+    for label, column in zip(labels, zip(*counts, strict=True), strict=True):
+        rate = rate_of(column, resamples=_PROFILE_RESAMPLES)
+        bins.append(Bin(label, rate.counts.reference, rate))
+    return bins if bins[0].size else bins[1:]
+
+
+def _place(edges: Sequence[float], frequency: float | None) -> int:
+    """0 for the unknown, else one more than the class's place."""
+    return 0 if frequency is None else 1 + max((i for i, edge in enumerate(edges) if edge <= frequency), default=0)
+
+
+def _rounds(values: Sequence[float], most: int = 7) -> list[float]:
+    """Round lower edges from 1 on, about as far apart in proportion; the first is 0 where values lie below it."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        edges = [step * 10.0**power for power in range(7) for step in steps if step * 10.0**power <= high]
+        kept = [edge for edge, after in zip(edges, [*edges[1:], math.inf], strict=True) if after > low]
+        if len(kept) <= most:
+            break
+    return kept if kept and kept[0] <= low else [0.0, *kept]
+
+
+def unlisted(evaluation: Evaluation) -> Unlisted | None:
+    """The share of out-of-vocabulary words, and how utterances with and without them fare; None without a word list."""
+    if evaluation.vocabulary is None:
+        return None
+    missing = set(evaluation.vocabulary.missing)
+    said = Counter(word for u in evaluation.utterances for word in u.reference.split())
+    found = Counter({word: times for word, times in said.items() if word in missing})
+    groups: tuple[list[UtteranceResult], list[UtteranceResult]] = ([], [])
+    for utterance in evaluation.utterances:
+        groups[missing.isdisjoint(utterance.reference.split())].append(utterance)
+    with_them, without = (_bin(label, group) for label, group in zip(("with", "without"), groups, strict=True))
+    return Unlisted(found.total(), said.total(), tuple(_top(found, len(found))), (with_them, without))
 
 
 def confusion_matrix(evaluation: Evaluation, most: int = 40) -> tuple[list[str], dict[tuple[str, str], int]]:
@@ -131,8 +222,7 @@ def _profile(
     members: list[list[UtteranceResult]] = [[] for _ in edges]
     for utterance in utterances:
         members[max(i for i, edge in enumerate(edges) if edge <= key(utterance))].append(utterance)
-    labels = [_span(low, high, whole=whole) for low, high in zip(edges, [*edges[1:], None], strict=True)]
-    return [_bin(label, group) for label, group in zip(labels, members, strict=True)]
+    return [_bin(label, group) for label, group in zip(_spans(edges, whole=whole), members, strict=True)]
 
 
 def _edges(values: Sequence[float], *, whole: bool, most: int = 8) -> list[float]:
@@ -145,12 +235,21 @@ def _edges(values: Sequence[float], *, whole: bool, most: int = 8) -> list[float
     return [round(i * step, 3) for i in range(first, max(first, math.floor(high / step)) + 1)]
 
 
+def _spans(edges: Sequence[float], *, whole: bool) -> list[str]:
+    """Labels of classes between edges; the last is open."""
+    return [_span(low, high, whole=whole) for low, high in zip(edges, [*edges[1:], None], strict=bool(edges))]
+
+
 def _span(low: float, high: float | None, *, whole: bool) -> str:
     if high is None:
-        return f"{low:g}+"
+        return f"{_short(low)}+"
     if whole:
         return f"{low:g}" if high - low == 1 else f"{low:g}–{high - 1:g}"
-    return f"{low:g}–{high:g}"
+    return f"{_short(low)}–{_short(high)}"
+
+
+def _short(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
 
 
 def _bin(label: str, members: Sequence[UtteranceResult]) -> Bin:

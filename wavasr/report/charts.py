@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from wavasr.calibration import Reliability
-from wavasr.metrics import Interval
+from wavasr.metrics import Interval, share_interval
 from wavasr.report import wording
 from wavasr.report.analysis import Bin
 from wavasr.results import Rate
@@ -86,16 +86,16 @@ def ruler(value: float, intervals: Sequence[tuple[str, Interval]], *, zero: bool
     return f'<svg class="ruler" role="img" aria-label="{escape(label)}" {size}>{"".join(parts)}</svg>'
 
 
-def columns(bins: Sequence[Bin], name: str) -> str:
-    """Error rate of classes of utterances: stacked columns with whiskers, and under each how many utterances."""
+def columns(bins: Sequence[Bin], name: str, members: str = "utterances") -> str:
+    """Error rate of classes of utterances (or words): stacked columns with whiskers, and under each its members."""
     filled = [b for b in bins if b.rate.counts.reference]
     highest = max((b.rate.value for b in filled), default=0.0)
     whisker = max((b.rate.ci95.high for b in filled if b.rate.ci95), default=0.0)
     top = _ceiling(max(highest, min(whisker, 1.6 * highest), 0.001))
     parts = [_grid(top)]
     for i, b in enumerate(bins):
-        parts.append(_column(b, (i + 0.5) / len(bins), 0.62 / len(bins), top))
-    label = "; ".join(f"{b.label}: {wording.percent(b.rate.value, 1)}, {b.utterances} utterances" for b in filled)
+        parts.append(_column(b, (i + 0.5) / len(bins), 0.62 / len(bins), top, members))
+    label = "; ".join(f"{b.label}: {wording.percent(b.rate.value, 1)}, {b.size} {members}" for b in filled)
     return _chart(parts, f"{name}. {label}")
 
 
@@ -121,23 +121,31 @@ def histogram(bars: Sequence[tuple[str, int]], name: str) -> str:
 def reliability(found: Reliability, name: str, what: str) -> str:
     """Share of right words in each class of confidence, against the diagonal where confidences mean what they say."""
     bottom = _TOP + _HEIGHT
-    parts = [_grid(1.0)]
+
+    def y(share: float) -> str:
+        return f"{bottom - _HEIGHT * share:.1f}"
+
+    parts = [_grid(1.0), _text("tick", 1.0, bottom + 16, "1")]
+    dots = [f'<line class="zero" x1="0" y1="{bottom}" x2="100%" y2="{_TOP}" stroke-dasharray="5 4"/>']
     for b in found.bins:
-        centre, width, height = (b.low + b.high) / 2, b.high - b.low, _HEIGHT * b.right
+        centre, width = (b.low + b.high) / 2, b.high - b.low
+        parts.append(_text("tick", b.low, bottom + 16, f"{b.low:.1g}"))
+        parts.append(_text("count", centre, bottom + 31, f"{b.words:,}"))
+        if not b.words:
+            continue
+        ci = share_interval(round(b.right * b.words), b.words)
         title = (
             f"confidence {b.low:.1f} to {b.high:.1f}, {b.confidence:.2f} on average: {wording.percent(b.right, 1)} "
-            f"of {b.words:,} {what} right"
+            f"({wording.interval(ci, 1)}) of {b.words:,} {what} right"
         )
-        if b.words:
-            bar = (_percent(b.low + 0.1 * width), f"{bottom - height:.1f}", _percent(0.8 * width), f"{height:.1f}")
-            parts.append(_rect("plain", *bar, title))
-            x, y = _percent(b.confidence), f"{bottom - height:.1f}"
-            parts.append(f'<circle class="dot" cx="{x}" cy="{y}" r="3"/>')
-        parts.append(_text("tick", centre, bottom + 16, f"{b.low:.1f}"))
-        parts.append(_text("count", centre, bottom + 31, f"{b.words:,}"))
-    parts.append(f'<line class="zero" x1="0" y1="{bottom}" x2="100%" y2="{_TOP}" stroke-dasharray="5 4"/>')
+        box = (_percent(b.low + 0.1 * width), y(b.right), _percent(0.8 * width), f"{_HEIGHT * b.right:.1f}")
+        parts.append(_rect("plain", *box, title))
+        x, sure = _percent(centre), _percent(b.confidence)
+        parts.append(f'<line class="whisker" x1="{x}" x2="{x}" y1="{y(ci.low)}" y2="{y(ci.high)}"/>')
+        dots.append(f'<line class="gap" x1="{sure}" x2="{sure}" y1="{y(b.right)}" y2="{y(b.confidence)}"/>')
+        dots.append(f'<circle class="dot" cx="{sure}" cy="{y(b.right)}" r="4"/>')
     label = "; ".join(f"{b.low:.1f}: {wording.percent(b.right, 0)} of {b.words}" for b in found.bins if b.words)
-    return _chart(parts, f"{name}. {label}")
+    return _chart([*parts, *dots], f"{name}. {label}")
 
 
 def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], int]) -> str:
@@ -171,9 +179,9 @@ def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], int]) -> str:
     )
 
 
-def _column(b: Bin, centre: float, width: float, top: float) -> str:
-    """One stacked column with whisker, label and number of utterances; centre and width are fractions."""
-    title = f"{b.label}: {wording.percent(b.rate.value)} ({wording.interval(b.rate.ci95)}), {b.utterances:,} utterances"
+def _column(b: Bin, centre: float, width: float, top: float, members: str) -> str:
+    """One stacked column with whisker, label and number of members; centre and width are fractions."""
+    title = f"{b.label}: {wording.percent(b.rate.value)} ({wording.interval(b.rate.ci95)}), {b.size:,} {members}"
     parts, floor = [f"<title>{escape(title)}</title>"], float(_TOP + _HEIGHT)
     for kind in _KINDS:
         height = _HEIGHT * getattr(b.rate.counts, kind) / max(1, b.rate.counts.reference) / top
@@ -184,7 +192,7 @@ def _column(b: Bin, centre: float, width: float, top: float) -> str:
         x = _percent(centre)
         parts.append(f'<line class="whisker" x1="{x}" x2="{x}" y1="{low:.1f}" y2="{high:.1f}"/>')
     parts.append(_text("tick", centre, _TOP + _HEIGHT + 16, b.label))
-    parts.append(_text("count", centre, _TOP + _HEIGHT + 31, f"{b.utterances:,}"))
+    parts.append(_text("count", centre, _TOP + _HEIGHT + 31, f"{b.size:,}"))
     return f"<g>{''.join(parts)}</g>"
 
 

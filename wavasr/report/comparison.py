@@ -36,8 +36,9 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
-        """Whether the 95 % interval of the difference leaves out zero."""
-        return self.paired.interval.low > 0 or self.paired.interval.high < 0
+        """Whether the 95 % interval of the difference leaves out zero; one utterance decides nothing."""
+        outside = self.paired.interval.low > 0 or self.paired.interval.high < 0
+        return outside and self.rate.ci95 is not None
 
     @property
     def verdict(self) -> str:
@@ -81,21 +82,15 @@ class Comparison:
             f"  this      {wording.percent(self.rate.value):>9}  ({wording.interval(self.rate.ci95)})  {self.name}",
             f"  baseline  {wording.percent(self.baseline_rate.value):>9}  "
             f"({wording.interval(self.baseline_rate.ci95)})  {self.baseline_name}",
-            f"  difference {difference(paired)} points; fewer errors than the baseline in "
+            f"  difference {wording.difference(paired)}; fewer errors than the baseline in "
             f"{wording.percent(paired.probability_b_better, 1)} of the resamples",
         ]
         if self.paired_speakers:
-            lines.append(f"  resampling speakers: {difference(self.paired_speakers)} points")
+            lines.append(f"  resampling speakers: {wording.difference(self.paired_speakers)}")
         lines.append(
             f"  utterances: {paired.b_wins} better, {paired.a_wins} worse, {paired.ties} with as many errors as before"
         )
         return "\n".join(lines)
-
-
-def difference(paired: PairedResult) -> str:
-    """In percentage points: "−1.20 (95 % interval −2.10 to −0.31)"."""
-    low, high = wording.points(paired.interval.low), wording.points(paired.interval.high)
-    return f"{wording.points(paired.difference)} (95 % interval {low} to {high})"
 
 
 def compare(system: Evaluation | Path | str, baseline: Evaluation | Path | str) -> Comparison:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from wavasr.metrics import Op
 from wavasr.report import analysis, wording
-from wavasr.report.comparison import Comparison, difference
+from wavasr.report.comparison import Comparison
 from wavasr.results import Evaluation, UtteranceResult, speaker_rates
 
 _WORST = 10
@@ -22,6 +22,7 @@ def markdown(evaluation: Evaluation, comparison: Comparison | None = None) -> st
         wording.scope(evaluation) + ".",
         *(f"> **Note:** {_inline(note)}" for note in evaluation.notes),
         *(_comparison(comparison) if comparison else []),
+        *_decoder(evaluation),
         *_failures(evaluation),
         *_speakers(evaluation),
         *_worst(evaluation),
@@ -58,12 +59,12 @@ def _comparison(comparison: Comparison) -> list[str]:
     ]
     paired = comparison.paired
     lines = [
-        f"- difference: {difference(paired)} points; fewer errors than the baseline in "
+        f"- difference: {wording.difference(paired)}; fewer errors than the baseline in "
         f"{wording.percent(paired.probability_b_better, 1)} of the resamples",
         f"- utterances: {paired.b_wins} better, {paired.a_wins} worse, {paired.ties} with as many errors as before",
     ]
     if comparison.paired_speakers:
-        lines.insert(1, f"- resampling speakers: {difference(comparison.paired_speakers)} points")
+        lines.insert(1, f"- resampling speakers: {wording.difference(comparison.paired_speakers)}")
     return [
         "## Compared with the baseline",
         f"**{_inline(comparison.verdict)}**",
@@ -143,19 +144,32 @@ def _confusions(evaluation: Evaluation) -> list[str]:
 
 
 def _profiles(evaluation: Evaluation) -> list[str]:
-    what = wording.symbols(evaluation)
-    parts = []
-    for title, bins in (
-        ("seconds", analysis.duration_profile(evaluation)),
-        (what, analysis.length_profile(evaluation)),
-    ):
-        rows = [
-            [b.label, str(b.utterances), wording.percent(b.rate.value), wording.interval(b.rate.ci95)]
-            for b in bins
-            if b.utterances
-        ]
-        parts.append(_table([title, "utterances", evaluation.metric.upper(), "95 % interval"], rows))
-    return ["## By duration and length", *parts]
+    what, rate = wording.symbols(evaluation), evaluation.metric.upper()
+    found = [
+        ("seconds", "utterances", rate, analysis.duration_profile(evaluation)),
+        (what, "utterances", rate, analysis.length_profile(evaluation)),
+    ]
+    if frequencies := analysis.frequency_profile(evaluation):
+        found.append((wording.frequency_source(evaluation), what, "missed", frequencies))
+    tables = [_bins(title, members, rate, bins) for title, members, rate, bins in found]
+    return ["## By duration, length and word frequency" if frequencies else "## By duration and length", *tables]
+
+
+def _bins(title: str, members: str, rate: str, bins: Iterable[analysis.Bin]) -> str:
+    rows = [
+        [b.label, f"{b.size:,}", wording.percent(b.rate.value), wording.interval(b.rate.ci95)] for b in bins if b.size
+    ]
+    return _table([title, members, rate, "95 % interval"], rows)
+
+
+def _decoder(evaluation: Evaluation) -> list[str]:
+    found = analysis.unlisted(evaluation)
+    lines = [line for line in (wording.without_lm(evaluation), wording.unlisted(evaluation)) if line]
+    parts = ["\n".join(f"- {_inline(line)}" for line in lines)] if lines else []
+    if found and found.words:
+        parts.append("Not listed: " + _inline(wording.examples(found.examples)))
+        parts.append(_bins("utterances", "how many", evaluation.metric.upper(), found.utterances))
+    return ["## Language model and word list", *parts] if parts else []
 
 
 def _calibration(evaluation: Evaluation) -> list[str]:

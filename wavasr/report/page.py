@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from wavasr.metrics import Op
 from wavasr.report import analysis, charts, wording
-from wavasr.report.comparison import Comparison, difference
+from wavasr.report.comparison import Comparison
 from wavasr.results import Evaluation, Rate, UtteranceResult, speaker_rates
 
 _WORST = 20
@@ -39,6 +39,7 @@ def html(evaluation: Evaluation, comparison: Comparison | None = None, folder: P
         _notes(evaluation),
         _headline(evaluation),
         _compared(comparison) if comparison else "",
+        _decoder(evaluation),
         _speakers(evaluation),
         _profiles(evaluation),
         _calibration(evaluation),
@@ -79,6 +80,7 @@ def _header(evaluation: Evaluation, compared: bool) -> str:
     parts = [f"on <b>{escape(manifest)}</b>" if manifest else "", escape(p.date.replace("T", " ")[:16])]
     about = " · ".join(part for part in parts if part)
     links = [("Comparison", "comparison")] if compared else []
+    links += [("Language model", "decoder")] if evaluation.greedy_rate or evaluation.vocabulary else []
     links += [("Speakers", "speakers")] if evaluation.speakers() else []
     links += [("Profile", "profile")]
     links += [("Calibration", "calibration")] if evaluation.reliability() else []
@@ -107,7 +109,7 @@ def _headline(evaluation: Evaluation) -> str:
     intervals = (
         f'<h3>95 % interval</h3><ul class="plain">{ranges}</ul>{charts.ruler(rate.value, named)}'
         if named
-        else "<p>No interval: the references are empty.</p>"
+        else f"<p>No interval: {'too few utterances' if rate.counts.reference else 'the references are empty'}.</p>"
     )
     kinds = "".join(
         f'<li><i class="key {kind}"></i><b>{getattr(rate.counts, kind):,}</b> {label}</li>'
@@ -179,11 +181,60 @@ def _compared(comparison: Comparison) -> str:
 <p class="verdict {css}">{escape(comparison.verdict)}</p>{table}
 <div class="two"><div><h3>Difference, in points</h3>{charts.ruler(paired.difference, named, zero=True, unit="points")}
 <p class="small">Left of zero: fewer errors than the baseline. The same utterances are drawn for both.</p>
-</div><div><h3>In figures</h3><ul><li>{difference(paired)} points</li>
+</div><div><h3>In figures</h3><ul><li>{wording.difference(paired)}</li>
 <li>fewer errors than the baseline in <b>{wording.percent(paired.probability_b_better, 1)}</b> of the resamples</li>
 <li><b>{paired.b_wins:,}</b> utterances better, <b>{paired.a_wins:,}</b> worse, {paired.ties:,} with as many errors</li>
 </ul></div></div>
 {_changes("Most improved", comparison.improved)}{_changes("Most worsened", comparison.worsened)}</section>"""
+
+
+def _decoder(evaluation: Evaluation) -> str:
+    """The decoder against the model alone, and what its word list lacks."""
+    panels = [_without_lm(evaluation), _unlisted(evaluation)]
+    if not any(panels):
+        return ""
+    body = "".join(f"<div>{panel}</div>" for panel in panels if panel)
+    return f"""<section id="decoder"><h2>Language model and word list</h2>
+<p class="small">{escape(evaluation.provenance.decoder)}</p><div class="two">{body}</div></section>"""
+
+
+def _without_lm(evaluation: Evaluation) -> str:
+    rate, gain = evaluation.greedy_rate, analysis.gain(evaluation)
+    if rate is None or gain is None:
+        return ""
+    rows = [
+        [name, f"<b>{wording.percent(r.value)}</b>", wording.interval(r.ci95), f"{r.counts.errors:,}"]
+        for name, r in (("with", evaluation.rate), ("without (greedy)", rate))
+    ]
+    table = _table(["", evaluation.metric.upper(), "95 % interval", "Errors"], rows, numeric=(1, 2, 3))
+    ruler = charts.ruler(gain.difference, [("utterances", gain.interval)], zero=True, unit="points")
+    return f"""<h3>With and without</h3>{table}{ruler}
+<p class="small">Difference: {wording.difference(gain)}; left of zero: fewer errors with the language model
+or word list. <b>{gain.b_wins:,}</b> utterances better, <b>{gain.a_wins:,}</b> worse, {gain.ties:,} with as many
+errors.</p>"""
+
+
+def _unlisted(evaluation: Evaluation) -> str:
+    found, vocabulary = analysis.unlisted(evaluation), evaluation.vocabulary
+    if found is None or vocabulary is None:
+        return ""
+    heading = f"<h3>Out of vocabulary: {wording.percent(found.share)}</h3>"
+    listed = f"the {vocabulary.size:,} words of {escape(vocabulary.source)}"
+    if not found.words:
+        return f"{heading}<p>All {found.reference:,} words of the references are among {listed}.</p>"
+    rows = [
+        [
+            f"{b.label} such words",
+            f"{b.size:,}",
+            f"<b>{wording.percent(b.rate.value)}</b>",
+            wording.interval(b.rate.ci95),
+        ]
+        for b in found.utterances
+        if b.size
+    ]
+    title = ["Utterances", "How many", evaluation.metric.upper(), "95 % interval"]
+    return f"""{heading}<p>{found.words:,} of {found.reference:,} words of the references are not among {listed}:
+{escape(wording.examples(found.examples))}.</p>{_table(title, rows, numeric=(1, 2, 3))}"""
 
 
 def _changes(title: str, pairs: Sequence[tuple[UtteranceResult, UtteranceResult]]) -> str:
@@ -204,7 +255,8 @@ def _speakers(evaluation: Evaluation) -> str:
     if not rates:
         return ""
     spoken = evaluation.speakers()
-    top = max(max(r.value for r in rates.values()), min(1.0, max(r.ci95.high for r in rates.values() if r.ci95)), 0.01)
+    whisker = max((r.ci95.high for r in rates.values() if r.ci95), default=0.0)
+    top = max(max(r.value for r in rates.values()), min(1.0, whisker), 0.01)
     rows = [
         [
             escape(speaker or "(no name)"),
@@ -225,24 +277,34 @@ def _speakers(evaluation: Evaluation) -> str:
 
 def _profiles(evaluation: Evaluation) -> str:
     rate, what = evaluation.metric.upper(), wording.symbols(evaluation)
-    lengths = analysis.length_profile(evaluation)
     profiles = [
-        (f"{rate} by duration", "seconds", analysis.duration_profile(evaluation)),
-        (f"{rate} by length", f"{what} in the reference", lengths),
+        (f"{rate} by duration", "seconds", "utterances", analysis.duration_profile(evaluation)),
+        (f"{rate} by length", f"{what} in the reference", "utterances", analysis.length_profile(evaluation)),
+        (
+            f"Missed {what} by how frequent they are",
+            wording.frequency_source(evaluation),
+            what,
+            analysis.frequency_profile(evaluation),
+        ),
+        (
+            f"Missed {what} by place in the utterance",
+            "from its beginning to its end",
+            what,
+            analysis.position_profile(evaluation),
+        ),
+        (f"{rate} by the model's confidence", "confidence", "utterances", analysis.confidence_profile(evaluation)),
     ]
-    if position := analysis.position_profile(evaluation):
-        profiles.append((f"Missed {what} by place in the utterance", "from its beginning to its end", position))
-    if confidence := analysis.confidence_profile(evaluation):
-        profiles.append((f"{rate} by the model's confidence", "confidence", confidence))
     panels = [
-        f'<div class="panel"><h3>{escape(title)}</h3>{charts.columns(bins, title)}<p class="axis-name">{axis}</p></div>'
-        for title, axis, bins in profiles
+        f'<div class="panel"><h3>{escape(title)}</h3>{charts.columns(bins, title, members)}'
+        f'<p class="axis-name">{escape(axis)}</p></div>'
+        for title, axis, members, bins in profiles
+        if bins
     ]
     accuracy = charts.histogram(analysis.accuracy_profile(evaluation), "Utterances by error rate")
     panels.append(f'<div class="panel"><h3>Utterances by {rate}</h3>{accuracy}<p class="axis-name">{rate}</p></div>')
     return f"""<section id="profile"><h2>Profile</h2>{_legend()}<div class="panels">{"".join(panels)}</div>
-<p class="small">Columns in percent; the line in a column is the 95 % interval; the number below it counts utterances.
-</p></section>"""
+<p class="small">Columns in percent; the line in a column is the 95 % interval; the number below it counts utterances,
+or {what} where {what} are missed: there insertions do not count.</p></section>"""
 
 
 def _calibration(evaluation: Evaluation) -> str:
@@ -250,19 +312,19 @@ def _calibration(evaluation: Evaluation) -> str:
     if own is None:
         return ""
     what = wording.symbols(evaluation)
-    shown = [("The model's own confidences" if calibration else "Not calibrated", own)]
+    shown = [("The model's own" if calibration else "Not calibrated", own)]
     if calibration and (mapped := evaluation.reliability(calibration)):
         shown.insert(0, ("Calibrated", mapped))
     panels = "".join(
-        f'<div class="panel"><h3>{title}: expected calibration error {wording.percent(found.ece)}</h3>'
+        f'<div class="panel reliability"><h3>{title}: expected calibration error {wording.percent(found.ece)}</h3>'
         f'{charts.reliability(found, title, what)}<p class="axis-name">confidence</p></div>'
         for title, found in shown
     )
     fitted = f" The map was {wording.fitted(calibration)}." if calibration else ""
     return f"""<section id="calibration"><h2>Calibration</h2><div class="panels">{panels}</div>
-<p class="small">Columns: percent of the {what} of a confidence that are right; the number below counts them; the dot is
-at their mean confidence. On the dashed line confidences are probabilities. The expected calibration error is the mean
-distance from it.{fitted}</p></section>"""
+<p class="small">Columns: percent of the {what} of a confidence that are right, with the 95 % interval; the number below
+counts them; the dot is at their mean confidence. On the dashed line confidences are probabilities; the expected
+calibration error is the mean length of the blue lines, each as often as its column has {what}.{fitted}</p></section>"""
 
 
 def _confusions(evaluation: Evaluation) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from wavasr.calibration import ConfidenceMap
 from wavasr.errors import ModelError, WavasrError
 from wavasr.metrics import ErrorCounts, Interval, Op, OpKind
-from wavasr.results import Evaluation, Failure, Provenance, Rate, UtteranceResult, speaker_rates
+from wavasr.report import analysis
+from wavasr.results import Evaluation, Failure, Provenance, Rate, UtteranceResult, Vocabulary, speaker_rates
 
 T = TypeVar("T")
 
@@ -53,6 +54,9 @@ def to_json(evaluation: Evaluation, comparison: dict[str, Any] | None = None) ->
         "notes": list(evaluation.notes),
         "comparison": comparison,
         "calibration": _calibration(evaluation),
+        "greedy": _greedy(evaluation),
+        "vocabulary": _vocabulary(evaluation),
+        "profiles": _profiles(evaluation),
         "provenance": dataclasses.asdict(evaluation.provenance),
     }
     # One utterance a line: the file can be read by eye and by line tools, and stays a third of the indented size.
@@ -73,6 +77,37 @@ def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
         "own": dataclasses.asdict(own),
         "calibrated": dataclasses.asdict(mapped) if mapped else None,
     }
+
+
+def _greedy(evaluation: Evaluation) -> dict[str, Any] | None:
+    """The same model without word list and language model, and what these change (negative: fewer errors with them)."""
+    if evaluation.greedy_rate is None:
+        return None
+    gain = analysis.gain(evaluation)
+    change = {"difference": gain.difference, "ci95_difference": _interval(gain.interval)} if gain else {}
+    return _rate(evaluation.greedy_rate) | change
+
+
+def _vocabulary(evaluation: Evaluation) -> dict[str, Any] | None:
+    """What is known of the references' words, and the errors of utterances with and without words not listed."""
+    found = analysis.unlisted(evaluation)
+    if evaluation.vocabulary is None or found is None:
+        return None
+    groups = {f"utterances_{group.label}": _bin(group) for group in found.utterances}
+    return dataclasses.asdict(evaluation.vocabulary) | {"words_missing": found.words, "share": found.share} | groups
+
+
+def _profiles(evaluation: Evaluation) -> dict[str, Any]:
+    """Errors by class of utterances, or of words (there without insertions, which have no reference word)."""
+    by = "language model" if evaluation.vocabulary and evaluation.vocabulary.per_million else "references"
+    return {
+        "duration_s": [_bin(b) for b in analysis.duration_profile(evaluation)],
+        "word_frequency": {"by": by, "classes": [_bin(b) for b in analysis.frequency_profile(evaluation)]},
+    }
+
+
+def _bin(found: analysis.Bin) -> dict[str, Any]:
+    return {"label": found.label, "size": found.size, **_rate(found.rate)}
 
 
 def _counts(counts: ErrorCounts) -> dict[str, int]:
@@ -109,7 +144,7 @@ def _utterance(u: UtteranceResult) -> dict[str, Any]:
         "errors": _counts(u.counts),
         "character_errors": _counts(u.character_counts) if u.character_counts else None,
         "ops": [_op(op) for op in u.ops],
-    }
+    } | ({"greedy": u.greedy, "greedy_errors": _counts(u.greedy_counts)} if u.greedy_counts else {})
 
 
 def read(path: Path | str) -> Evaluation:
@@ -201,6 +236,8 @@ def _evaluation(reader: _Reader) -> Evaluation:
         wall_s=reader.number("wall_s"),
         provenance=_read_provenance(reader.inner("provenance")),
         calibration=_read_calibration(reader),
+        greedy_rate=_read_greedy(reader, utterances),
+        vocabulary=_read_vocabulary(reader),
     )
 
 
@@ -222,6 +259,27 @@ def _read_calibration(reader: _Reader) -> ConfidenceMap | None:
         return ConfidenceMap.from_dict(stated["map"])
     except ModelError as error:
         raise reader.wrong("calibration.map", "is no rising map") from error
+
+
+def _read_greedy(reader: _Reader, utterances: Sequence[UtteranceResult]) -> Rate | None:
+    if reader.values.get("greedy") is None:
+        return None
+    found = [u.greedy_counts for u in utterances if u.greedy_counts is not None]
+    if len(found) != len(utterances):
+        raise reader.wrong("greedy", "lacks errors of some utterances")
+    return _read_rate(reader.inner("greedy"), ErrorCounts.total(found))
+
+
+def _read_vocabulary(reader: _Reader) -> Vocabulary | None:
+    if reader.values.get("vocabulary") is None:
+        return None
+    stated = reader.inner("vocabulary")
+    missing, per_million = stated.get("missing", list), stated.get("per_million", dict)
+    if not all(isinstance(word, str) for word in missing):
+        raise stated.wrong("missing", "are not words")
+    if not all(isinstance(x, int | float) and 0 <= x <= 1e6 for x in per_million.values()):
+        raise stated.wrong("per_million", "are not numbers from 0 to a million")
+    return Vocabulary(stated.get("source", str), stated.get("size", int), tuple(missing), per_million)
 
 
 def _read_interval(reader: _Reader, key: str) -> Interval | None:
@@ -249,6 +307,7 @@ def _read_op(reader: _Reader, value: Any) -> Op:
 def _read_utterance(reader: _Reader) -> UtteranceResult:
     confidence = None if reader.values.get("confidence") is None else reader.number("confidence")
     has_characters = reader.values.get("character_errors") is not None
+    has_greedy = reader.values.get("greedy_errors") is not None
     utterance = UtteranceResult(
         id=reader.get("id", str),
         speaker=reader.get("speaker", str),
@@ -262,6 +321,8 @@ def _read_utterance(reader: _Reader) -> UtteranceResult:
         ops=tuple(_read_op(reader, value) for value in reader.get("ops", list)),
         character_counts=_read_counts(reader.inner("character_errors")) if has_characters else None,
         word_confidences=_read_confidences(reader),
+        greedy=reader.get("greedy", str) if has_greedy else None,
+        greedy_counts=_read_counts(reader.inner("greedy_errors")) if has_greedy else None,
     )
     if utterance.counts != _read_counts(reader.inner("errors")):
         raise reader.wrong("errors", "are not those of its ops")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from wavasr.calibration import ConfidenceMap
-from wavasr.metrics import ErrorCounts, Interval
+from wavasr.metrics import ErrorCounts, Interval, PairedResult
+from wavasr.report import analysis
 from wavasr.results import Evaluation, Rate
 
 
@@ -23,6 +25,12 @@ def points(difference: float) -> str:
 def interval(ci: Interval | None, digits: int = 2) -> str:
     """The interval in percent: "4.60 – 7.40"."""
     return f"{100 * ci.low:.{digits}f} – {100 * ci.high:.{digits}f}" if ci else "none"
+
+
+def difference(paired: PairedResult) -> str:
+    """In percentage points: "−1.20 points (95 % interval −2.10 to −0.31)"."""
+    low, high = points(paired.interval.low), points(paired.interval.high)
+    return f"{points(paired.difference)} points (95 % interval {low} to {high})"
 
 
 def duration(seconds: float) -> str:
@@ -81,9 +89,44 @@ def summary(evaluation: Evaluation) -> str:
     if evaluation.phone_set:
         lines.append(f"scored on {evaluation.phone_set}")
     lines.append(scope(evaluation))
-    if stated := calibration(evaluation):
-        lines.append(stated)
+    lines += [line for line in (without_lm(evaluation), unlisted(evaluation), calibration(evaluation)) if line]
     return "\n".join([*lines, *(f"note: {note}" for note in evaluation.notes)])
+
+
+def without_lm(evaluation: Evaluation) -> str:
+    """What the same model says without word list and language model, in one line; "" where it was not decoded so."""
+    rate, gain = evaluation.greedy_rate, analysis.gain(evaluation)
+    if rate is None or gain is None:
+        return ""
+    return (
+        f"without language model and word list (greedy): {evaluation.metric.upper()} {percent(rate.value)}; "
+        f"with them {difference(gain)}"
+    )
+
+
+def unlisted(evaluation: Evaluation) -> str:
+    """The share of out-of-vocabulary words, in one line; "" where any word can be spelled."""
+    found, vocabulary = analysis.unlisted(evaluation), evaluation.vocabulary
+    if found is None or vocabulary is None:
+        return ""
+    different = f", {len(found.examples):,} different" if found.words else ""
+    return (
+        f"out of vocabulary ({vocabulary.size:,} words of {vocabulary.source}): {percent(found.share)}, "
+        f"{found.words:,} of {found.reference:,} words{different}"
+    )
+
+
+def examples(found: Sequence[tuple[str, int]], most: int = 12) -> str:
+    """Words and how often they occur: "zen (3), oslo, ..."; those that occur once without a number."""
+    shown = [f"{word} ({times:,})" if times > 1 else word for word, times in found[:most]]
+    return ", ".join(shown + (["..."] if len(found) > most else []))
+
+
+def frequency_source(evaluation: Evaluation) -> str:
+    """What tells how frequent a word is."""
+    if evaluation.vocabulary and evaluation.vocabulary.per_million:
+        return "times in a million words, as the language model expects"
+    return "times in these references"
 
 
 def calibration(evaluation: Evaluation) -> str:
