@@ -12,14 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from wavasr import evaluate as module
-from wavasr.config import EncoderConfig, StageConfig, TextConfig
+from wavasr.audio import load_audio
+from wavasr.config import DecodingConfig, EncoderConfig, StageConfig, TextConfig
 from wavasr.decoding import greedy
 from wavasr.errors import AudioError, ConfigError, TextError, WavasrError
 from wavasr.evaluate import Heard, evaluate, file_sha256, machine, model_recogniser, score
+from wavasr.lm import estimate, write_arpa
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, bootstrap_ci
 from wavasr.model import Recognizer, weights_sha256
-from wavasr.results import assemble, speaker_rates
+from wavasr.results import Vocabulary, assemble, speaker_rates
 from wavasr.text import Units
 from wavasr.transcribe import transcribe
 
@@ -273,3 +275,75 @@ def test_only_empty_references_have_no_rate(utterances: list[Utterance]) -> None
     found = assemble([silent])
     assert found.rate.counts == ErrorCounts(0, 2, 0, 0)
     assert found.rate.ci95 is None
+
+
+@pytest.fixture
+def lm(tmp_path: Path) -> Path:
+    path = tmp_path / "lm.arpa"
+    write_arpa(estimate(["one two", "three", "two three", "one two three four"] * 3, order=2), path)
+    return path
+
+
+def test_greedy_beside_the_language_model_is_what_greedy_gives(
+    model: Recognizer, utterances: list[Utterance], lm: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / "long.wav"  # more than one stretch and one window
+    soundfile.write(long, 0.1 * np.random.default_rng(1).standard_normal(RATE * 35), RATE)
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(RATE), RATE)
+    said = [*utterances, Utterance("long", long, 35.0, "one"), Utterance("silent", silent, 1.0, "")]
+    with_lm = evaluate(model, said, decoder=DecodingConfig(beam=4, lm=lm), progress=False)
+    plain = evaluate(model, said, progress=False)
+    assert [u.greedy for u in with_lm.utterances] == [u.hypothesis for u in plain.utterances]
+    assert [u.greedy_counts for u in with_lm.utterances] == [u.counts for u in plain.utterances]
+    assert with_lm.greedy_rate == plain.rate
+    assert plain.greedy_rate is None and plain.utterances[0].greedy is None
+    recognise = model_recogniser(model, DecodingConfig(beam=4, lm=lm))
+    waveforms = [load_audio(u.audio, RATE) for u in said]
+    assert [u.hypothesis for u in with_lm.utterances] == [heard.text for heard in recognise(waveforms)]
+
+
+def test_what_the_word_list_knows(model: Recognizer, utterances: list[Utterance], lm: Path, tmp_path: Path) -> None:
+    found = evaluate(model, utterances, decoder=DecodingConfig(beam=4, lm=lm), progress=False).vocabulary
+    assert found is not None
+    assert (found.source, found.size) == ("language model lm.arpa", 4)
+    assert found.missing == ("eight", "five", "nine", "seven", "six", "ten")
+    lines = [line.split("\t") for line in lm.read_text(encoding="utf-8").split("\\2-grams")[0].splitlines()]
+    log10 = {line[1]: float(line[0]) for line in lines if len(line) > 1}
+    assert found.per_million.keys() == {"one", "two", "three", "four"}
+    for word, per_million in found.per_million.items():
+        assert per_million == pytest.approx(1e6 * 10 ** log10[word], rel=1e-5)
+
+    words = tmp_path / "words.txt"
+    words.write_text("one\nfive\nsix\n", encoding="utf-8")
+    found = evaluate(model, utterances, decoder=DecodingConfig(beam=4, lexicon=words), progress=False).vocabulary
+    assert found == Vocabulary("lexicon words.txt", 3, ("eight", "four", "nine", "seven", "ten", "three", "two"))
+    both = DecodingConfig(beam=4, lexicon=words, lm=lm)
+    found = evaluate(model, utterances, decoder=both, progress=False).vocabulary
+    assert found is not None and found.per_million.keys() == {"one"}, "the language model does not know the others"
+    hotwords = DecodingConfig(beam=4, hotwords=("five",))
+    assert evaluate(model, utterances, decoder=hotwords, progress=False).vocabulary is None, "any word can be spelled"
+    assert evaluate(model, utterances, progress=False).vocabulary is None
+
+
+def test_a_model_of_words_knows_its_own(utterances: list[Utterance]) -> None:
+    found = evaluate(tiny(Units.words_of(["one two three"])), utterances[:2], progress=False).vocabulary
+    assert found == Vocabulary("the model's words", 3)
+
+
+def test_utterances_that_fail_are_not_in_the_vocabulary(
+    model: Recognizer, utterances: list[Utterance], lm: Path
+) -> None:
+    lost = replace(utterances[4], audio=utterances[4].audio.with_name("lost.wav"))
+    found = evaluate(model, [utterances[0], lost], decoder=DecodingConfig(beam=4, lm=lm), progress=False)
+    assert len(found.failures) == 1
+    assert found.vocabulary is not None and found.vocabulary.missing == ()
+
+
+def test_phones_with_a_lexicon_have_no_greedy_words(utterances: list[Utterance], tmp_path: Path) -> None:
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text("one  W AH N\ntwo  T UW\n", encoding="utf-8")
+    phones = tiny(Units.phones(["w", "ah", "n", "t", "uw"]))
+    found = evaluate(phones, utterances[:2], decoder=DecodingConfig(lexicon=lexicon), progress=False)
+    assert found.metric == "wer" and found.greedy_rate is None
+    assert found.vocabulary == Vocabulary("lexicon lexicon.txt", 2, ("three",))

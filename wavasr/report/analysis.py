@@ -161,12 +161,16 @@ def frequency_profile(evaluation: Evaluation) -> list[Bin]:
     known = [frequency[word] for word in said if word in frequency]
     edges = _rounds(known)
     place = {word: _place(edges, frequency.get(word)) for word in said}
-    counts = [[ErrorCounts()] * (len(edges) + 1) for _ in evaluation.utterances]
-    for row, utterance in zip(counts, evaluation.utterances, strict=True):
+    counts = []
+    for utterance in evaluation.utterances:
+        cells = [[0, 0, 0] for _ in range(len(edges) + 1)]  # substituted, deleted, said
         for op in utterance.ops:
             if op.kind != "insert":
-                miss = ErrorCounts(int(op.kind == "substitute"), 0, int(op.kind == "delete"), 1)
-                row[place[op.reference]] += miss
+                cell = cells[place[op.reference]]
+                cell[0] += op.kind == "substitute"
+                cell[1] += op.kind == "delete"
+                cell[2] += 1
+        counts.append([ErrorCounts(substituted, 0, deleted, words) for substituted, deleted, words in cells])
     labels = ["unknown", *_spans(edges, whole=not per_million)]
     bins = []
     for label, column in zip(labels, zip(*counts, strict=True), strict=True):
@@ -187,7 +191,7 @@ def _rounds(values: Sequence[float], most: int = 7) -> list[float]:
     low, high = min(values), max(values)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         edges = [step * 10.0**power for power in range(7) for step in steps if step * 10.0**power <= high]
-        kept = [edge for edge, after in zip(edges, [*edges[1:], math.inf], strict=True) if after > low]
+        kept = edges[max(0, sum(edge <= low for edge in edges) - 1) :]
         if len(kept) <= most:
             break
     return kept if kept and kept[0] <= low else [0.0, *kept]

@@ -256,12 +256,13 @@ def _speakers(evaluation: Evaluation) -> str:
         return ""
     spoken = evaluation.speakers()
     whisker = max((r.ci95.high for r in rates.values() if r.ci95), default=0.0)
-    top = max(max(r.value for r in rates.values()), min(1.0, whisker), 0.01)
+    highest = max((r.value for r in rates.values() if r.counts.reference), default=0.0)
+    top = max(highest, min(1.0, whisker), 0.01)
     rows = [
         [
             escape(speaker or "(no name)"),
-            f"{100 * rate.value:.2f}",
-            f'<div class="cell-bar">{charts.rate_bar(rate, top)}</div>',
+            f"{100 * rate.value:.2f}" if rate.counts.reference else "–",
+            f'<div class="cell-bar">{charts.rate_bar(rate, top) if rate.counts.reference else ""}</div>',
             wording.interval(rate.ci95, 1),
             *(f"{n:,}" for n in (rate.counts.substitutions, rate.counts.deletions, rate.counts.insertions)),
             f"{rate.counts.reference:,}",
