@@ -568,14 +568,15 @@ def _lm_tune(arguments: list[str]) -> int:
         raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
     _configure_logging()
     from wavasr.config import DecodingConfig
-    from wavasr.decoding_lm import lm_decoder
+    from wavasr.decoding_lm import complete, lm_decoder
     from wavasr.manifest import read_manifest
     from wavasr.transcribe import load_listener
     from wavasr.tuning import table, tune, write_weights
 
     utterances = read_manifest(args.manifest)
     model = load_listener(args.model)
-    decoder = lm_decoder(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model.units, model.text)
+    config = complete(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model.file)
+    decoder = lm_decoder(config, model.units, model.text)
     if decoder is None:
         return BAD_INPUT  # the reason has been told
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty())
@@ -654,6 +655,9 @@ def _add_model(parser: Parser) -> None:
     )
 
 
+_LM_HELP = "n-gram language model: ARPA (also .gz) or KenLM binary (default: the model's own; none: without)"
+
+
 def _add_decoding(parser: Parser) -> None:
     group = parser.add_argument_group("decoding")
     group.add_argument(
@@ -664,12 +668,13 @@ def _add_decoding(parser: Parser) -> None:
         help="beam search with N hypotheses (default: greedy; 100 with a language model, a lexicon or hotwords)",
     )
     group.add_argument("--n-best", type=_count, default=1, metavar="N", help="the N best texts, in JSON")
-    group.add_argument("--lm", type=Path, metavar="F", help="n-gram language model: ARPA (also .gz) or KenLM binary")
+    group.add_argument("--lm", type=Path, metavar="F", help=_LM_HELP)
     group.add_argument(
         "--lexicon",
         type=Path,
         metavar="F",
-        help="the words that may be said, one a line; for phone models with pronunciations, as in CMUdict",
+        help="the words that may be said, one a line; for phone models with pronunciations, as in CMUdict "
+        "(default: the model's own)",
     )
     group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model (default: as lm tune chose)")
     group.add_argument("--word-score", type=float, metavar="S", help="nats for each word (default: as lm tune chose)")

@@ -390,6 +390,9 @@ class OptimConfig:
             _require(value >= 0, f"optim.{name} is {value}; expected 0 or more")
 
 
+NOTHING = Path("none")
+
+
 @dataclass(frozen=True)
 class DecodingConfig:
     """How log-probabilities become text.
@@ -398,8 +401,9 @@ class DecodingConfig:
         beam: hypotheses that the beam keeps; 0: as many as are usual with a language model, greedy decoding without.
         n_best: hypotheses in the result.
         lm: an n-gram model of words (of phones, for phones without a lexicon): ARPA, also as .gz, or KenLM binary.
-        lexicon: the words that may be said, one a line; for phones with how they are pronounced, as in CMUdict. Without
-            one they are the words of the language model.
+            None: the one that lies beside the model file, if any; `NOTHING`: none.
+        lexicon: the words that may be said, one a line; for phones with how they are pronounced, as in CMUdict. None:
+            likewise the one beside the model file, otherwise the words of the language model; `NOTHING`: no list.
         lm_weight: weight of the language model's logarithms; None: as tuned beside the model, else the decoder's own.
         word_score: nats that a word (a phone, for phones without a lexicon) earns; None: likewise.
         hotwords: words and phrases to expect.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ DEFAULT_BEAM = 100
 DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE = 0.4, 1.5  # near the best on AN4 dev
 _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
 _TOKENS_A_FRAME = 64
+_HOMOPHONES = 6  # flashlight keeps no more words of one pronunciation; the most frequent ones stay
 _NEVER = -1e5
 _BLANK = 0
 _NATS = math.log(10)  # KenLM's logarithms are decimal
@@ -206,11 +208,14 @@ class LMDecoder:
     def _trie_of(self, words: WordList, lm: Any, silence: int, flashlight: Any) -> Any:
         trie = flashlight.Trie(self._columns, silence)
         start = lm.start(False)
-        for number, spellings in enumerate(words.spellings):
-            score = lm.score(start, number)[1]
-            for ids in spellings:
-                for spelling in self._endings(ids):
-                    trie.insert(spelling, number, score)
+        scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
+        alike: Counter[tuple[int, ...]] = Counter()
+        for number in sorted(range(len(scores)), key=lambda number: -scores[number]):
+            for ids in words.spellings[number]:
+                alike[ids] += 1
+                if alike[ids] <= _HOMOPHONES:
+                    for spelling in self._endings(ids):
+                        trie.insert(spelling, number, scores[number])
         trie.smear(flashlight.SmearingMode.MAX)
         return trie
 

@@ -6,6 +6,7 @@ TIMIT is transcribed in 61 phones; systems are trained on 48 of them and scored 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,7 @@ class Lexicon:
         return [word for word in dict.fromkeys(words) if word not in self.pronunciations]
 
 
+@functools.cache
 def _unstressed(phone: str) -> str:
     stressed = _STRESSED.match(phone)
     return stressed[1] if stressed else phone

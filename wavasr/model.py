@@ -168,6 +168,7 @@ def load_model(path: str | Path = "default") -> Recognizer:
     except (WavasrError, KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: its header and weights do not make a model ({reason}); train it again") from error
+    model.file = path
     return model.eval()
 
 

@@ -24,6 +24,9 @@ FORMAT_VERSION = 1
 SUFFIX = ".wavasr"
 ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
+# What a model is decoded with unless told otherwise lies beside it: default.wavasr, default.lm.arpa.gz, ...
+LM_SUFFIXES = (".lm.arpa.gz", ".lm.arpa", ".lm.bin")
+LEXICON_SUFFIX = ".lexicon.txt"
 
 
 def asset(name: str) -> Path:
@@ -78,6 +81,14 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
             "upgrade with `pip install --upgrade wavasr`"
         )
     return dict(header)
+
+
+def companion(model: Path | None, *suffixes: str) -> Path | None:
+    """The file of one of these suffixes that lies beside a model file, if there is one."""
+    if model is None:
+        return None
+    stem = model.name.removesuffix(model.suffix)
+    return next((path for suffix in suffixes if (path := model.with_name(stem + suffix)).is_file()), None)
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

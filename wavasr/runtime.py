@@ -34,6 +34,7 @@ class Listener(Protocol):
     units: Units
     text: TextConfig
     metadata: dict[str, Any]
+    file: Path | None  # that it was loaded from
 
     @property
     def sample_rate(self) -> int:
@@ -58,6 +59,7 @@ class Framing:
     """How samples become frames, as the encoder's config says; for every kind of model that has one."""
 
     encoder_config: EncoderConfig
+    file: Path | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -97,6 +99,7 @@ class OnnxModel(Framing):
             self._parameters = int(header["export"]["parameters"])
         except (WavasrError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: its header is damaged ({error}); export it again") from error
+        self.file: Path | None = path
         self._path = path
         self._session = _session(path)
 

@@ -47,7 +47,7 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
         for word in hotword_words(config.hotwords, text):
             spoken.setdefault(word, [tuple(encoded(word, units))])
     names = set(known)
-    by_spelling = {} if names >= spoken.keys() else {normalise(name, text): name for name in known}
+    by_spelling = {} if names >= spoken.keys() else dict(zip(_normal(known, text), known, strict=True))
     found = WordList(list(spoken), [], list(spoken.values()))
     found.names.extend(word if word in names else by_spelling.get(normalise(word, text), word) for word in spoken)
     return found
@@ -68,13 +68,17 @@ def _listed(path: Path) -> list[str]:
     return found
 
 
+def _normal(words: Sequence[str], text: TextConfig) -> Sequence[str]:
+    """Each word normalised; one at a time is slow, and lists are mostly normal."""
+    together = normalise(" ".join(words), text).split()
+    return words if together == list(words) else [normalise(word, text) for word in words]
+
+
 def _spelled(
     listed: Sequence[str], units: Units, text: TextConfig, source: Path | None
 ) -> Iterator[tuple[str, Sequence[int]]]:
     """The words as transcripts have them, and their labels; those that the units cannot spell are counted."""
-    # Normalising a word at a time is slow, and lists are mostly normal.
-    together = normalise(" ".join(listed), text).split()
-    normal = together if together == list(listed) else [normalise(word, text) for word in listed]
+    normal = _normal(listed, text)
     odd = []
     count = 0
     for original, word in zip(listed, normal, strict=True):
@@ -102,9 +106,10 @@ def _pronounced(lexicon: Lexicon, units: Units, source: Path) -> dict[str, list[
     size = next((len(known) for known in (TIMIT_39, TIMIT_48) if label_of.keys() <= set(known)), 0)
     found: dict[str, list[tuple[int, ...]]] = {}
     unknown: dict[str, str] = {}
+    labels_of = {phone: _phone_label(phone, label_of, size) for phone in lexicon.phones}
     for word, variants in lexicon.pronunciations.items():
         for phones in variants:
-            labels = [_phone_label(phone, label_of, size) for phone in phones]
+            labels = [labels_of[phone] for phone in phones]
             if None in labels:
                 unknown.setdefault(word, phones[labels.index(None)])
             elif (ids := tuple(label for label in labels if label)) not in found.setdefault(word, []):

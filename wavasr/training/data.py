@@ -96,8 +96,8 @@ class SpeechData(pl.LightningDataModule):
         planned = self._batches(self.train, self.config.augment.speed[0], shuffle=True).batches(version)
         batches = [draws for draws in planned if any(draw.utterance in missing for draw in draws)]
         loader = DataLoader(
-            self.train,  # type: ignore[arg-type]  # of items, which `collate` makes batches of
-            batch_sampler=batches,  # type: ignore[arg-type]  # a list of lists will do
+            self.train,
+            batch_sampler=batches,
             num_workers=self.config.data.workers,
             collate_fn=collate,
         )
