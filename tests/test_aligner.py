@@ -22,6 +22,7 @@ from wavasr.formats import render
 from wavasr.lexicon import TIMIT_39
 from wavasr.model import Recognizer, load_model, save_model
 from wavasr.text import Units
+from wavasr.transcribe import load_listener
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,7 +66,7 @@ def test_times_are_those_of_the_best_path(tiny_model: Path, speech: Path) -> Non
 
 def test_the_package_offers_it(tiny_model: Path, speech: Path) -> None:
     by_name = wavasr.align(speech, "fox", model=tiny_model)
-    assert by_name.words == align(speech.read_bytes(), "fox", load_model(tiny_model)).words
+    assert by_name.words == align(speech.read_bytes(), "fox", load_listener(tiny_model)).words
     assert (by_name.file, by_name.model) == (str(speech), str(tiny_model))
 
 

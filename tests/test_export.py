@@ -15,6 +15,7 @@ from wavasr.config import PRESETS, EncoderConfig, StageConfig, TextConfig
 from wavasr.errors import ConfigError, ModelError
 from wavasr.evaluate import evaluate
 from wavasr.export import export_model
+from wavasr.inference import FastModel
 from wavasr.manifest import Utterance
 from wavasr.model import Recognizer, load_model, save_model
 from wavasr.modelfile import read_header
@@ -142,7 +143,7 @@ def test_the_file_alone_is_a_model(ear: Recognizer, tmp_path: Path, speech: Path
         found = transcribe(speech, tmp_path / "model.onnx", decoder=decoder)  # type: ignore[arg-type]
         expected = transcribe(speech, ear, decoder=decoder, model_name=found.model)  # type: ignore[arg-type]
         assert found.text == expected.text != "" and len(found.words) == len(expected.words)
-    assert isinstance(load_listener(tmp_path / "model.wavasr"), Recognizer)
+    assert isinstance(load_listener(tmp_path / "model.wavasr"), FastModel)
 
 
 def test_evaluation_is_torchs(ear: Recognizer, tmp_path: Path, speech: Path) -> None:

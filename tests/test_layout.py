@@ -10,7 +10,7 @@ import pytest
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
     errors config geometry modelfile text lexicon manifest lm splits corpora metrics calibration results container
-    opus audio augment runtime wavenet generative model dataset viterbi decoding wordlist hotwords decoding_lm
+    opus audio augment runtime wavenet generative model inference dataset viterbi decoding wordlist hotwords decoding_lm
     alignment transcribe aligner formats evaluate report tuning recipe training warmup export cli __main__
 """.split()
 WITHOUT_TORCH = """

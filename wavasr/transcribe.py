@@ -182,9 +182,10 @@ def load_listener(model: str | Path) -> Listener:
     path = resolve(model)
     if path.suffix.lower() == ONNX_SUFFIX:
         return OnnxModel(path)
+    from wavasr.inference import FastModel
     from wavasr.model import load_model
 
-    return load_model(path)
+    return FastModel(load_model(path))
 
 
 def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
