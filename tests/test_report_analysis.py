@@ -20,7 +20,7 @@ from wavasr.evaluate import score
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, count_all, share_interval
 from wavasr.report import analysis, charts
-from wavasr.results import Evaluation, Failure, UtteranceResult, Vocabulary, assemble
+from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
 from wavasr.text import Units
 
 LETTERS = Units.characters(["abcdefghijklmnopqrstuvwxyz "])
@@ -44,8 +44,9 @@ def evaluation() -> Evaluation:
         result("dd", "the the zorro", "the the", "the the zorro"),
         result("e", "", "", ""),
     ]
-    vocabulary = Vocabulary("language model lm.arpa", 5, ("zorro",), {w: KNOWN[w] for w in ("the", "cat", "sat")})
-    return assemble(results, vocabulary=replace(vocabulary, per_million=dict(KNOWN)))
+    vocabulary = Vocabulary("language model lm.arpa", 5, ("zorro",), KNOWN)
+    provenance = Provenance(decoder="beam of 100, language model lm.arpa (weight 0.4, word score 1.5)")
+    return assemble(results, vocabulary=vocabulary, provenance=provenance)
 
 
 def rows(bins: list[analysis.Bin]) -> list[tuple[str, int, int, int]]:
@@ -161,6 +162,7 @@ def test_the_three_forms_say_it(evaluation: Evaluation, tmp_path: Path) -> None:
     assert sum(c["size"] for c in values["profiles"]["duration_s"]) == 5
     for text in (report.summary(evaluation), (tmp_path / "report.md").read_text(encoding="utf-8")):
         assert "(greedy): WER 36.36 %; with them +9.09 points" in text.replace("\\", "")
+        assert "beam of 100, language model lm.arpa (weight 0.4, word score 1.5)" in text
         assert "out of vocabulary (5 words of language model lm.arpa): 18.18 %, 2 of 11 words, 1 different" in text
     html = page.read_text(encoding="utf-8")
     for part in ("Out of vocabulary: 18.18 %", "zorro (2)", "without (greedy)", 'id="decoder"', "10k+: 0.0 %, 4 words"):
@@ -236,6 +238,13 @@ def test_one_utterance_has_no_interval_and_decides_nothing(tmp_path: Path) -> No
     assert not found.decided and found.verdict.startswith("No difference shown")
     page = report.write_report(better, tmp_path, one).read_text(encoding="utf-8")
     assert "No interval: too few utterances" in page
+
+
+def test_no_error_is_no_certainty() -> None:
+    shown = assemble([result("a", "the cat", "the cat"), result("bb", "the cat", "the cat")])
+    assert shown.rate.ci95 is not None and shown.rate.ci95_speakers is None
+    # 0 of 4: z^2 / (4 + z^2)
+    assert (shown.rate.ci95.low, shown.rate.ci95.high) == (0.0, pytest.approx(3.8415 / 7.8415, abs=1e-4))
 
 
 @pytest.mark.parametrize(("hits", "of"), [(0, 1), (1, 1), (3, 7), (90, 144), (0, 50)])

@@ -236,11 +236,14 @@ def assemble(
 def rate_of(counts: Sequence[ErrorCounts], speakers: Sequence[str] = (), *, resamples: int = 10_000) -> Rate:
     """Sum the counts of utterances; intervals by utterance and, with two or more speakers, by speaker.
 
-    One utterance alone has no interval: nobody knows how another would fare.
+    One utterance alone has no interval: nobody knows how another would fare. Where there is no error, resampling finds
+    none either: then the interval is Wilson's, of a share of 0 of as many words.
     """
     total = ErrorCounts.total(counts)
     if sum(c.reference > 0 for c in counts) < 2:
         return Rate(total, None)
+    if not total.errors:
+        return Rate(total, metrics.share_interval(0, total.reference))
     by_speaker = None
     if len(set(speakers)) > 1:
         by_speaker = metrics.bootstrap_ci(counts, groups=speakers, resamples=resamples)

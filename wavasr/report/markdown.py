@@ -165,6 +165,8 @@ def _bins(title: str, members: str, rate: str, bins: Iterable[analysis.Bin]) -> 
 def _decoder(evaluation: Evaluation) -> list[str]:
     found = analysis.unlisted(evaluation)
     lines = [line for line in (wording.without_lm(evaluation), wording.unlisted(evaluation)) if line]
+    if lines and evaluation.provenance.decoder:
+        lines.insert(0, f"decoder: {evaluation.provenance.decoder}")
     parts = ["\n".join(f"- {_inline(line)}" for line in lines)] if lines else []
     if found and found.words:
         parts.append("Not listed: " + _inline(wording.examples(found.examples)))

@@ -457,7 +457,8 @@ def _provenance(evaluation: Evaluation) -> str:
     return f"""<section id="provenance"><h2>Where these figures come from</h2><dl>{rows}</dl>
 <p class="small">Errors are summed over all utterances and divided once by the number of {wording.symbols(evaluation)}
 in the references. Intervals: percentile bootstrap (Bisani &amp; Ney 2004), 10,000 resamples of the utterances, or of
-whole speakers, whose utterances go well or badly together. Speakers and columns: fewer resamples.</p></section>"""
+whole speakers, whose utterances go well or badly together. Speakers and columns: fewer resamples. Without an error, and
+in the calibration plot: Wilson's interval of a share.</p></section>"""
 
 
 def _legend() -> str:

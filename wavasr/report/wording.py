@@ -89,6 +89,8 @@ def summary(evaluation: Evaluation) -> str:
     if evaluation.phone_set:
         lines.append(f"scored on {evaluation.phone_set}")
     lines.append(scope(evaluation))
+    if evaluation.greedy_rate and evaluation.provenance.decoder:
+        lines.append(f"decoded with a {evaluation.provenance.decoder}")
     lines += [line for line in (without_lm(evaluation), unlisted(evaluation), calibration(evaluation)) if line]
     return "\n".join([*lines, *(f"note: {note}" for note in evaluation.notes)])
 
