@@ -1,27 +1,46 @@
 """When known words were said: forced alignment of a text, or of phones, to a recording.
 
 The recording's log-probabilities (T, V) and the labels (L,) of the normalised text meet in the most probable path of
-these labels, which gives the times of units and words.
+these labels, which gives the times of units and words. A model of phones gets them from a lexicon, and the recording
+chooses between the pronunciations of a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from wavasr.alignment import Word, forced_align, unit_times, word_times
-from wavasr.audio import Source, stream_audio
-from wavasr.config import TextConfig
+from wavasr.audio import Source, load_audio, stream_audio
+from wavasr.config import DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis
+from wavasr.decoding_lm import complete, ctc_log_probs
 from wavasr.errors import TextError
-from wavasr.lexicon import PHONE_SETS, fold
+from wavasr.lexicon import PHONE_SETS, Lexicon, fold
+from wavasr.manifest import AlignedPhone, Utterance
 from wavasr.runtime import Listener
+from wavasr.splits import report_dropped
 from wavasr.text import Units, ctc_frames_needed, normalise
-from wavasr.transcribe import PIECE_S, Meter, Transcript, file_name, load_listener, name_of, stream_log_probs
+from wavasr.transcribe import (
+    PIECE_S,
+    Meter,
+    Transcript,
+    file_name,
+    load_listener,
+    log_probs_of,
+    name_of,
+    stream_log_probs,
+)
+from wavasr.wordlist import pronunciations
+
+SILENCE = "sil"
+_PAUSE_S = 0.04
 
 
 @dataclass(frozen=True)
@@ -43,7 +62,7 @@ class AlignedText(Transcript):
     @property
     def tiers(self) -> Mapping[str, tuple[Word, ...]]:
         """What a TextGrid shows: words and units, or the units alone where they are the words."""
-        if self.unit_kind in ("phones", "words"):
+        if [word.word for word in self.words] == [unit.word for unit in self.units]:
             return {self.unit_kind: self.words}
         return {"words": self.words, self.unit_kind: self.units}
 
@@ -63,6 +82,7 @@ def align(
     text: str,
     model: Listener | str | Path = "default",
     *,
+    lexicon: Lexicon | Path | None = None,
     model_name: str = "",
 ) -> AlignedText:
     """Find when each word of a text was said.
@@ -71,8 +91,11 @@ def align(
 
     Args:
         source: a path, "-" for standard input, the bytes of a file, or a binary stream.
-        text: what was said; for a phone model phones separated by spaces (TIMIT's are folded into the model's set).
+        text: what was said; for a phone model without a lexicon phones separated by spaces (TIMIT's are folded into the
+            model's set).
         model: a loaded model, a model file, or the name of a shipped model.
+        lexicon: for a phone model, how words are pronounced; None: as the lexicon beside its file says, `NOTHING`: the
+            text is phones.
         model_name: what the result calls the model; by default its file or shipped name.
 
     Raises:
@@ -82,7 +105,13 @@ def align(
     """
     listener = load_listener(model) if isinstance(model, str | Path) else model
     name = file_name(source)
-    ids = labels_of(text, listener.units, listener.text, name)
+    words: list[Spoken] = []
+    lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(listener, lexicon)
+    if lexicon:
+        words = pronounced(text, listener, lexicon, name)
+        ids = [label for word in words for label in word.pronunciations[0]]
+    else:
+        ids = labels_of(text, listener.units, listener.text, name)
     meter = Meter(stream_audio(source, listener.sample_rate, PIECE_S))
     parts = [np.asarray(part) for part in stream_log_probs(listener, meter)]
     log_probs = np.concatenate(parts) if parts else np.zeros((0, len(listener.units)), np.float32)
@@ -94,19 +123,126 @@ def align(
             f"{name}: the text takes at least {needed * frame_s:.2f} s and the recording has {duration_s:.2f} s; "
             "check that they belong together"
         )
+    if words:
+        words = chosen(log_probs, words)
+        ids = [label for word in words for label in word.pronunciations[0]]
     starts, ends, means = zip(*forced_align(log_probs, ids), strict=True)
-    found = Hypothesis(tuple(ids), 0.0, tuple(zip(starts, ends, strict=True)), means, len(log_probs))
-    words = tuple(word_times(found, listener.units, frame_s))
+    spans = tuple(zip(starts, ends, strict=True))
+    found = Hypothesis(tuple(ids), 0.0, spans, means, len(log_probs), _places(words) if words else None)
+    timed = tuple(word_times(found, listener.units, frame_s))
     return AlignedText(
         file=name,
         duration_s=duration_s,
-        text=listener.units.decode(ids),
-        confidence=sum(word.confidence for word in words) / len(words),
-        words=words,
+        text=" ".join(word.text for word in words) if words else listener.units.decode(ids),
+        confidence=sum(word.confidence for word in timed) / len(timed),
+        words=timed,
         model=model_name or name_of(model),
         units=tuple(unit_times(found, listener.units, frame_s)),
         unit_kind=listener.units.kind,
     )
+
+
+def lexicon_of(model: Listener, path: Path | None = None) -> Lexicon | None:
+    """The lexicon of a phone model: the file, or with None what lies beside the model; None if it has none."""
+    path = complete(DecodingConfig(lexicon=path), model.file).lexicon if model.units.is_phones else None
+    return Lexicon.read(path) if path else None
+
+
+def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Lexicon) -> Iterator[Utterance]:
+    """The utterances as a phone model learns them: phones as the text, and the times of phones and silences.
+
+    What cannot be aligned is left out with a warning that names it.
+
+    Args:
+        utterances: transcribed in words.
+        model: of phones.
+        lexicon: how the words are pronounced.
+    """
+    dropped = {}
+    for utterance in tqdm(utterances, "aligning", disable=None):
+        length = None if utterance.offset_s == 0.0 else utterance.duration_s
+        waveform = load_audio(utterance.audio, model.sample_rate, offset_s=utterance.offset_s, duration_s=length)
+        try:
+            words = pronounced(utterance.text, model, lexicon)
+            log_probs = log_probs_of(model, waveform)
+            words = chosen(log_probs, words)
+            ids = [label for word in words for label in word.pronunciations[0]]
+            starts, ends, means = zip(*forced_align(log_probs, ids), strict=True)
+        except TextError as error:
+            dropped[utterance.id] = str(error)
+            continue
+        spans = tuple(zip(starts, ends, strict=True))
+        found = Hypothesis(tuple(ids), 0.0, spans, means, len(log_probs), _places(words))
+        times = unit_times(found, model.units, model.hop_samples / model.sample_rate)
+        alignment = tuple(with_silences(times, utterance.duration_s))
+        yield replace(utterance, text=" ".join(unit.word for unit in times), alignment=alignment)
+    report_dropped("texts that cannot be aligned", dropped)
+
+
+def with_silences(units: Sequence[Word], duration_s: float) -> Iterator[AlignedPhone]:
+    """Aligned phones, and SILENCE where none is said for 40 ms or more; shorter gaps belong to the phone before."""
+    at = 0.0
+    for index, unit in enumerate(units):
+        if unit.start_s - at >= _PAUSE_S:
+            yield AlignedPhone(SILENCE, round(at, 3), round(unit.start_s, 3))
+        following = units[index + 1].start_s if index + 1 < len(units) else duration_s
+        at = following if following - unit.end_s < _PAUSE_S else unit.end_s
+        yield AlignedPhone(unit.word, round(unit.start_s, 3), round(at, 3))
+    if duration_s - at >= _PAUSE_S:
+        yield AlignedPhone(SILENCE, round(at, 3), round(duration_s, 3))
+
+
+class Spoken(NamedTuple):
+    """A word and the labels of its pronunciations, at least one."""
+
+    text: str
+    pronunciations: Sequence[tuple[int, ...]]
+
+
+def pronounced(text: str, model: Listener, lexicon: Lexicon, name: str = "the text") -> list[Spoken]:
+    """The words of a text with their pronunciations in the phones of a model; `name` is what errors begin with.
+
+    Raises:
+        TextError: nothing is left of the text, or the lexicon lacks a word, or the model its phones.
+    """
+    words = normalise(text, model.text).split()
+    if missing := lexicon.missing(words):
+        more = f" and {len(missing) - 1} other words" if len(missing) > 1 else ""
+        raise TextError(f"{name}: {missing[0]!r}{more} not in the lexicon; add how it is pronounced (--lexicon)")
+    if not words:
+        raise TextError(f"{name}: there is nothing to say in the text {text[:40]!r}; give the words of the recording")
+    spellings = pronunciations(Lexicon({word: lexicon[word] for word in words}), model.units, name)
+    if unknown := [word for word in words if word not in spellings]:
+        raise TextError(f"{name}: the model does not know the phones of {unknown[0]!r}; give a lexicon in its phones")
+    return [Spoken(word, spellings[word]) for word in words]
+
+
+def chosen(log_probs: NDArray[np.float32], words: Sequence[Spoken]) -> list[Spoken]:
+    """The words with the pronunciation that the recording speaks for alone.
+
+    The first pronunciations are aligned; each word with others then chooses between them in its stretch of frames, from
+    the last frame of the word before to the first frame of the word after.
+    """
+    ids = [label for word in words for label in word.pronunciations[0]]
+    spans = forced_align(log_probs, ids)
+    found: list[Spoken] = []
+    for word, first, end in _places(words):
+        said = words[len(found)].pronunciations
+        if len(said) > 1:
+            start = spans[first - 1][1] if first else 0
+            stop = spans[end][0] if end < len(spans) else len(log_probs)
+            scores = ctc_log_probs(log_probs[start:stop], said) if stop > start else [0.0]
+            said = (said[int(np.argmax(scores))],)
+        found.append(Spoken(word, said))
+    # What was chosen may need more frames than there are; what was aligned did not.
+    fits = ctc_frames_needed([label for word in found for label in word.pronunciations[0]]) <= len(log_probs)
+    return found if fits else [Spoken(word.text, word.pronunciations[:1]) for word in words]
+
+
+def _places(words: Sequence[Spoken]) -> tuple[tuple[str, int, int], ...]:
+    """Each word with its first label and its last label's successor."""
+    ends = np.cumsum([len(word.pronunciations[0]) for word in words]).tolist()
+    return tuple((word.text, end - len(word.pronunciations[0]), end) for word, end in zip(words, ends, strict=True))
 
 
 def labels_of(text: str, units: Units, config: TextConfig, name: str = "the text") -> list[int]:

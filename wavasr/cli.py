@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import wavasr
-from wavasr.errors import ModelError, TextError, WavasrError
+from wavasr.errors import ConfigError, ModelError, TextError, WavasrError
 
 if TYPE_CHECKING:
     from wavasr.config import DecodingConfig
@@ -289,17 +289,26 @@ def align(arguments: list[str]) -> int:
     parser = Parser(
         prog="wavasr align",
         description="Find when each word and unit of a known text was said: forced alignment. The text is spelled as\n"
-        "the model's own normalisation has it; a phone model takes phones separated by spaces.",
+        "the model's own normalisation has it; a phone model without a lexicon takes phones separated by spaces.\n"
+        "With --manifest, a manifest of phones with their times for a phone model to learn from.",
         epilog="examples:\n"
         '  wavasr align yes.wav --text "yes please" > yes.TextGrid\n'
         "  wavasr align chapter.flac --text-file chapter.txt --output chapter.TextGrid\n"
-        '  wavasr align call.wav --text "one two" --format json',
+        '  wavasr align call.wav --text "one two" --format json\n'
+        "  wavasr align --manifest train.jsonl --output phones/train.jsonl",
     )
-    parser.add_argument("file", metavar="FILE", help="a recording; - reads one from standard input")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a recording; - reads one from standard input")
     text = parser.add_mutually_exclusive_group(required=True)
     text.add_argument("--text", help="what was said")
     text.add_argument("--text-file", type=Path, metavar="F", help="a UTF-8 file with what was said")
+    text.add_argument("--manifest", type=Path, metavar="F", help="instead of FILE: JSON lines with audio and text")
     _add_model(parser)
+    parser.add_argument(
+        "--lexicon",
+        type=Path,
+        metavar="F",
+        help="for phone models: how words are pronounced, as in CMUdict (default: the model's own; none: without)",
+    )
     parser.add_argument(
         "--format",
         type=_one_of(ALIGN_FORMATS),
@@ -308,6 +317,10 @@ def align(arguments: list[str]) -> int:
     )
     parser.add_argument("--output", type=Path, metavar="F", help="write here instead of standard output")
     args = parser.parse_args(arguments)
+    if (args.file is None) == (args.manifest is None):
+        parser.error("expected FILE with --text or --text-file, or --manifest")
+    if args.manifest:
+        return _align_manifest(parser, args)
     suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
     written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
     spoken = args.text if args.text is not None else read_text(args.text_file)
@@ -318,7 +331,7 @@ def align(arguments: list[str]) -> int:
 
     failures = Failures(1)
     for source in sources([args.file], failures):
-        rendered = render([find_times(source, spoken, args.model)], written)
+        rendered = render([find_times(source, spoken, args.model, lexicon=args.lexicon)], written)
         if args.output is None:
             print(rendered, end="")
             continue
@@ -326,6 +339,27 @@ def align(arguments: list[str]) -> int:
             stream.write(rendered)
         print(args.output)
     return failures.exit_code()
+
+
+def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
+    if args.output is None or args.format:
+        parser.error("--manifest needs --output F, a manifest too, and no --format")
+    _configure_logging()
+    from wavasr.aligner import align_manifest, lexicon_of
+    from wavasr.manifest import read_manifest, write_manifest
+    from wavasr.transcribe import load_listener
+
+    utterances = read_manifest(args.manifest)
+    model = load_listener(args.model)
+    lexicon = lexicon_of(model, args.lexicon)
+    if lexicon is None:
+        raise ConfigError(f"{args.model}: --manifest takes a model of phones with a lexicon; give --lexicon")
+    aligned = list(align_manifest(utterances, model, lexicon))
+    if not aligned:
+        raise TextError(f"{args.manifest}: none of its texts can be aligned; see the messages above")
+    write_manifest(args.output, aligned)
+    print(f"{args.output}: {len(aligned)} of {len(utterances)} utterances aligned")
+    return 0
 
 
 def read_text(path: Path) -> str:

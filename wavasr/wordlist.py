@@ -40,7 +40,7 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
     known = vocabulary(config.lm) if config.lm else []
     if units.is_phones:
         assert config.lexicon is not None
-        spoken = _pronounced(Lexicon.read(config.lexicon), units, config.lexicon)
+        spoken = pronunciations(Lexicon.read(config.lexicon), units, str(config.lexicon))
     else:
         listed = _listed(config.lexicon) if config.lexicon else known
         spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, config.lexicon or config.lm)}
@@ -101,7 +101,12 @@ def _spelled(
         )
 
 
-def _pronounced(lexicon: Lexicon, units: Units, source: Path) -> dict[str, list[tuple[int, ...]]]:
+def pronunciations(lexicon: Lexicon, units: Units, source: str) -> dict[str, list[tuple[int, ...]]]:
+    """The words of a lexicon and their pronunciations in the labels of a phone model; `source` is named in messages.
+
+    Raises:
+        ConfigError: the model knows none of the phones.
+    """
     label_of = {symbol: label for label, symbol in enumerate(units.symbols) if label}
     size = next((len(known) for known in (TIMIT_39, TIMIT_48) if label_of.keys() <= set(known)), 0)
     found: dict[str, list[tuple[int, ...]]] = {}
