@@ -457,6 +457,29 @@ def test_runs_share_what_the_ear_has_heard(tones: Path, tmp_path: Path, monkeypa
     assert [row["train_loss"] for row in rows(first)] == [row["train_loss"] for row in rows(second)]
 
 
+def test_two_processes_share_the_work_of_a_frozen_ear(tones: Path, tmp_path: Path) -> None:
+    path = recipe_file(tmp_path, tones, optim={"ear_frozen_epochs": 1, "ear_copies": 1}, trainer={"max_epochs": 2})
+    run = tmp_path / "run"
+    fit = [
+        "fit",
+        "--config",
+        str(path),
+        "--run_dir",
+        str(run),
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+        "2",
+    ]
+    done = subprocess.run([sys.executable, "-m", "wavasr", *fit], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert load_model(run / "model.wavasr").metadata["best"]["epoch"] in (0, 1) and not (run / "ear").exists()
+    (tmp_path / "alone").mkdir()
+    alone = train(tmp_path / "alone", tones, "--trainer.max_epochs", "1")
+    steps, steps_alone = (max(int(row["step"]) for row in rows(one)) + 1 for one in (run, alone))
+    assert steps_alone <= steps <= steps_alone + 1  # two epochs of half as many batches each
+
+
 def test_samples_are_predicted_once_the_ear_listens_again(tones: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 1, "ear_copies": 1}, "auxiliary": {"weight": 0.1}}
     steps = [row for row in rows(train(tmp_path, tones, **changes)) if row["train_loss"]]

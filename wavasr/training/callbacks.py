@@ -203,7 +203,8 @@ class Stopwatch(pl.Callback):
     ) -> None:
         """Log."""
         assert isinstance(pl_module, RecognitionTask)
-        self._audio_s += float(batch.lengths.sum()) / pl_module.recognizer.sample_rate
+        # All processes take batches of about the same length.
+        self._audio_s += float(batch.lengths.sum()) / pl_module.recognizer.sample_rate * trainer.world_size
         elapsed_s = time.perf_counter() - self._started
         pl_module.log("audio_s_per_s", self._audio_s / elapsed_s, prog_bar=True, batch_size=1)
         pl_module.log("data_wait_share", (_waited_s(trainer) - self._waited_s) / elapsed_s, batch_size=1)

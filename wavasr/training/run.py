@@ -139,6 +139,10 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -
     options = dict(recipe.trainer)
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
+    if options["strategy"] in ("auto", "ddp") and recipe.config.optim.ear_frozen_epochs:
+        # Several processes wait for the gradient of every weight, and a frozen ear has none.
+        several = options["strategy"] == "ddp" or options["devices"] not in ("auto", 1, "1")
+        options["strategy"] = "ddp_find_unused_parameters_true" if several else options["strategy"]
     keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, portable(record))
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
     return pl.Trainer(
