@@ -3,7 +3,7 @@
     python benchmarks/alignment.py ROOT [--model default] [--part TRAIN] [--tails] [--figures FILE.json]
 
 ROOT holds TIMIT in the layout of its disc: the corpus, or a sample of it. Prints the distribution of absolute errors in
-ms as a Markdown table. A model that spells is measured on words, a phone model on phones. `--tails` tries how long a
+ms as a Markdown table. A phone model without a lexicon is measured on phones, others on words. `--tails` tries how long a
 word should last after its last label (`wavasr.alignment.TAIL_S`): on the speakers under TRAIN, to keep TEST unseen.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import wavasr.alignment
-from wavasr.aligner import AlignedText, align
+from wavasr.aligner import AlignedText, align, lexicon_of
 from wavasr.alignment import Word
 from wavasr.errors import TextError
 from wavasr.lexicon import PHONE_SETS, fold_phone
@@ -55,7 +55,7 @@ class Boundaries:
 
 def sentences(root: Path, model: Recognizer) -> Iterator[Sentence]:
     """Every recording with the file of times that the model's units ask for, as the model spells it."""
-    suffix = ".phn" if model.units.is_phones else ".wrd"
+    suffix = ".wrd" if times_words(model) else ".phn"
     for times in sorted(path for path in root.rglob("*") if path.suffix.lower() == suffix):
         audio = next(p for p in times.parent.iterdir() if p.stem == times.stem and p.suffix.lower() == ".wav")
         part = next((name for name in ("TRAIN", "TEST") if name in map(str.upper, times.parts)), "")
@@ -64,13 +64,19 @@ def sentences(root: Path, model: Recognizer) -> Iterator[Sentence]:
         yield Sentence(audio, part, [word for word in spoken if word.word])
 
 
+def times_words(model: Recognizer) -> bool:
+    """Whether words are aligned: by models that spell, and by phone models with a lexicon."""
+    return not model.units.is_phones or lexicon_of(model) is not None
+
+
 def spelled(symbol: str, model: Recognizer) -> str:
     """A word or phone as the model writes it; "" where it leaves it out (TIMIT's `q`)."""
     units = model.units
-    if not units.is_phones:
+    if times_words(model):
         # A model that lacks the apostrophe spells "don't" as "dont": one word, as it is in the reference.
         text = normalise(symbol, model.text)
-        return text if "'" in units.symbols or units.kind == "sentencepiece" else text.replace("'", "")
+        has_apostrophe = "'" in units.symbols or units.kind in ("sentencepiece", "phones")
+        return text if has_apostrophe else text.replace("'", "")
     size = next((size for size in (39, 48, 61) if set(units.symbols[1:]) <= set(PHONE_SETS[size])), 61)
     return fold_phone(symbol, size) or ""
 
@@ -152,7 +158,7 @@ def main() -> int:
     if not pairs:
         print(left_out[0] if left_out else f"{args.root}: no recordings with times", file=sys.stderr)
         return 2
-    kind = "phones" if model.units.is_phones else "words"
+    kind = "words" if times_words(model) else "phones"
     print(f"{args.model}: {kind} of {len(pairs)} sentences; {len(left_out)} left out\n")
     if args.tails:
         tails(pairs)
