@@ -3,8 +3,8 @@
     python benchmarks/alignment.py ROOT [--model default] [--part TRAIN] [--tails] [--figures FILE.json]
 
 ROOT holds TIMIT in the layout of its disc: the corpus, or a sample of it. Prints the distribution of absolute errors in
-ms as a Markdown table. A phone model without a lexicon is measured on phones, others on words. `--tails` tries how long a
-word should last after its last label (`wavasr.alignment.TAIL_S`): on the speakers under TRAIN, to keep TEST unseen.
+ms as a Markdown table. A phone model without a lexicon is measured on phones, others on words. `--tails` tries how long
+a word should last after its last label (`wavasr.alignment.TAIL_S`): on the speakers under TRAIN, to keep TEST unseen.
 """
 
 from __future__ import annotations
