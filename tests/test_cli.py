@@ -15,6 +15,7 @@ import pytest
 
 import wavasr
 from wavasr import cli
+from wavasr.cli.recordings import FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "wavasr"]
@@ -121,7 +122,7 @@ def test_transcribe_prints_text_and_json(tiny_model: Path, speech: Path, capsys:
     assert parsed["duration_s"] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("format", cli.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_every_format_to_a_folder(format: str, tiny_model: Path, speech: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     arguments = ["transcribe", str(speech), "--model", str(tiny_model), "--format", format, "--output-dir", str(folder)]
@@ -245,7 +246,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_text_is_utf8_where_the_locale_is_not() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
-    program = "from wavasr import cli; cli._prepare_streams(); print('\\u0416')"
+    program = "from wavasr import cli; cli.prepare_streams(); print('\\u0416')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, env=environment)
     assert done.stdout.decode("utf-8").strip() == "\u0416", done.stderr
 

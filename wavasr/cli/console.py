@@ -1,0 +1,74 @@
+"""Standard error and standard output: messages of one line, exit codes, suggestions."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line about a failed read or write: file, reason, remedy."""
+    remedies = {
+        errno.ENOSPC: "free some space, or choose another folder",
+        errno.EDQUOT: "free some space, or choose another folder",
+        errno.EACCES: "change its permissions, or choose another place",
+        errno.EPERM: "change its permissions, or choose another place",
+        errno.EROFS: "choose a folder that can be written",
+        errno.ENOENT: "check the path",
+        errno.EISDIR: "give a file",
+        errno.ENOTDIR: "check the path",
+        errno.EEXIST: "choose another place",
+    }
+    place = f"{error.filename}: " if error.filename else ""
+    remedy = remedies.get(error.errno or 0)
+    return f"{place}{(error.strerror or str(error)).lower()}" + (f"; {remedy}" if remedy else "")
+
+
+def complain(message: str) -> None:
+    """One line on standard error."""
+    printable = one_line(message).encode("utf-8", "backslashreplace").decode("utf-8")
+    print(f"wavasr: {printable}", file=sys.stderr, flush=True)
+
+
+def one_line(message: str) -> str:
+    """The message with its line breaks turned into spaces."""
+    return " ".join(message.split())
+
+
+def help_stream(arguments: list[str]) -> TextIO:
+    """Help that was asked for is a result; help instead of missing arguments is a complaint."""
+    return sys.stdout if arguments else sys.stderr
+
+
+def prepare_streams() -> None:
+    r"""Write UTF-8 wherever Python would not (Windows, old locales), and names that are not UTF-8 as \udcff."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def abandon_unwritten_output() -> None:
+    """Where standard output cannot be written (full disk, reader gone), let the interpreter's last flush succeed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def configure_logging() -> None:
+    """Messages of this package to standard error, one line each; those of other packages from warnings on."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("wavasr").setLevel(logging.INFO)

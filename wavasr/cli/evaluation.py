@@ -1,0 +1,104 @@
+"""`wavasr evaluate` and `wavasr calibrate`: how good a model is, and how sure it should be."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging
+from wavasr.cli.options import Parser, add_decoding, add_manifest, add_model, decoding_config
+from wavasr.errors import ModelError
+
+
+def evaluate(arguments: list[str]) -> int:
+    """`wavasr evaluate`: error rates of a model on a manifest, and a report."""
+    parser = Parser(
+        prog="wavasr evaluate",
+        description="Measure a model on a manifest: word, character or phone error rate with a 95 % interval, per\n"
+        "speaker, with the worst utterances aligned. Prints a summary; --report writes JSON, Markdown and HTML.",
+        epilog="examples:\n"
+        "  wavasr evaluate --manifest test.jsonl\n"
+        "  wavasr evaluate --model runs/an4/model.wavasr --manifest test.jsonl --report reports/an4\n"
+        "  wavasr evaluate --model new.wavasr --manifest test.jsonl --compare reports/an4/report.json",
+    )
+    add_model(parser)
+    add_manifest(parser)
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.json, report.md and report.html here")
+    parser.add_argument(
+        "--compare", type=Path, metavar="REPORT", help="report.json of another system on the same manifest"
+    )
+    add_decoding(parser)
+    args = parser.parse_args(arguments)
+    configure_logging()
+    from wavasr import report
+    from wavasr.evaluate import evaluate as measure
+    from wavasr.manifest import read_manifest
+    from wavasr.transcribe import load_listener
+
+    baseline = report.read(args.compare) if args.compare else None
+    utterances = read_manifest(args.manifest)
+    model = load_listener(args.model)
+    if args.report:
+        report.prepare_directory(args.report)
+    evaluation = measure(
+        model,
+        utterances,
+        decoder=decoding_config(args),
+        model_name=args.model,
+        manifest=args.manifest,
+        command=shlex.join(["wavasr", "evaluate", *arguments]),
+        progress=sys.stderr.isatty(),
+    )
+    print(report.summary(evaluation))
+    if baseline is not None:
+        print(report.compare(evaluation, baseline))
+    if args.report:
+        print(report.write_report(evaluation, args.report, baseline))
+    for failure in evaluation.failures:
+        complain(failure.message)
+    if evaluation.failures:
+        total = len(evaluation.failures) + len(evaluation.utterances)
+        complain(f"{len(evaluation.failures)} of {total} utterances failed; they are not in the figures")
+    return SOME_FAILED if evaluation.failures else OK
+
+
+def calibrate(arguments: list[str]) -> int:
+    """`wavasr calibrate`: make a model's confidences probabilities of being right."""
+    parser = Parser(
+        prog="wavasr calibrate",
+        description="Fit a model's confidences on speech that it was not trained on: of the words at 0.8 eight in ten\n"
+        "are then right. The map goes into the model file, and transcribe applies it. `wavasr fit` does this on its\n"
+        "dev set; decoding with a language model has a map of its own.",
+        epilog="examples:\n"
+        "  wavasr calibrate --model runs/an4/model.wavasr --manifest dev.jsonl\n"
+        "  wavasr calibrate --model default --manifest dev.jsonl --lm lm.arpa --output mine.wavasr",
+    )
+    add_model(parser)
+    add_manifest(parser)
+    parser.add_argument("--output", type=Path, metavar="F", help="write a copy of the model instead of changing it")
+    add_decoding(parser)
+    args = parser.parse_args(arguments)
+    if args.output is None and not Path(args.model).is_file():
+        raise ModelError(f"{args.model}: is no model file of yours; give --output to calibrate a copy of a shipped one")
+    configure_logging()
+    from wavasr import report
+    from wavasr.evaluate import calibrate as fit_confidences
+    from wavasr.evaluate import evaluate as measure
+    from wavasr.manifest import read_manifest
+    from wavasr.model import load_model
+    from wavasr.modelfile import resolve
+    from wavasr.transcribe import calibration_key, decoder_of
+
+    utterances = read_manifest(args.manifest)
+    model = load_model(args.model)
+    decode = decoder_of(decoding_config(args), model=model)
+    progress = sys.stderr.isatty()
+    evaluation = measure(model, utterances, decoder=decode, manifest=args.manifest, progress=progress)
+    calibrated = fit_confidences(evaluation, resolve(args.model), calibration_key(decode), args.output)
+    assert calibrated.calibration is not None
+    print(report.fitted(calibrated.calibration))
+    print(args.output or args.model)
+    for failure in evaluation.failures:
+        complain(failure.message)
+    return SOME_FAILED if evaluation.failures else OK

@@ -1,0 +1,117 @@
+"""`wavasr lm`: language models made and tuned."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from wavasr.cli.console import BAD_INPUT, OK, complain, configure_logging, did_you_mean, help_stream
+from wavasr.cli.options import Parser, add_language_model, add_manifest, add_model, count
+from wavasr.errors import TextError
+
+LM_HELP = """\
+usage: wavasr lm build TEXT ... -o LM.arpa [options]
+       wavasr lm tune --model M --manifest DEV.jsonl --lm LM.arpa [options]
+
+Language models for transcribe and evaluate.
+
+  build  estimate an n-gram model from text, and prune it
+  tune   choose its weight and the word score on a dev set
+
+examples:
+  wavasr lm build books.txt.xz -o lm.arpa.gz --words 60000 --ngrams 2000000
+  wavasr lm tune --model an4 --manifest dev.jsonl --lm lm.arpa.gz
+  wavasr lm build --help
+"""
+
+
+def lm(arguments: list[str]) -> int:
+    """`wavasr lm`: make a language model, or choose its weights."""
+    verbs = {"build": _lm_build, "tune": _lm_tune}
+    if arguments and arguments[0] in verbs:
+        return verbs[arguments[0]](arguments[1:])
+    if arguments and arguments[0] not in ("-h", "--help"):
+        hint = did_you_mean(arguments[0], verbs) or "; expected build or tune"
+        complain(f"unknown command {arguments[0]!r} of wavasr lm{hint}; see wavasr lm --help")
+        return BAD_INPUT
+    print(LM_HELP, end="", file=help_stream(arguments))
+    return OK if arguments else BAD_INPUT
+
+
+def _lm_build(arguments: list[str]) -> int:
+    parser = Parser(
+        prog="wavasr lm build",
+        description="Estimate an n-gram language model (modified Kneser-Ney), prune it by entropy, write it as ARPA.",
+        epilog="examples:\n"
+        "  wavasr lm build books.txt.xz -o lm.arpa.gz --words 60000 --ngrams 2000000\n"
+        "  wavasr lm build train.jsonl --model runs/an4/model.wavasr -o an4.arpa",
+    )
+    parser.add_argument(
+        "texts", nargs="+", type=Path, metavar="TEXT", help="a sentence a line (.txt, .gz, .xz), or a manifest (.jsonl)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="F", help="lm.arpa, or lm.arpa.gz: packed")
+    parser.add_argument("--order", type=count, default=3, metavar="N", help="longest n-gram (default: %(default)s)")
+    parser.add_argument(
+        "--words", type=count, default=0, metavar="N", help="only the N most frequent words (default: all)"
+    )
+    parser.add_argument(
+        "--prune",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="leave out what raises the perplexity by less than this share, e.g. 1e-7 (default: keep all)",
+    )
+    parser.add_argument("--ngrams", type=count, default=0, metavar="N", help="prune to N n-grams of two words and more")
+    parser.add_argument(
+        "--model", default="default", metavar="MODEL", help="whose spelling the text gets (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--phones", action="store_true", help="the texts are phones: for phone models without a lexicon"
+    )
+    args = parser.parse_args(arguments)
+    configure_logging()
+    from wavasr.lm import estimate, prune, read_sentences, spelling_of, write_arpa
+
+    progress = sys.stderr.isatty()
+    sentences = read_sentences(args.texts, spelling_of(args.model, args.phones), progress=progress)
+    model = estimate(sentences, order=args.order, words=args.words)
+    model = prune(model, args.prune, args.ngrams)
+    write_arpa(model, args.output, progress=progress)
+    sizes = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.sizes, 1))
+    print(f"{args.output}: {sizes}, {args.output.stat().st_size / 1e6:.1f} MB")
+    return OK
+
+
+def _lm_tune(arguments: list[str]) -> int:
+    parser = Parser(
+        prog="wavasr lm tune",
+        description="Choose a language model's weight and the word score on a dev set: the fewest errors of a grid.\n"
+        "Prints the table, and writes the choice to LM.json, which transcribe and evaluate read.",
+        epilog="examples:\n"
+        "  wavasr lm tune --model runs/an4/model.wavasr --manifest dev.jsonl --lm an4.arpa\n"
+        "  wavasr lm tune --model timit.wavasr --manifest dev.jsonl --lm lm.arpa --lexicon cmudict.txt",
+    )
+    add_model(parser)
+    add_manifest(parser)
+    add_language_model(parser, required=True)
+    parser.add_argument("--beam", type=count, default=0, metavar="N", help="hypotheses (default: 100)")
+    args = parser.parse_args(arguments)
+    if not args.lm.is_file():
+        raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
+    configure_logging()
+    from wavasr.config import DecodingConfig
+    from wavasr.decoding_lm import complete, lm_decoder
+    from wavasr.manifest import read_manifest
+    from wavasr.transcribe import load_listener
+    from wavasr.tuning import table, tune, write_weights
+
+    utterances = read_manifest(args.manifest)
+    model = load_listener(args.model)
+    config = complete(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model.file)
+    decoder = lm_decoder(config, model.units, model.text)
+    if decoder is None:
+        return BAD_INPUT  # the reason has been told
+    tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty())
+    print(table(tuning))
+    print(write_weights(tuning, args.lm, {"model": args.model, "manifest": args.manifest.as_posix()}))
+    return OK

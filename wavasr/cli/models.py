@@ -1,0 +1,84 @@
+"""`wavasr info` and `wavasr export`: what a model file carries, and the same as ONNX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from wavasr.cli.console import OK, one_line
+from wavasr.cli.options import Parser
+from wavasr.errors import ModelError
+
+
+def info(arguments: list[str]) -> int:
+    """`wavasr info`: what a model file carries."""
+    parser = Parser(
+        prog="wavasr info",
+        description="Tell what a model file carries: encoder, units, sample rate, text normalisation, training.",
+        epilog="examples:\n  wavasr info\n  wavasr info runs/an4/model.wavasr\n  wavasr info --json",
+    )
+    parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    args = parser.parse_args(arguments)
+    from wavasr.modelfile import read_header, resolve
+
+    path = resolve(args.model)
+    header = read_header(path)
+    print(json.dumps(header, ensure_ascii=False, indent=2) if args.json else describe_model(path, header))
+    return OK
+
+
+def describe_model(path: Path, header: dict[str, Any]) -> str:
+    """The header of a model file for people, a line for each thing."""
+    from wavasr.config import EncoderConfig, TextConfig, from_dict
+    from wavasr.geometry import receptive_field
+    from wavasr.text import Units
+
+    try:
+        encoder = from_dict(EncoderConfig, header["encoder"])
+        text = from_dict(TextConfig, header["text"])
+        units = Units.from_dict(header["units"])
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
+    rate = encoder.sample_rate
+    before, after = (1000 * samples / rate for samples in receptive_field(encoder))
+    stages = " -> ".join(f"{len(stage.dilations)} x {stage.channels}" for stage in encoder.stages)
+    lines = {
+        "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+        "encoder": f"{encoder.preset}, {encoder.context}; blocks x channels of its stages: {stages}",
+        "sample rate": f"{rate} Hz; others are resampled",
+        "frame": f"{1000 * encoder.hop_samples / rate:g} ms; hears {before:.0f} ms before and {after:.0f} ms after it",
+        "units": f"{len(units) - 1} {units.kind} and the blank: {' '.join(units.symbols[1:])[:200]}",
+        "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
+    }
+    metadata = dict(header["metadata"])
+    config = metadata.pop("config", {})  # all of it with --json
+    lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
+    width = max(map(len, lines))
+    rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]
+    sources = config.get("data", {}).get("sources", []) if isinstance(config, dict) else []
+    return "\n".join([*rows, *(f"{'trained on':<{width}}  {one_line(str(source))}" for source in sources)])
+
+
+def export(arguments: list[str]) -> int:
+    """`wavasr export`: a model file to ONNX."""
+    parser = Parser(
+        prog="wavasr export",
+        description="Write a model as one ONNX file, which transcribe, evaluate and info take like any model and run\n"
+        "with onnxruntime, without torch. Inputs: waveform (B, S) float32, lengths (B,) int64; outputs: log_probs\n"
+        "(B, T, V), frames (B,). Its metadata carry units, spelling and encoder.",
+        epilog="examples:\n"
+        "  wavasr export default --output default.onnx\n"
+        "  wavasr export runs/an4/model.wavasr --int8 --output an4-int8.onnx\n"
+        "  wavasr transcribe interview.mp3 --model an4-int8.onnx",
+    )
+    parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
+    parser.add_argument("--int8", action="store_true", help="8-bit products: smaller and faster, for onnxruntime alone")
+    args = parser.parse_args(arguments)
+    from wavasr.export import export_model
+
+    export_model(args.model, args.output, args.int8)
+    print(args.output)
+    return OK

@@ -1,0 +1,132 @@
+"""The argument parser, and the options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from wavasr.cli.console import BAD_INPUT, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from wavasr.config import DecodingConfig
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are one line with a suggestion."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake, what was probably meant and where help is; exit code 2."""
+        unknown = re.search(r"unrecognized arguments: ([^\s=]+)", message)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            message = f"unknown argument {unknown[1]}{did_you_mean(unknown[1], options)}"
+        self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
+
+
+def add_model(parser: Parser) -> None:
+    """--model."""
+    parser.add_argument(
+        "--model", default="default", metavar="MODEL", help="a model file or a shipped name (default: %(default)s)"
+    )
+
+
+def add_manifest(parser: Parser) -> None:
+    """--manifest: what is evaluated, tuned or calibrated on."""
+    parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines with audio and text")
+
+
+def add_language_model(parser: argparse._ActionsContainer, required: bool = False) -> None:
+    """--lm and --lexicon."""
+    own = "" if required else " (default: the model's own; none: without)"
+    parser.add_argument(
+        "--lm",
+        type=Path,
+        required=required,
+        metavar="F",
+        help=f"n-gram language model: ARPA (also .gz) or KenLM binary{own}",
+    )
+    parser.add_argument(
+        "--lexicon",
+        type=Path,
+        metavar="F",
+        help="the words that may be said, one a line; for phone models with pronunciations, as in CMUdict "
+        "(default: the model's own)",
+    )
+
+
+def add_decoding(parser: Parser) -> None:
+    """The options that make a `DecodingConfig`."""
+    group = parser.add_argument_group("decoding")
+    group.add_argument(
+        "--beam",
+        type=count,
+        default=0,
+        metavar="N",
+        help="beam search with N hypotheses (default: greedy; 100 with a language model, a lexicon or hotwords)",
+    )
+    group.add_argument("--n-best", type=count, default=1, metavar="N", help="the N best texts, in JSON")
+    add_language_model(group)
+    group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model (default: as lm tune chose)")
+    group.add_argument("--word-score", type=float, metavar="S", help="nats for each word (default: as lm tune chose)")
+    group.add_argument(
+        "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect, as often as needed"
+    )
+    group.add_argument(
+        "--hotword-boost",
+        type=float,
+        default=5.0,
+        metavar="B",
+        help="nats for each of its words (default: %(default)s)",
+    )
+
+
+def decoding_config(args: argparse.Namespace) -> DecodingConfig:
+    """What `add_decoding`'s options say."""
+    from wavasr.config import DecodingConfig
+
+    return DecodingConfig(
+        beam=args.beam,
+        n_best=args.n_best,
+        lm=args.lm,
+        lexicon=args.lexicon,
+        lm_weight=args.lm_weight,
+        word_score=args.word_score,
+        hotwords=tuple(args.hotword),
+        hotword_boost=args.hotword_boost,
+    )
+
+
+def count(value: str) -> int:
+    """A type of argument: a whole number from 0 on."""
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 0 on")
+    return int(value)
+
+
+def add_choice(parser: Parser, option: str, choices: Iterable[str], default: str, text: str) -> None:
+    """An option that takes one of some names."""
+    parser.add_argument(
+        option,
+        type=one_of(choices),
+        default=default,
+        metavar="NAME",
+        help=f"{text}: {', '.join(choices)} (default: {default})",
+    )
+
+
+def one_of(choices: Iterable[str]) -> Callable[[str], str]:
+    """A type of argument: one of some names, in any case; others get a suggestion."""
+
+    def check(value: str) -> str:
+        if value.lower() in choices:
+            return value.lower()
+        hint = did_you_mean(value, choices) or f"; expected one of {', '.join(choices)}"
+        raise argparse.ArgumentTypeError(f"unknown name {value!r}{hint}")
+
+    return check

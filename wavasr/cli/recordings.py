@@ -1,0 +1,198 @@
+"""`wavasr transcribe` and `wavasr align`: what was said, and when."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, complain, configure_logging, describe_os_error
+from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, decoding_config, one_of
+from wavasr.errors import ConfigError, TextError, WavasrError
+
+FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
+ALIGN_FORMATS = ("textgrid", "ctm", "json")
+ONE_RECORDING_FORMATS = ("srt", "vtt", "textgrid")
+
+
+def transcribe(arguments: list[str]) -> int:
+    """`wavasr transcribe`: recordings to text on standard output, or to one file each in a folder."""
+    args = _transcribe_parser().parse_intermixed_args(arguments)
+    if args.format in ONE_RECORDING_FORMATS and len(args.files) > 1 and args.output_dir is None:
+        raise WavasrError(f"--format {args.format} holds one recording; give --output-dir to write one file for each")
+    if args.files.count("-") > 1:
+        raise WavasrError("-: standard input is named twice; it can be read once")
+    configure_logging()
+    from wavasr.formats import Folder, render
+    from wavasr.transcribe import load_listener, transcribe_many
+
+    model = load_listener(args.model)
+    failures = Failures(len(args.files))
+    folder = Folder(args.output_dir, args.format, args.files) if args.output_dir else None
+    done = transcribe_many(
+        sources(args.files, failures),
+        model,
+        failures.add,
+        decoder=decoding_config(args),
+        model_name=args.model,
+        progress=sys.stderr.isatty(),
+    )
+    for index, transcript in enumerate(done):
+        if folder is not None:
+            print(folder.write(transcript), flush=True)
+        else:
+            print(render([transcript], args.format, header=index == 0), end="", flush=True)
+    return failures.exit_code()
+
+
+def _transcribe_parser() -> Parser:
+    parser = Parser(
+        prog="wavasr transcribe",
+        description="Turn recordings into text. Any sample rate and number of channels; wav, flac, ogg, opus, mp3,\n"
+        "NIST SPHERE, and with an ffmpeg on the PATH also m4a, webm and mp4.",
+        epilog="examples:\n"
+        "  wavasr transcribe interview.mp3\n"
+        "  wavasr transcribe *.wav --format json > transcripts.jsonl\n"
+        "  wavasr transcribe talk.flac --format srt --output-dir subtitles\n"
+        "  wavasr transcribe talk.wav --lm lm.arpa --hotword Zarathustra\n"
+        "  ffmpeg -i film.mkv -f wav - | wavasr transcribe -",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording; - reads one from standard input")
+    add_model(parser)
+    add_choice(parser, "--format", FORMATS, "txt", "how the text is written")
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="write one file for each recording here and print its path"
+    )
+    add_decoding(parser)
+    return parser
+
+
+class Failures:
+    """The recordings of a batch that could not be transcribed: each is named at once, and again counted at the end."""
+
+    def __init__(self, files: int) -> None:
+        self.files = files
+        self.count = 0
+
+    def add(self, source: object, error: Exception) -> None:
+        """Note one."""
+        self.count += 1
+        complain(describe_os_error(error) if isinstance(error, OSError) else str(error))
+
+    def exit_code(self) -> int:
+        """0 when there were none, 2 when the only recording failed, 1 when some of several did."""
+        if self.count == 0:
+            return OK
+        if self.files == 1:
+            return BAD_INPUT
+        complain(f"{self.count} of {self.files} recordings failed; the others are done")
+        return SOME_FAILED
+
+
+def sources(files: Iterable[str], failures: Failures) -> Iterator[Path | BinaryIO]:
+    """What the arguments name: paths, or the standard input for `-`; folders are failures with advice."""
+    for name in files:
+        path = Path(name)
+        if name == "-":
+            if sys.stdin is None or sys.stdin.isatty():
+                failures.add(name, WavasrError("-: standard input is a terminal; pipe a recording into the command"))
+                continue
+            yield sys.stdin.buffer
+        elif path.is_dir():
+            advice = f"give the recordings in it, e.g. {(path / '*.wav').as_posix()}"
+            failures.add(name, WavasrError(f"{path}: is a folder; {advice}"))
+        else:
+            yield path
+
+
+def align(arguments: list[str]) -> int:
+    """`wavasr align`: when the words of a known text were said."""
+    parser = Parser(
+        prog="wavasr align",
+        description="Find when each word and unit of a known text was said: forced alignment. The text is spelled as\n"
+        "the model's own normalisation has it; a phone model without a lexicon takes phones separated by spaces.\n"
+        "With --manifest, a manifest of phones with their times for a phone model to learn from.",
+        epilog="examples:\n"
+        '  wavasr align yes.wav --text "yes please" > yes.TextGrid\n'
+        "  wavasr align chapter.flac --text-file chapter.txt --output chapter.TextGrid\n"
+        '  wavasr align call.wav --text "one two" --format json\n'
+        "  wavasr align --manifest train.jsonl --output phones/train.jsonl",
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a recording; - reads one from standard input")
+    text = parser.add_mutually_exclusive_group(required=True)
+    text.add_argument("--text", help="what was said")
+    text.add_argument("--text-file", type=Path, metavar="F", help="a UTF-8 file with what was said")
+    text.add_argument("--manifest", type=Path, metavar="F", help="instead of FILE: JSON lines with audio and text")
+    add_model(parser)
+    parser.add_argument(
+        "--lexicon",
+        type=Path,
+        metavar="F",
+        help="for phone models: how words are pronounced, as in CMUdict (default: the model's own; none: without)",
+    )
+    parser.add_argument(
+        "--format",
+        type=one_of(ALIGN_FORMATS),
+        metavar="NAME",
+        help=f"how times are written: {', '.join(ALIGN_FORMATS)} (default: as --output ends, or textgrid)",
+    )
+    parser.add_argument("--output", type=Path, metavar="F", help="write here instead of standard output")
+    args = parser.parse_args(arguments)
+    if (args.file is None) == (args.manifest is None):
+        parser.error("expected FILE with --text or --text-file, or --manifest")
+    if args.manifest:
+        return _align_manifest(parser, args)
+    suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
+    written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
+    spoken = args.text if args.text is not None else read_text(args.text_file)
+    configure_logging()
+    from wavasr.aligner import align as find_times
+    from wavasr.formats import render
+    from wavasr.manifest import atomic_text
+
+    failures = Failures(1)
+    for source in sources([args.file], failures):
+        rendered = render([find_times(source, spoken, args.model, lexicon=args.lexicon)], written)
+        if args.output is None:
+            print(rendered, end="")
+            continue
+        with atomic_text(args.output) as stream:
+            stream.write(rendered)
+        print(args.output)
+    return failures.exit_code()
+
+
+def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
+    if args.output is None or args.format:
+        parser.error("--manifest needs --output F, a manifest too, and no --format")
+    configure_logging()
+    from wavasr.aligner import align_manifest, lexicon_of
+    from wavasr.manifest import read_manifest, write_manifest
+    from wavasr.transcribe import load_listener
+
+    utterances = read_manifest(args.manifest)
+    model = load_listener(args.model)
+    lexicon = lexicon_of(model, args.lexicon)
+    if lexicon is None:
+        raise ConfigError(f"{args.model}: --manifest takes a model of phones with a lexicon; give --lexicon")
+    aligned = list(align_manifest(utterances, model, lexicon))
+    if not aligned:
+        raise TextError(f"{args.manifest}: none of its texts can be aligned; see the messages above")
+    write_manifest(args.output, aligned)
+    print(f"{args.output}: {len(aligned)} of {len(utterances)} utterances aligned")
+    return OK
+
+
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        TextError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: is not UTF-8 text; save it as UTF-8") from error

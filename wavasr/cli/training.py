@@ -1,0 +1,109 @@
+"""`wavasr prepare`, `wavasr warmup` and `wavasr fit`: from a corpus to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream
+from wavasr.cli.options import Parser, one_of
+
+FIT_HELP = """\
+usage: wavasr fit --config FILE.yaml [--KEY VALUE ...] [--resume]
+
+Train a recogniser; at the end the best model is evaluated and the path of its report printed.
+
+  --config FILE   the recipe: a path, or the bare name of a shipped one ({recipes})
+  --KEY VALUE     any key of the recipe, dotted: --data.root DIR, --trainer.max_epochs 20
+  --resume        go on where an interrupted run stopped
+  --print_config  print every key with its value and meaning, and stop
+
+examples:
+  wavasr fit --config an4.yaml
+  wavasr fit --config timit.yaml --data.root /corpora/TIMIT
+  wavasr fit --config an4.yaml --resume
+  wavasr fit --config an4.yaml --print_config > mine.yaml && wavasr fit --config mine.yaml
+"""
+
+
+WARMUP_HELP = """\
+usage: wavasr warmup --train JSONL ... --dev JSONL ... --output FILE [options]
+
+Warm up an ear: train the first stages of an encoder, without labels, to tell the log-mel spectrum of what they hear.
+Recipes start from the ear that ships with the package; make your own for other recordings or another encoder.
+
+  --train JSONL ...  manifests of audio to hear; their texts are not used
+  --dev JSONL ...    manifests of other speakers, to score the ear on
+  --output FILE      the ear to write
+  --noise DIR        noise recordings, mixed in and heard alone
+  --rooms DIR        room impulse responses
+  --preset NAME      the encoder whose first stages are warmed up: base, small or paper
+  --context NAME     noncausal (default) or causal
+  --minutes M        how long to train
+  --batch, --learning-rate, --seed, --init     as in a recipe
+
+examples:
+  wavasr warmup --train train.jsonl --dev dev.jsonl --output ear.safetensors
+  wavasr fit --config an4.yaml --encoder.init ear.safetensors
+"""
+
+
+def fit(arguments: list[str]) -> int:
+    """`wavasr fit`: everything is passed on to `wavasr.training`."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(FIT_HELP.format(recipes=", ".join(shipped_recipes())), end="", file=help_stream(arguments))
+        return OK if arguments else BAD_INPUT
+    configure_logging()
+    from wavasr.training import main as train
+
+    return train(arguments) or OK
+
+
+def warmup(arguments: list[str]) -> int:
+    """`wavasr warmup`: everything is passed on to `wavasr.training`."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(WARMUP_HELP, end="", file=help_stream(arguments))
+        return OK if arguments else BAD_INPUT
+    configure_logging()
+    from wavasr.warmup import main as warm_up
+
+    return warm_up(arguments) or OK
+
+
+def prepare(arguments: list[str]) -> int:
+    """`wavasr prepare`: a corpus on disk to one manifest for each split."""
+    from wavasr import corpora
+
+    names = "\n".join(f"  {name:<16} {line}" for name, line in corpora.NAMES.items())
+    parser = Parser(
+        prog="wavasr prepare",
+        description=f"Read a corpus, check every recording, write DIR/SPLIT.jsonl for each split.\n\ncorpora:\n{names}",
+        epilog="examples:\n"
+        "  wavasr prepare librispeech /corpora/LibriSpeech --output manifests\n"
+        "  wavasr prepare timit /corpora/TIMIT --option labels=words --output manifests\n"
+        "  wavasr prepare folder my-recordings --output manifests",
+    )
+    parser.add_argument("corpus", metavar="CORPUS", type=one_of(corpora.NAMES), help="how the corpus is laid out")
+    parser.add_argument("root", metavar="ROOT", type=Path, help="the corpus's folder, or a manifest for jsonl")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the layout, as often as needed; a wrong one lists those that there are",
+    )
+    args = parser.parse_args(arguments)
+    configure_logging()
+    options = corpora.parse_options(args.corpus, args.option)
+    corpus = corpora.prepare(args.corpus, args.root, args.output, **options)
+    print(corpora.summary(corpus))
+    for split in corpus.splits:
+        print(args.output / f"{split}.jsonl")
+    return SOME_FAILED if corpus.problems else OK
+
+
+def shipped_recipes() -> list[str]:
+    """File names of the recipes in the package (or, in a source tree, beside it)."""
+    package = Path(__file__).resolve().parent.parent
+    folders = (package.parent / "configs", package / "configs")
+    return next((sorted(path.name for path in folder.glob("*.yaml")) for folder in folders if folder.is_dir()), [])
