@@ -16,7 +16,7 @@ help:
 	@echo "make demo    install, transcribe the sample clips, teach the model new voices, print its report's path"
 	@echo "make test    install and run the tests"
 	@echo "make lint    linter, formatter and type checker"
-	@echo "make bench   speed of transcription and training on this machine"
+	@echo "make bench   speed on this machine, beside other recognisers: runs/bench/report.md (about ten minutes)"
 	@echo "make clean   remove what the verbs made, the environment too (runs other than the demo's stay)"
 
 $(INSTALLED): pyproject.toml
@@ -39,7 +39,7 @@ lint: $(INSTALLED)
 	$(BIN)/python -m mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache runs/demo

@@ -1,0 +1,105 @@
+"""The benchmark: its reference network is ours, and a tiny run writes its report."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavasr.config import PRESETS, EncoderConfig, StageConfig, TextConfig
+from wavasr.model import Recognizer
+from wavasr.text import Units
+
+UNITS = Units.characters(["abcdefgh "])
+
+
+@pytest.fixture(autouse=True)
+def repository_on_path(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(repository)
+
+
+@pytest.mark.parametrize("context", ["noncausal", "causal"])
+def test_the_plain_network_is_ours(context: str) -> None:
+    from benchmarks.networks import largest_difference
+    from benchmarks.plain import PlainNetwork
+
+    stages = (
+        StageConfig(channels=8, window=32, stride=8, level_frames=16, dilations=(1, 2), pool=5, pooling="energy"),
+        StageConfig(channels=12, skip_channels=8, kernel=2, dilations=(1, 2, 4), pool=4),
+        StageConfig(channels=8, dilations=(1, 4)),
+    )
+    torch.manual_seed(0)
+    model = Recognizer(EncoderConfig(stages=stages, context=context, init="random"), UNITS, TextConfig())  # type: ignore[arg-type]
+    assert largest_difference(model.eval(), 8_000) < 1e-4
+    # And so are its gradients.
+    waveform, lengths = 0.1 * torch.randn(2, 4_000), torch.tensor([4_000, 3_000])
+    gradients = []
+    for network in (model, PlainNetwork(model)):
+        model.zero_grad()
+        log_probs, frames = network(waveform, lengths)
+        (log_probs[0, :, 1].sum() + log_probs[1, : frames[1], 2].sum()).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_a_wrong_reference_is_noticed() -> None:
+    from benchmarks import networks
+
+    model = networks.recogniser("small")
+    plain = networks.PlainNetwork(model)
+    plain.causal = True
+    waveform, lengths = 0.1 * torch.randn(1, 8_000), torch.tensor([8_000])
+    with torch.no_grad():
+        assert not torch.allclose(plain(waveform, lengths)[0], model(waveform, lengths)[0], atol=networks.CLOSE)
+
+
+def test_arithmetic_is_as_documented() -> None:
+    from benchmarks.networks import gflop_per_audio_s
+
+    documented = {"paper": 4.7, "small": 0.56, "base": 0.69, "base-10ms": 0.74, "large": 1.04}
+    assert {name: gflop_per_audio_s(name) / 2 for name in PRESETS} == pytest.approx(documented, rel=0.1)
+
+
+def test_a_tiny_run_writes_the_report(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import __main__ as benchmark
+    from benchmarks import networks, processes
+    from benchmarks.measure import Cost
+
+    def in_process(*arguments: str) -> object:
+        assert "--seconds" in arguments
+        stages = (StageConfig(channels=8, window=32, stride=16, dilations=(1, 2), pool=20),)
+        model = Recognizer(EncoderConfig(stages=stages, init="random"), UNITS, TextConfig())
+        monkeypatch.setattr(networks, "recogniser", lambda preset: model.eval())
+        return {"peaks": networks.peaks(1, 64), "presets": {"small": networks.measured("small", 2.0, 1)}}
+
+    monkeypatch.setattr(benchmark, "_json_of", in_process)
+    monkeypatch.setattr(processes, "process", lambda command: Cost(2.0, 1.0, 100.0))
+    arguments = ["--only", "a,c,e", "--quick", "--presets", "small", "--output", str(tmp_path)]
+    assert benchmark.main([*arguments, "--model", str(tiny_model)]) == 0
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for expected in (
+        "a. Forward and training",
+        "c. One file of",
+        "`wavasr transcribe --help` | 2.00 s",
+        "step, wavasr bfloat16",
+        "plot.svg",
+        "torch ",
+    ):
+        assert expected in report
+    assert (tmp_path / "plot.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plot.svg", "report.md"]
+
+
+def test_failures_are_lines_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import peers
+    from benchmarks.measure import process
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        process([sys.executable, "-c", "raise SystemExit('no such thing')"])
+    monkeypatch.setattr(peers, "PEERS", {"nobody": ("--no-such-option",)})
+    monkeypatch.setattr(peers.venv, "create", lambda folder, with_pip: None)
+    found, problems = peers.install(tmp_path)
+    assert not found
+    assert len(problems) == 1 and problems[0].startswith("nobody is left out")
