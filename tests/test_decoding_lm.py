@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import random
@@ -15,14 +16,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wavasr.config import DecodingConfig, TextConfig
+from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, greedy, prefix_beam
 from wavasr.decoding_lm import ctc_log_probs, lm_decoder
 from wavasr.errors import ConfigError, TextError
+from wavasr.export import export_model
 from wavasr.hotwords import Phrases
 from wavasr.lm import estimate, weights_path, write_arpa
 from wavasr.text import BLANK, Units
-from wavasr.transcribe import decoder_of, joined
+from wavasr.transcribe import decoder_of, joined, transcribe
 
 TEXT = TextConfig()
 WIDE = 5000
@@ -302,6 +304,7 @@ def test_a_missing_model_or_library_is_no_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lm: Path
 ) -> None:
     class Model:
+        file = None
         units, text = CHARACTERS, TEXT
 
     values = lattice(20, len(CHARACTERS), seed=1, sharpness=3.0)
@@ -394,3 +397,41 @@ def test_words_in_another_case_are_looked_up(tmp_path: Path) -> None:
     listed = lm_decoder(DecodingConfig(lm=path, lexicon=words), LETTERS, TEXT)
     assert listed is not None
     assert listed(spoken("the cat", LETTERS, doubt=0.6)).text(LETTERS) == "the mat"
+
+
+def test_what_lies_beside_a_model_is_used(tiny_model: Path, speech: Path, tmp_path: Path) -> None:
+    """A language model, its weights and a word list beside a model file; others, or none, when one says so."""
+    model, lm = tmp_path / "m.wavasr", tmp_path / "m.lm.arpa"
+    model.write_bytes(tiny_model.read_bytes())
+    write_arpa(estimate(["the fox", "the lazy dog"], order=2), lm)
+    plain = transcribe(speech, tiny_model, decoder="greedy").text
+    weights = {"lm_weight": 0.3, "word_score": 2.0}
+    lm.with_name("m.lm.arpa.json").write_text(json.dumps(weights), encoding="utf-8")
+    explicit = transcribe(speech, tiny_model, decoder=DecodingConfig(lm=lm))
+    own = transcribe(speech, model)
+    assert own.text == explicit.text != plain and set(own.text.split()) <= {"the", "fox", "lazy", "dog"}
+    assert transcribe(speech, model, decoder=DecodingConfig(lm=NOTHING)).text == plain
+    assert transcribe(speech, model, decoder="greedy").text == plain
+    (tmp_path / "m.lexicon.txt").write_text("fox\ndog\n", encoding="utf-8")
+    assert set(transcribe(speech, model).text.split()) <= {"fox", "dog"}
+    assert transcribe(speech, model, decoder=DecodingConfig(lexicon=NOTHING)).text == own.text
+    exported = tmp_path / "out" / "n.onnx"
+    export_model(model, exported)
+    assert {path.name for path in exported.parent.iterdir()} == {
+        "n.onnx", "n.lm.arpa", "n.lm.arpa.json", "n.lexicon.txt"
+    }  # fmt: skip
+    assert transcribe(speech, exported).text == transcribe(speech, model).text
+
+
+def test_more_homophones_than_the_search_can_hold(tmp_path: Path) -> None:
+    """Of words that sound alike the most frequent stay, without a word of complaint."""
+    names = [f"w{number}" for number in range(9)]
+    lexicon, lm = tmp_path / "lexicon.txt", tmp_path / "lm.arpa"
+    lexicon.write_text("".join(f"{name} AA B\n" for name in names), encoding="utf-8")
+    write_arpa(estimate([name for number, name in enumerate(names) for _ in range(1 + number)], order=2), lm)
+    units = Units.phones(["AA", "B"])
+    values = np.log(np.array([[0.02, 0.96, 0.02], [0.02, 0.02, 0.96], [0.9, 0.05, 0.05]], np.float32))
+    decoder = lm_decoder(DecodingConfig(lm=lm, lexicon=lexicon, n_best=6), units, TextConfig())
+    assert decoder is not None
+    texts = [one.text(units) for one in decoder(values).alternatives]
+    assert texts == names[:2:-1]

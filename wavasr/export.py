@@ -35,7 +35,7 @@ from wavasr.geometry import (
     dilated_reach,
     split_reach,
 )
-from wavasr.modelfile import METADATA_KEY, ONNX_SUFFIX, SUFFIX, read_header, resolve, write_whole
+from wavasr.modelfile import METADATA_KEY, ONNX_SUFFIX, SUFFIX, copy_companions, read_header, resolve, write_whole
 
 Floats = NDArray[np.float32]
 
@@ -51,7 +51,7 @@ def export_model(model: str | Path, output: Path, int8: bool = False) -> None:
     """Write a model as ONNX. The file appears whole or not at all.
 
     Inputs: `waveform` (B, S) float32 at the model's rate, `lengths` (B,) int64. Outputs: `log_probs` (B, T, V),
-    `frames` (B,) int64. B and S are free.
+    `frames` (B,) int64. B and S are free. The language model and the lexicon beside the model are copied beside it.
 
     Args:
         model: a model file or a shipped name.
@@ -76,6 +76,7 @@ def export_model(model: str | Path, output: Path, int8: bool = False) -> None:
     parameters = sum(values.size for values in weights.values())
     header["export"] = {"precision": "int8" if int8 else "float32", "parameters": parameters}
     write_whole(output, _serialised(graph, json.dumps(header, ensure_ascii=False)))
+    copy_companions(path, output)
 
 
 def _read_weights(path: Path) -> dict[str, Floats]:

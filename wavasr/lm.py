@@ -28,7 +28,7 @@ from wavasr.config import TextConfig, from_dict
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.lexicon import TIMIT_39, TIMIT_48, fold
 from wavasr.manifest import atomic_text
-from wavasr.modelfile import read_header, resolve
+from wavasr.modelfile import WEIGHTS_SUFFIX, read_header, resolve
 from wavasr.text import Units, normalise
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
@@ -491,7 +491,7 @@ def _words_of_binary(path: Path) -> list[str]:
 
 def weights_path(path: Path) -> Path:
     """Where `wavasr lm tune` leaves its choice for a language model."""
-    return path.with_name(f"{path.name}.json")
+    return path.with_name(path.name + WEIGHTS_SUFFIX)
 
 
 def tuned_weights(path: Path) -> tuple[float, float] | None:

@@ -26,6 +26,7 @@ ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
 # What a model is decoded with unless told otherwise lies beside it: default.wavasr, default.lm.arpa.gz, ...
 LM_SUFFIXES = (".lm.arpa.gz", ".lm.arpa", ".lm.bin")
+WEIGHTS_SUFFIX = ".json"  # of a language model: its weights, as tuned
 LEXICON_SUFFIX = ".lexicon.txt"
 
 
@@ -89,6 +90,13 @@ def companion(model: Path | None, *suffixes: str) -> Path | None:
         return None
     stem = model.name.removesuffix(model.suffix)
     return next((path for suffix in suffixes if (path := model.with_name(stem + suffix)).is_file()), None)
+
+
+def copy_companions(model: Path, output: Path) -> None:
+    """Copy what lies beside a model file, for decoding, beside another one; what is there already is replaced."""
+    for suffix in (*LM_SUFFIXES, *(suffix + WEIGHTS_SUFFIX for suffix in LM_SUFFIXES), LEXICON_SUFFIX):
+        if path := companion(model, suffix):
+            write_whole(output.with_name(output.name.removesuffix(output.suffix) + suffix), path.read_bytes())
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
