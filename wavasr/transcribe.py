@@ -25,7 +25,7 @@ from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
 from wavasr.calibration import ConfidenceMap, mean
 from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, prefix_beam
-from wavasr.decoding_lm import LMDecoder, lm_decoder
+from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.modelfile import ONNX_SUFFIX, resolve
 from wavasr.runtime import Listener, OnnxModel
@@ -35,6 +35,7 @@ Decode = Callable[[Floats], Hypothesis]
 OnError = Callable[[Any, Exception], None]
 Decoder = Literal["greedy", "beam"] | DecodingConfig | Decode
 
+DEFAULT_DECODER = DecodingConfig()
 CHUNK_S = 20.0
 PIECE_S = 10.0
 _STRETCH_S = 30.0
@@ -102,7 +103,7 @@ def transcribe(
     source: Source,
     model: Listener | str | Path = "default",
     *,
-    decoder: Decoder = "greedy",
+    decoder: Decoder = DEFAULT_DECODER,
     beam: int = 16,
     model_name: str = "",
     progress: bool = False,
@@ -112,8 +113,9 @@ def transcribe(
     Args:
         source: a path, "-" for standard input, the bytes of a file, or a binary stream.
         model: a loaded model, a model file (.wavasr or .onnx), or the name of a shipped model.
-        decoder: "greedy", "beam" for the prefix beam search, or a `DecodingConfig` with a language model, words,
-            hotwords or n best; or what `decoder_of` returns, which reads a language model once for many recordings.
+        decoder: a `DecodingConfig` with a language model, words, hotwords or n best (what it leaves open lies beside
+            the model file, see `DecodingConfig.lm`); "greedy", or "beam" for the prefix beam search, without any; or
+            what `decoder_of` returns, which reads a language model once for many recordings.
         beam: hypotheses that the prefix beam search keeps.
         model_name: what the transcript calls the model; by default its file or shipped name.
         progress: show a bar on stderr when it takes more than two seconds.
@@ -142,7 +144,7 @@ def transcribe_many(
     model: Listener | str | Path = "default",
     on_error: OnError | None = None,
     *,
-    decoder: Decoder = "greedy",
+    decoder: Decoder = DEFAULT_DECODER,
     beam: int = 16,
     model_name: str = "",
     progress: bool = False,
@@ -233,6 +235,8 @@ def decoder_of(decoder: Decoder, beam: int = 16, model: Listener | None = None) 
 
 
 def _configured(config: DecodingConfig, model: Listener | None) -> Decode:
+    if model is not None:
+        config = complete(config, model.file)
     if config.searches:
         if model is None:
             raise ConfigError("a decoder with a language model or hotwords needs the model whose output it decodes")
