@@ -33,6 +33,7 @@ def describe_model(path: Path, header: dict[str, Any]) -> str:
     """The header of a model file for people, a line for each thing."""
     from wavasr.config import EncoderConfig, TextConfig, from_dict
     from wavasr.geometry import receptive_field
+    from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, companion
     from wavasr.text import Units
 
     try:
@@ -52,6 +53,9 @@ def describe_model(path: Path, header: dict[str, Any]) -> str:
         "units": f"{len(units) - 1} {units.kind} and the blank: {' '.join(units.symbols[1:])[:200]}",
         "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
     }
+    beside = (companion(path, *suffixes) for suffixes in (LM_SUFFIXES, (LEXICON_SUFFIX,)))
+    if names := [found.name for found in beside if found]:
+        lines["decoded with"] = f"{', '.join(names)}, which lie beside it"
     metadata = dict(header["metadata"])
     config = metadata.pop("config", {})  # all of it with --json
     lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
