@@ -80,7 +80,7 @@ def _json_of(*arguments: str) -> Any:
 
 def _networks(args: argparse.Namespace) -> Section:
     seconds, rounds = (2.0, 1) if args.quick else (10.0, 3)
-    memory = {}
+    memory: dict[tuple[str, str], float] = {}
     sides = ("plain float32", "transcribe bfloat16", "step, plain float32", "step, wavasr bfloat16")
     command = [sys.executable, "-m", "benchmarks.networks", "--seconds", str(seconds), "--once"]
     for preset in () if args.quick else args.presets:

@@ -82,7 +82,7 @@ def actions(model: Recognizer, seconds: float, batch: int = 1) -> dict[str, Call
     waveform = 0.1 * torch.randn(batch, round(seconds * RATE))
     lengths = torch.full((batch,), waveform.shape[1])
     arrays = waveform.numpy(), lengths.numpy()
-    plain, fast = PlainNetwork(model), {p: FastModel(model, p) for p in ("float32", "bfloat16")}  # type: ignore[arg-type]
+    plain, fast = PlainNetwork(model), {p: FastModel(model, p) for p in ("float32", "bfloat16")}
 
     def forward(network: torch.nn.Module) -> Any:
         with torch.inference_mode():

@@ -6,6 +6,8 @@ paper, tanh and sigmoid, a norm left to autograd, a mask multiplied in, a convol
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,12 +44,12 @@ class PlainNetwork(nn.Module):
             level = torch.sqrt(F.avg_pool1d(around, first.level_frames, stride=1) + LEVEL_FLOOR)
             x = x / level.repeat_interleave(first.stride, dim=2)
         for index, stage in enumerate(self.model.encoder.stages):
-            x = self._stage(stage, x, frames_of(lengths, rate))
+            x = self._stage(cast(Stage, stage), x, frames_of(lengths, rate))
             if index == 0 and level is not None:
                 scaled = (torch.log(level) + LEVEL_SHIFT) * LEVEL_SCALE
                 scaled = scaled * _mask(frames_of(lengths, rate), scaled.shape[2])[:, None]
                 x = torch.cat([x, _pool(scaled, first.pool)], dim=1)
-            rate *= stage.config.pool
+            rate *= cast(Stage, stage).config.pool
         logits = self.model.output(torch.relu(x)).transpose(1, 2)
         return torch.log_softmax(logits, dim=2), frames_of(lengths, rate)
 
@@ -62,7 +64,7 @@ class PlainNetwork(nn.Module):
         mask = _mask(lengths, x.shape[2])[:, None]
         total = torch.zeros_like(x[:, :1])
         for block, dilation in zip(stage.blocks, config.dilations, strict=True):
-            x, skip = self._block(block, dilation, x, mask, config.kernel)
+            x, skip = self._block(cast(GatedBlock, block), dilation, x, mask, config.kernel)
             total = total + skip
         y = stage.post(total if config.pooling == "energy" else torch.relu(total)) * mask
         if config.pooling == "mean":
@@ -76,7 +78,7 @@ class PlainNetwork(nn.Module):
         normal = x / torch.sqrt(torch.mean(x**2, dim=1, keepdim=True) + NORM_FLOOR) * mask
         hidden = block.dilated(F.pad(normal, dilated_reach(kernel, dilation, self.causal)))
         z = torch.tanh(hidden[:, :width] / 2) * torch.sigmoid(hidden[:, width:])
-        weight, bias = block.mix.weight, block.mix.bias
+        weight, bias = block.mix.weight, cast(Tensor, block.mix.bias)
         return x + F.conv1d(z, weight[:width], bias[:width]), F.conv1d(z, weight[width:], bias[width:])
 
 
