@@ -32,7 +32,7 @@ from wavasr.config import FitConfig, to_dict
 from wavasr.errors import ConfigError, TextError
 from wavasr.evaluate import calibrate, evaluate
 from wavasr.manifest import atomic_text
-from wavasr.model import Recognizer, load_ear, load_model, start_from
+from wavasr.model import Recognizer, load_ear, start_from
 from wavasr.recipe import Recipe, parse
 from wavasr.report import write_report
 from wavasr.splits import Split, Splits, fingerprints, read_splits
@@ -49,6 +49,7 @@ from wavasr.training.callbacks import (
 )
 from wavasr.training.data import SpeechData
 from wavasr.training.task import RecognitionTask
+from wavasr.transcribe import load_listener
 
 log = logging.getLogger("wavasr")
 
@@ -167,7 +168,7 @@ def measure(config: FitConfig, name: str, split: Split) -> str:
     path = config.run_dir / MODEL_NAME
     names = config.data.test if name == "test" else config.data.dev
     manifest = config.data.root / names[0] if len(names) == 1 else None
-    evaluation = evaluate(load_model(path), split.utterances, model_name=path.as_posix(), manifest=manifest)
+    evaluation = evaluate(load_listener(path), split.utterances, model_name=path.as_posix(), manifest=manifest)
     if name == "dev":
         try:
             evaluation = calibrate(evaluation, path)
