@@ -180,7 +180,7 @@ def test_command_line_formats(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of the arguments --text --text-file is required"),
+        ([], "one of the arguments --text --text-file --manifest is required"),
         (["--text", "a", "--text-file", "b"], "not allowed with"),
         (["--text", "fox", "--format", "srt"], "unknown name 'srt'"),
         (["--text", "fox 7"], "'7'"),
