@@ -10,6 +10,7 @@ a word should last after its last label (`wavasr.alignment.TAIL_S`): on the spea
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ def sentences(root: Path, model: Recognizer) -> Iterator[Sentence]:
         yield Sentence(audio, part, [word for word in spoken if word.word])
 
 
+@functools.cache
 def times_words(model: Recognizer) -> bool:
     """Whether words are aligned: by models that spell, and by phone models with a lexicon."""
     return not model.units.is_phones or lexicon_of(model) is not None
