@@ -187,3 +187,14 @@ def test_words_follow_each_other_within_the_recording(kind: str) -> None:
             for word in words:
                 assert 0.0 <= word.start_s < word.end_s <= len(log_probs) * 0.02
                 assert 0.0 <= word.confidence <= 1.0
+
+
+def test_phones_begin_before_their_peaks_but_not_within_another() -> None:
+    units = Units.phones(["a", "b"])
+    found = Hypothesis((1, 2, 1), 0.0, ((2, 3), (6, 8), (9, 10)), (0.5, 0.5, 0.5), 100)
+    times = word_times(found, units, 0.02)
+    assert [word.start_s for word in times] == pytest.approx([0.0, 0.06, 0.16])  # 0.04, 0.12, 0.18 at their peaks
+    assert [word.end_s for word in times] == pytest.approx([0.06, 0.16, 0.4])
+    letters = Units.characters(["ab"])
+    said = Hypothesis((1, 2, 1), 0.0, found.spans, found.confidences, 100)
+    assert word_times(said, letters, 0.02)[0].start_s == pytest.approx(0.04)
