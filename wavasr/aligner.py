@@ -109,7 +109,7 @@ def align(
     lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(listener, lexicon)
     if lexicon:
         words = pronounced(text, listener, lexicon, name)
-        ids = [label for word in words for label in word.pronunciations[0]]
+        ids = _labels(words)
     else:
         ids = labels_of(text, listener.units, listener.text, name)
     meter = Meter(stream_audio(source, listener.sample_rate, PIECE_S))
@@ -125,10 +125,8 @@ def align(
         )
     if words:
         words = chosen(log_probs, words)
-        ids = [label for word in words for label in word.pronunciations[0]]
-    starts, ends, means = zip(*forced_align(log_probs, ids), strict=True)
-    spans = tuple(zip(starts, ends, strict=True))
-    found = Hypothesis(tuple(ids), 0.0, spans, means, len(log_probs), _places(words) if words else None)
+        ids = _labels(words)
+    found = _aligned(log_probs, ids, words)
     timed = tuple(word_times(found, listener.units, frame_s))
     return AlignedText(
         file=name,
@@ -166,13 +164,10 @@ def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Le
             words = pronounced(utterance.text, model, lexicon)
             log_probs = log_probs_of(model, waveform)
             words = chosen(log_probs, words)
-            ids = [label for word in words for label in word.pronunciations[0]]
-            starts, ends, means = zip(*forced_align(log_probs, ids), strict=True)
+            found = _aligned(log_probs, _labels(words), words)
         except TextError as error:
             dropped[utterance.id] = str(error)
             continue
-        spans = tuple(zip(starts, ends, strict=True))
-        found = Hypothesis(tuple(ids), 0.0, spans, means, len(log_probs), _places(words))
         times = unit_times(found, model.units, model.hop_samples / model.sample_rate)
         alignment = tuple(with_silences(times, utterance.duration_s))
         yield replace(utterance, text=" ".join(unit.word for unit in times), alignment=alignment)
@@ -223,8 +218,7 @@ def chosen(log_probs: NDArray[np.float32], words: Sequence[Spoken]) -> list[Spok
     The first pronunciations are aligned; each word with others then chooses between them in its stretch of frames, from
     the last frame of the word before to the first frame of the word after.
     """
-    ids = [label for word in words for label in word.pronunciations[0]]
-    spans = forced_align(log_probs, ids)
+    spans = forced_align(log_probs, _labels(words))
     found: list[Spoken] = []
     for word, first, end in _places(words):
         said = words[len(found)].pronunciations
@@ -235,8 +229,20 @@ def chosen(log_probs: NDArray[np.float32], words: Sequence[Spoken]) -> list[Spok
             said = (said[int(np.argmax(scores))],)
         found.append(Spoken(word, said))
     # What was chosen may need more frames than there are; what was aligned did not.
-    fits = ctc_frames_needed([label for word in found for label in word.pronunciations[0]]) <= len(log_probs)
+    fits = ctc_frames_needed(_labels(found)) <= len(log_probs)
     return found if fits else [Spoken(word.text, word.pronunciations[:1]) for word in words]
+
+
+def _labels(words: Sequence[Spoken]) -> list[int]:
+    """The labels of the words' first pronunciations."""
+    return [label for word in words for label in word.pronunciations[0]]
+
+
+def _aligned(log_probs: NDArray[np.float32], ids: Sequence[int], words: Sequence[Spoken]) -> Hypothesis:
+    """Labels at their most probable place; with the words that they are, where units do not tell."""
+    starts, ends, means = zip(*forced_align(log_probs, ids), strict=True)
+    spans = tuple(zip(starts, ends, strict=True))
+    return Hypothesis(tuple(ids), 0.0, spans, means, len(log_probs), _places(words) if words else None)
 
 
 def _places(words: Sequence[Spoken]) -> tuple[tuple[str, int, int], ...]:

@@ -34,7 +34,7 @@ from wavasr.geometry import (
     split_reach,
 )
 from wavasr.model import Recognizer
-from wavasr.runtime import Facts
+from wavasr.runtime import Facts, Framing
 from wavasr.wavenet import GatedBlock, Stage
 
 Precision = Literal["float32", "bfloat16"]
@@ -43,7 +43,7 @@ _TILE_ROWS = 4000
 _TILE_REACHES = 8  # a tile is at least so many times as long as what it repeats of its neighbours
 
 
-class FastModel:
+class FastModel(Framing):
     """A recogniser for `transcribe` and `evaluate` on a CPU; a `Listener`."""
 
     def __init__(self, model: Recognizer, precision: Precision | None = None) -> None:
@@ -55,28 +55,13 @@ class FastModel:
         """
         self.model = model
         self.units, self.text, self.metadata = model.units, model.text, model.metadata
-        self.file = model.file
+        self.encoder_config, self.file = model.encoder_config, model.file
         self.precision: Precision = precision or ("bfloat16" if has_fast_bfloat16() else "float32")
         dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         causal = model.encoder_config.context == "causal"
         with torch.inference_mode():
             self._stages = [_Folded(cast(Stage, stage), causal, dtype) for stage in model.encoder.stages]
             self._output = _Product.of(_matrix(model.output.weight), model.output.bias, torch.float32)
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples per second that `infer` expects."""
-        return self.model.sample_rate
-
-    @property
-    def hop_samples(self) -> int:
-        """Samples from one frame to the next."""
-        return self.model.hop_samples
-
-    @property
-    def receptive_field(self) -> tuple[int, int]:
-        """Samples that a frame sees (before, after) its own hop."""
-        return self.model.receptive_field
 
     def facts(self) -> Facts:
         """Fingerprint of the weights, parameters, and what the products are computed in."""
