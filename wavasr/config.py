@@ -343,9 +343,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, its learning rate over the steps, and the average of the weights that is kept.
+    """The optimiser, its learning rate over the steps, and the average of the weights that is kept.
 
     Attributes:
+        method: "muon": steps equally long in all directions for the encoder's kernels, AdamW for the rest; or "adamw".
         lr: highest learning rate.
         weight_decay: of matrices and kernels; vectors (gains, biases) have none.
         betas: decay of AdamW's two moments.
@@ -364,6 +365,7 @@ class OptimConfig:
         ear_lr_scale: learning rate of the ear after that, as a share of the others'.
     """
 
+    method: Literal["muon", "adamw"] = "muon"
     lr: float = 1e-3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
@@ -377,6 +379,7 @@ class OptimConfig:
     ear_lr_scale: float = 0.3
 
     def __post_init__(self) -> None:
+        _one_of("optim.method", self.method, "muon", "adamw")
         _require(self.lr > 0, f"optim.lr is {self.lr}; expected more than 0")
         _require(self.weight_decay >= 0, f"optim.weight_decay is {self.weight_decay}; expected 0 or more")
         _require(all(0 <= b < 1 for b in self.betas), f"optim.betas is {self.betas}; expected 0 to below 1")

@@ -27,6 +27,7 @@ from wavasr.generative import AuxiliaryLoss
 from wavasr.geometry import frames_of
 from wavasr.model import Recognizer
 from wavasr.text import Units
+from wavasr.training.optimizer import Muon
 from wavasr.wavenet import Features
 
 log = logging.getLogger("wavasr")
@@ -144,17 +145,27 @@ class RecognitionTask(pl.LightningModule):
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.recognizer.parameters()), 1 - decay)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a learning rate of its own for the ear, and no decay of vectors."""
+        """The optimiser with a learning rate of its own for the ear, and no decay of vectors."""
         optim = self.config.optim
         ear = {id(p) for p in ear_parameters(self.recognizer)}
-        learned = [p for p in self.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = []
-        for is_ear in (False, True):
-            for is_matrix in (True, False):
-                chosen = [p for p in learned if (id(p) in ear) == is_ear and (p.ndim > 1) == is_matrix]
-                rate = optim.lr * (optim.ear_lr_scale if is_ear else 1.0)
-                groups.append({"params": chosen, "lr": rate, "weight_decay": optim.weight_decay * is_matrix})
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas)
+        kernels = {id(p) for p in self.recognizer.encoder.parameters() if p.ndim == 3 and optim.method == "muon"}
+        groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+        for p in self.parameters():
+            if p.requires_grad:
+                groups.setdefault((id(p) in ear, p.ndim > 1, id(p) in kernels), []).append(p)
+        optimizer = Muon(
+            [
+                {
+                    "params": params,
+                    "lr": optim.lr * (optim.ear_lr_scale if is_ear else 1.0),
+                    "weight_decay": optim.weight_decay * is_matrix,
+                    "kernels": is_kernel,
+                }
+                for (is_ear, is_matrix, is_kernel), params in groups.items()
+            ],
+            optim.lr,
+            optim.betas,
+        )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_scale(step, steps, optim))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
