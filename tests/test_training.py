@@ -151,7 +151,7 @@ def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
         data={"batch_s": 1.0},
         augment={"speed": [1.0, 1.0]},
         auxiliary={"frame_weight": 1.0},
-        optim={"lr": 0.01},
+        optim={"lr": 0.03},
     )
     last = rows(run)[-1]
     assert float(last["dev_ctc_nats_per_label"]) < 0.3

@@ -56,6 +56,7 @@ class Muon(torch.optim.AdamW):
             state = self.state[kernel]
             if not state:
                 state["momentum"] = torch.zeros_like(kernel)
+                state["step"] = torch.zeros(())  # AdamW looks for it when a checkpoint is read
             momentum = state["momentum"]
             momentum.lerp_(gradient, 1 - _MOMENTUM)
             directions.append(gradient.lerp(momentum, _MOMENTUM))

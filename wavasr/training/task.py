@@ -161,7 +161,7 @@ class RecognitionTask(pl.LightningModule):
                     "weight_decay": optim.weight_decay * is_matrix,
                     "kernels": is_kernel,
                 }
-                for (is_ear, is_matrix, is_kernel), params in groups.items()
+                for (is_ear, is_matrix, is_kernel), params in sorted(groups.items())
             ],
             optim.lr,
             optim.betas,
