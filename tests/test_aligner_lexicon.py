@@ -80,6 +80,19 @@ def test_words_are_aligned_through_their_phones(model: Path, speech: Path) -> No
         align(speech, "the beginning", model)
 
 
+def test_the_lexicon_is_read_once(model: Path, speech: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lexicon = model.with_name("phones.lexicon.txt")
+    reads = []
+    real = Lexicon.read
+    monkeypatch.setattr(Lexicon, "read", lambda path: reads.append(path) or real(path))
+    for _ in range(3):
+        first = align(speech, "the end", model)
+    assert reads == [lexicon]
+    lexicon.write_text(LEXICON.replace("DH IY", "IY DH").replace("DH AH", "AH DH"), encoding="utf-8")
+    assert align(speech, "the end", model).units[0].word != first.units[0].word == "DH"
+    assert reads == [lexicon] * 2
+
+
 def test_a_manifest_of_phones_is_made(
     model: Path,
     speech: Path,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
 import random
 import sys
-from collections import defaultdict
+import weakref
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby, product
 from pathlib import Path
@@ -24,7 +27,7 @@ from wavasr.export import export_model
 from wavasr.hotwords import Phrases
 from wavasr.lm import estimate, weights_path, write_arpa
 from wavasr.text import BLANK, Units
-from wavasr.transcribe import decoder_of, joined, transcribe
+from wavasr.transcribe import decoder_of, joined, load_listener, transcribe
 
 TEXT = TextConfig()
 WIDE = 5000
@@ -435,3 +438,101 @@ def test_more_homophones_than_the_search_can_hold(tmp_path: Path) -> None:
     assert decoder is not None
     texts = [one.text(units) for one in decoder(values).alternatives]
     assert texts == names[:2:-1]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often models, language models and lexicons are read."""
+    counts: Counter[str] = Counter()
+
+    def counted(module: str, name: str) -> None:
+        real = getattr(sys.modules[module], name)
+
+        def read(*args: object) -> object:
+            counts[name] += 1
+            return real(*args)
+
+        monkeypatch.setattr(f"{module}.{name}", read)
+
+    counted("wavasr.transcribe", "load_listener")
+    counted("wavasr.decoding_lm", "read_language_model")
+    counted("wavasr.decoding_lm", "word_list")
+    return counts
+
+
+def beside(model: Path, sentences: list[str]) -> Path:
+    path = model.with_name("m.lm.arpa")
+    write_arpa(estimate(sentences, order=2), path)
+    return path
+
+
+def test_what_was_read_is_kept_until_it_changes(
+    tiny_model: Path, speech: Path, tmp_path: Path, reads: Counter[str]
+) -> None:
+    model = tmp_path / "m.wavasr"
+    model.write_bytes(tiny_model.read_bytes())
+    lm = beside(model, ["the fox", "the lazy dog"])
+    first = transcribe(speech, model)
+    assert transcribe(speech, str(model)).text == first.text and transcribe(speech, model).text == first.text
+    assert reads == {"load_listener": 1, "read_language_model": 1, "word_list": 1}
+    # Another configuration needs another search, but what was read stays.
+    assert len(transcribe(speech, model, decoder=DecodingConfig(n_best=2)).alternatives) == 2
+    weights = transcribe(speech, model, decoder=DecodingConfig(lm_weight=0.0, word_score=-9.0))
+    assert weights.text != first.text and transcribe(speech, model).text == first.text
+    assert reads == {"load_listener": 1, "read_language_model": 1, "word_list": 1}
+    weights_path(lm).write_text(json.dumps({"lm_weight": 0.0, "word_score": -9.0}), encoding="utf-8")
+    assert transcribe(speech, model).text == weights.text
+    weights_path(lm).unlink()
+    assert reads["read_language_model"] == 1
+    beside(model, ["brown"])
+    assert set(transcribe(speech, model).text.split()) <= {"brown"}
+    assert reads == {"load_listener": 1, "read_language_model": 2, "word_list": 2}
+    listed = model.with_name("m.lexicon.txt")
+    listed.write_text("over\n", encoding="utf-8")
+    assert set(transcribe(speech, model).text.split()) <= {"over"}
+    listed.unlink()
+    assert set(transcribe(speech, model, decoder=DecodingConfig(hotwords=("quick",))).text.split()) <= {
+        "brown",
+        "quick",
+    }
+    lm.unlink()
+    assert transcribe(speech, model) == transcribe(speech, model, decoder="greedy")
+    model.write_bytes(tiny_model.read_bytes())
+    transcribe(speech, model)
+    assert reads["load_listener"] == 2
+
+
+def test_a_decoder_goes_with_its_model(tiny_model: Path, speech: Path, tmp_path: Path, reads: Counter[str]) -> None:
+    lm = beside(tmp_path / "m.wavasr", ["the fox", "the lazy dog"])
+    model = load_listener(tiny_model)
+    for _ in range(2):
+        transcribe(speech, model, decoder=DecodingConfig(lm=lm))
+    assert reads["read_language_model"] == 1
+    decoder = weakref.ref(decoder_of(DecodingConfig(lm=lm), model=model))
+    gc.collect()
+    assert decoder() is not None
+    del model
+    gc.collect()
+    assert decoder() is None
+
+
+def test_threads_share_a_decoder(tiny_model: Path, tmp_path: Path, reads: Counter[str]) -> None:
+    model = load_listener(tiny_model)
+    config = DecodingConfig(lm=beside(tmp_path / "m.wavasr", ["the fox", "the lazy dog"]), hotwords=("lazy dog",))
+    inputs = [lattice(60 + seed, len(model.units), seed, sharpness=2.0) for seed in range(12)]
+    alone = [decoder_of(config, model=model)(values) for values in inputs]
+    other = load_listener(tiny_model)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda values: decoder_of(config, model=other)(values), inputs))
+    assert found == alone
+    assert reads["read_language_model"] == 2
+
+
+def test_a_damaged_language_model_is_told_each_time(tiny_model: Path, speech: Path, tmp_path: Path) -> None:
+    lm = tmp_path / "m.lm.arpa"
+    lm.write_text("\\data\\\nnothing", encoding="utf-8")
+    model = tmp_path / "m.wavasr"
+    model.write_bytes(tiny_model.read_bytes())
+    for _ in range(2):
+        with pytest.raises(TextError, match=r"m\.lm\.arpa"):
+            transcribe(speech, model)

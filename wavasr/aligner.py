@@ -24,7 +24,7 @@ from wavasr.decoding_lm import complete, ctc_log_probs
 from wavasr.errors import TextError
 from wavasr.lexicon import PHONE_SETS, Lexicon, fold
 from wavasr.manifest import AlignedPhone, Utterance
-from wavasr.runtime import Listener
+from wavasr.runtime import Listener, shelf_of, stamp
 from wavasr.splits import report_dropped
 from wavasr.text import Units, ctc_frames_needed, normalise
 from wavasr.transcribe import (
@@ -32,9 +32,9 @@ from wavasr.transcribe import (
     Meter,
     Transcript,
     file_name,
-    load_listener,
     log_probs_of,
     name_of,
+    opened,
     stream_log_probs,
 )
 from wavasr.wordlist import pronunciations
@@ -87,7 +87,8 @@ def align(
 ) -> AlignedText:
     """Find when each word of a text was said.
 
-    Exact for recordings of any length; see `forced_align` for what long ones cost.
+    Exact for recordings of any length; see `forced_align` for what long ones cost. The model and its lexicon are kept
+    for the next call, as `transcribe` keeps what it reads.
 
     Args:
         source: a path, "-" for standard input, the bytes of a file, or a binary stream.
@@ -103,7 +104,7 @@ def align(
         AudioError: the recording cannot be read.
         ModelError: the model cannot be loaded, or its output is not a number.
     """
-    listener = load_listener(model) if isinstance(model, str | Path) else model
+    listener = opened(model)
     name = file_name(source)
     words: list[Spoken] = []
     lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(listener, lexicon)
@@ -143,7 +144,7 @@ def align(
 def lexicon_of(model: Listener, path: Path | None = None) -> Lexicon | None:
     """The lexicon of a phone model: the file, or with None what lies beside the model; None if it has none."""
     path = complete(DecodingConfig(lexicon=path), model.file).lexicon if model.units.is_phones else None
-    return Lexicon.read(path) if path else None
+    return shelf_of(model).get("lexicon", (path, stamp(path)), lambda: Lexicon.read(path)) if path else None
 
 
 def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Lexicon) -> Iterator[Utterance]:

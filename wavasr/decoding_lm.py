@@ -16,7 +16,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, LogProbs, best_path, checked
-from wavasr.hotwords import LanguageScore, biased
-from wavasr.lm import tuned_weights, vocabulary
+from wavasr.hotwords import LanguageScore, biased, read_language_model
+from wavasr.lm import tuned_weights, vocabulary, weights_path
 from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, companion
+from wavasr.runtime import Shelf, stamp
 from wavasr.text import Units, ctc_frames_needed
 from wavasr.wordlist import WordList, word_list
 
@@ -51,19 +52,30 @@ def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
     return replace(config, lm=None if lm == NOTHING else lm, lexicon=None if lexicon == NOTHING else lexicon)
 
 
-def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig) -> LMDecoder | None:
+def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig, shelf: Shelf | None = None) -> LMDecoder | None:
     """The decoder that `config` asks for, or None, with a warning, where a language model or the library is missing.
 
     Args:
         config: with a language model, a lexicon or hotwords.
         units: the model's inventory.
         text: the model's spelling.
+        shelf: the model's, where a decoder of the same files and configuration may be, or what was read for another
+            configuration; what is made here stays there.
 
     Raises:
         TextError: the language model is damaged.
         CorpusError: the lexicon is missing or damaged.
         ConfigError: the parts do not fit together, or a hotword cannot be spelled.
     """
+    shelf = shelf or Shelf()
+    files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
+    key = config, files, stamp(config.lm and weights_path(config.lm))
+    return shelf.get("decoder", key, lambda: _new_decoder(config, files, units, text, shelf))
+
+
+def _new_decoder(
+    config: DecodingConfig, files: Hashable, units: Units, text: TextConfig, shelf: Shelf
+) -> LMDecoder | None:
     if config.lm and not config.lm.is_file():
         log.warning("%s: no such language model; going on without it (wavasr lm build makes one)", config.lm)
         config = replace(config, lm=None)
@@ -74,8 +86,14 @@ def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig) -> LMDeco
     except ImportError as error:
         log.warning("no language model, lexicon or hotwords: flashlight-text is missing (%s); pip install it", error)
         return None
-    words = word_list(config, units, text)
-    return LMDecoder(units, words, LanguageScore.of(config, units, words, text), config)
+
+    def read() -> tuple[WordList | None, Any]:
+        words = word_list(config, units, text)
+        return words, read_language_model(config.lm, units, words)
+
+    # Hotwords are words of their own, unless words have to be pronounced.
+    words, lm = shelf.get("language", (files, () if units.is_phones else config.hotwords), read)
+    return LMDecoder(units, words, LanguageScore.of(config, lm, units, words, text), config)
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,8 @@ class LMDecoder:
     flashlight knows words that end in a space. Units without one (phones, SentencePiece) get a second copy of every
     column, so that the last label of a word may last: see `_endings`. What this lets through wrongly, such as a word
     repeated without a blank between, is put right by the exact score of each result.
+
+    Threads may share it: each call searches by itself.
     """
 
     def __init__(self, units: Units, words: WordList | None, score: LanguageScore, config: DecodingConfig) -> None:
@@ -102,16 +122,14 @@ class LMDecoder:
         self._config = config
         self._space = units.symbols.index(" ") if units.kind == "characters" and " " in units.symbols else None
         self._copies = words is not None and self._space is None
-        self._trie: Any = None
         self.lm_weight, self.word_score = self._weights()
-        self._build()
+        self._trie = self._new_trie(words) if words else None
 
     def with_weights(self, lm_weight: float, word_score: float) -> LMDecoder:
         """The same decoder with other weights; the language model and the words are shared."""
         other = object.__new__(LMDecoder)
         other.__dict__.update(self.__dict__)
         other.lm_weight, other.word_score = lm_weight, word_score
-        other._build()
         return other
 
     @property
@@ -170,43 +188,57 @@ class LMDecoder:
             word_score if given.word_score is None else given.word_score,
         )
 
-    def _build(self) -> None:
+    @property
+    def _is_zero(self) -> bool:
+        return self._score.is_zero or self.lm_weight == 0
+
+    @property
+    def _lm_scale(self) -> float:
+        """Nats of a unit of the language model's logarithms, weighted."""
+        return 1.0 if self._is_zero else self.lm_weight * _NATS
+
+    @property
+    def _columns(self) -> int:
+        return 2 * len(self._units) + 1 if self._copies else len(self._units)
+
+    @property
+    def _silence(self) -> int:
+        return self._columns - 1 if self._space is None else self._space
+
+    def _new_lm(self) -> Any:
+        """The language model with hotwords, as flashlight takes it; that of hotwords knows the search it is in."""
+        from flashlight.lib.text.decoder import ZeroLM
+
+        lm = ZeroLM() if self._is_zero else self._score.lm
+        bonus = 0.0 if self._words else self.word_score
+        if self._score.phrases or bonus:
+            return biased(lm, self._score.phrases, bonus, 1.0 / self._lm_scale)
+        return lm
+
+    def _new_search(self, lm: Any) -> Any:
+        """A search, which holds the state of one recording; `lm` has to be kept beside it."""
         from flashlight.lib.text import decoder as flashlight
 
-        score = self._score
-        zero = score.is_zero or self.lm_weight == 0
-        lm = flashlight.ZeroLM() if zero else score.lm
-        self._lm_scale = 1.0 if zero else self.lm_weight * _NATS
-        bonus = 0.0 if self._words else self.word_score
-        if score.phrases or bonus:
-            lm = biased(lm, score.phrases, bonus, 1.0 / self._lm_scale)
-        columns = self._columns
         options: dict[str, Any] = {
             "beam_size": self._config.beam or DEFAULT_BEAM,
-            "beam_size_token": min(columns, _TOKENS_A_FRAME),
+            "beam_size_token": min(self._columns, _TOKENS_A_FRAME),
             "beam_threshold": _BEAM_THRESHOLD,
             "lm_weight": self._lm_scale,
             "sil_score": 0.0,
             "log_add": True,
             "criterion_type": flashlight.CriterionType.CTC,
         }
-        self._lm = lm  # flashlight does not keep it alive
         if self._words is None:
             free = flashlight.LexiconFreeDecoderOptions(**options)
-            self._search = flashlight.LexiconFreeDecoder(free, lm, _BLANK, _BLANK, [])
-            return
-        silence = columns - 1 if self._space is None else self._space
-        if self._trie is None:
-            self._trie = self._trie_of(self._words, lm, silence, flashlight)
+            return flashlight.LexiconFreeDecoder(free, lm, _BLANK, _BLANK, [])
         chosen = flashlight.LexiconDecoderOptions(word_score=self.word_score, unk_score=-math.inf, **options)
-        self._search = flashlight.LexiconDecoder(chosen, self._trie, lm, silence, _BLANK, -1, [], False)
+        return flashlight.LexiconDecoder(chosen, self._trie, lm, self._silence, _BLANK, -1, [], False)
 
-    @property
-    def _columns(self) -> int:
-        return 2 * len(self._units) + 1 if self._copies else len(self._units)
+    def _new_trie(self, words: WordList) -> Any:
+        from flashlight.lib.text import decoder as flashlight
 
-    def _trie_of(self, words: WordList, lm: Any, silence: int, flashlight: Any) -> Any:
-        trie = flashlight.Trie(self._columns, silence)
+        lm = self._new_lm()
+        trie = flashlight.Trie(self._columns, self._silence)
         start = lm.start(False)
         scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
         alike: Counter[tuple[int, ...]] = Counter()
@@ -253,7 +285,8 @@ class LMDecoder:
         With copied columns the score is only what language model, words and hotwords make of it.
         """
         emissions = self._emissions(values)
-        results = self._search.decode(emissions.ctypes.data, *emissions.shape)
+        lm = self._new_lm()
+        results = self._new_search(lm).decode(emissions.ctypes.data, *emissions.shape)
         joined: dict[tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]], float] = {}
         for result in results[: 4 * self._config.n_best + 8]:
             key = self._read(result)

@@ -86,18 +86,27 @@ class LanguageScore:
     phrases: Phrases | None
 
     @classmethod
-    def of(cls, config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> LanguageScore:
-        """What a configuration asks for.
+    def of(
+        cls, config: DecodingConfig, lm: Any, units: Units, words: WordList | None, text: TextConfig
+    ) -> LanguageScore:
+        """What a configuration asks for, with the language model that was read for it.
 
         Raises:
-            TextError: the language model is damaged.
-            ConfigError: it does not know the units, or a hotword cannot be said.
+            ConfigError: a hotword cannot be said.
         """
-        names = words.names if words else list(units.symbols)
-        if config.lm and words is None:
-            _check_units_known(config.lm, units)
-        phrases = _phrases(config, units, words, text) if config.hotwords else None
-        return cls(_load(config.lm, names), config.lm is None, phrases)
+        return cls(lm, config.lm is None, _phrases(config, units, words, text) if config.hotwords else None)
+
+
+def read_language_model(path: Path | None, units: Units, words: WordList | None) -> Any:
+    """KenLM for the words, or else for the units; without a path a model in which everything is free.
+
+    Raises:
+        TextError: the language model is damaged.
+        ConfigError: it does not know the units.
+    """
+    if path and words is None:
+        _check_units_known(path, units)
+    return _load(path, words.names if words else units.symbols)
 
 
 def _check_units_known(path: Path, units: Units) -> None:

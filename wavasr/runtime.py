@@ -1,11 +1,18 @@
-"""What `transcribe` and `evaluate` need of a model, whatever runs it; and exported models, run by onnxruntime."""
+"""What `transcribe` and `evaluate` need of a model, whatever runs it; and exported models, run by onnxruntime.
+
+What is read for a model, such as its language model, is kept with it: see `shelf_of`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import threading
+import weakref
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +25,7 @@ from wavasr.text import Units
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+T = TypeVar("T")
 
 
 class Facts(NamedTuple):
@@ -75,6 +83,52 @@ class Framing:
     def receptive_field(self) -> tuple[int, int]:
         """Samples that a frame sees (before, after) its own hop."""
         return receptive_field(self.encoder_config)
+
+
+class Shelf:
+    """What was read last, one thing of each kind, until another one is asked for. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._held: dict[str, tuple[Hashable, Any]] = {}
+
+    def get(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        """What is there under this key, else what `make` returns, which then takes the place of its kind."""
+        with self._lock:
+            held = self._held.get(kind)
+            if held is None or held[0] != key:
+                self._held.pop(kind, None)  # two language models at once may be too much
+                held = self._held[kind] = key, make()
+            return cast(T, held[1])
+
+
+# Not in the models themselves, which are copied and pickled.
+_SHELVES: weakref.WeakKeyDictionary[Any, Shelf] = weakref.WeakKeyDictionary()
+_SHELVES_LOCK = threading.Lock()
+
+
+def shelf_of(model: object) -> Shelf:
+    """The shelf of a model, which goes when the model does; a new one if such objects cannot be told apart."""
+    try:
+        with _SHELVES_LOCK:
+            return _SHELVES.setdefault(model, Shelf())
+    except TypeError:  # without a hash, or without weak references
+        return Shelf()
+
+
+def give_shelf(model: object, shelf: Shelf) -> None:
+    """Make this the shelf of a model."""
+    with contextlib.suppress(TypeError), _SHELVES_LOCK:
+        _SHELVES[model] = shelf
+
+
+def stamp(path: Path | None) -> Hashable:
+    """What changes when a file does; None where there is none."""
+    try:
+        status = path.stat() if path else None
+    except OSError:
+        return None
+    return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class OnnxModel(Framing):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +24,13 @@ from tqdm import tqdm
 from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
 from wavasr.calibration import ConfidenceMap, mean
-from wavasr.config import DecodingConfig
+from wavasr.config import DecodingConfig, TextConfig, from_dict
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, prefix_beam
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
-from wavasr.modelfile import ONNX_SUFFIX, resolve
-from wavasr.runtime import Listener, OnnxModel
+from wavasr.modelfile import ONNX_SUFFIX, read_header, resolve
+from wavasr.runtime import Listener, OnnxModel, Shelf, give_shelf, shelf_of, stamp
+from wavasr.text import Units
 
 Floats = NDArray[np.float32]
 Decode = Callable[[Floats], Hypothesis]
@@ -43,6 +45,7 @@ _STRETCH_S = 30.0
 _SILENCE = 1e-4
 _STREAM = "-"
 _NOTHING = Hypothesis((), 0.0, (), (), 0)
+_OPENED = Shelf()
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,15 @@ def transcribe(
 ) -> Transcript:
     """Recognise one recording of any length.
 
+    What is read is kept for the next call, and read again when its files have changed: the language model and the words
+    as long as the model, a model given by its file or name until another one is.
+
     Args:
         source: a path, "-" for standard input, the bytes of a file, or a binary stream.
         model: a loaded model, a model file (.wavasr or .onnx), or the name of a shipped model.
         decoder: a `DecodingConfig` with a language model, words, hotwords or n best (what it leaves open lies beside
             the model file, see `DecodingConfig.lm`); "greedy", or "beam" for the prefix beam search, without any; or
-            what `decoder_of` returns, which reads a language model once for many recordings.
+            what `decoder_of` returns.
         beam: hypotheses that the prefix beam search keeps.
         model_name: what the transcript calls the model; by default its file or shipped name.
         progress: show a bar on stderr when it takes more than two seconds.
@@ -126,7 +132,7 @@ def transcribe(
         ConfigError: there is no such decoder, or it does not fit the model.
         TextError: the language model is damaged.
     """
-    recognizer = load_listener(model) if isinstance(model, str | Path) else model
+    recognizer = opened(model, decoder)
     decode = decoder_of(decoder, beam, recognizer)
     pieces = stream_audio(source, recognizer.sample_rate, PIECE_S)
     meter = Meter(_with_bar(pieces, source, recognizer.sample_rate) if progress else pieces)
@@ -161,7 +167,7 @@ def transcribe_many(
         model_name: as in `transcribe`.
         progress: as in `transcribe`.
     """
-    recognizer = load_listener(model) if isinstance(model, str | Path) else model
+    recognizer = opened(model, decoder)
     name = model_name or name_of(model)
     decode = decoder_of(decoder, beam, recognizer)
     for source in sources:
@@ -173,6 +179,37 @@ def transcribe_many(
             on_error(source, error)
         else:
             yield transcript
+
+
+def opened(model: Listener | str | Path, decoder: Decoder = "greedy") -> Listener:
+    """A loaded model as it is, and one that is named loaded, unless it was the last one.
+
+    While it loads, which is mostly torch, a thread reads what the decoder needs: neither has to wait for the other.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    if not isinstance(model, str | Path):
+        return model
+    path = resolve(model)
+
+    def load() -> Listener:
+        if not isinstance(decoder, DecodingConfig):
+            return load_listener(path)
+        shelf = Shelf()
+        with ThreadPoolExecutor(1) as aside:
+            aside.submit(_read_ahead, path, decoder, shelf)  # its errors come again when the decoder is asked for
+            listener = load_listener(path)
+        give_shelf(listener, shelf)
+        return listener
+
+    return _OPENED.get("model", (path, stamp(path)), load)
+
+
+def _read_ahead(path: Path, config: DecodingConfig, shelf: Shelf) -> None:
+    header = read_header(path)
+    units, text = Units.from_dict(header["units"]), from_dict(TextConfig, header["text"])
+    lm_decoder(complete(config, path), units, text, shelf)
 
 
 def load_listener(model: str | Path) -> Listener:
@@ -240,7 +277,7 @@ def _configured(config: DecodingConfig, model: Listener | None) -> Decode:
     if config.searches:
         if model is None:
             raise ConfigError("a decoder with a language model or hotwords needs the model whose output it decodes")
-        if found := lm_decoder(config, model.units, model.text):
+        if found := lm_decoder(config, model.units, model.text, shelf_of(model)):
             return found
     if not config.beam and config.n_best == 1:
         return greedy
