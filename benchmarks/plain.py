@@ -62,7 +62,7 @@ class PlainNetwork(nn.Module):
         else:
             x = stage.project(x)
         mask = _mask(lengths, x.shape[2])[:, None]
-        total = torch.zeros_like(x[:, :1])
+        total = x if config.filter_bank else torch.zeros_like(x[:, :1])
         for block, dilation in zip(stage.blocks, config.dilations, strict=True):
             x, skip = self._block(cast(GatedBlock, block), dilation, x, mask, config.kernel)
             total = total + skip

@@ -17,6 +17,7 @@ import torchaudio
 from wavasr import container, opus
 from wavasr.audio import (
     audio_duration_s,
+    band_filters,
     hz_to_mel,
     load_audio,
     log_mel,
@@ -401,6 +402,25 @@ def test_log_mel_is_differentiable_and_takes_short_input() -> None:
     assert x.grad is not None and torch.isfinite(x.grad).all() and x.grad[0, :960].abs().min() > 0
     assert log_mel(torch.zeros(3, 100), 16000).shape == (3, 80, 0)
     assert log_mel(torch.zeros(1, 160), 16000)[0, 0, 0] == pytest.approx(math.log(1e-6), abs=1e-4)
+
+
+def test_band_filters_hear_their_band_whatever_the_phase() -> None:
+    bands, window, rate = 48, 400, 16000
+    filters = band_filters(bands, window, rate)
+    assert filters.shape == (2 * bands, window) and filters.dtype == np.float32
+    assert np.allclose(np.linalg.norm(filters, axis=1), 1.0, atol=1e-5)
+    edges = mel_to_hz(np.linspace(hz_to_mel(60.0), hz_to_mel(0.48 * rate), bands + 2))
+    times = np.arange(window) / rate
+    for band in (0, 10, 25, 47):
+        powers = []
+        for phase in (0.0, 0.7, 1.9):
+            heard = filters @ np.cos(2 * np.pi * edges[band + 1] * times + phase)
+            powers.append((heard**2).reshape(bands, 2).sum(axis=1))
+            assert np.argmax(powers[-1]) == band
+            assert (
+                powers[-1][[other for other in range(bands) if abs(other - band) > 3]].max() < 0.01 * powers[-1][band]
+            )
+        assert np.ptp([power[band] for power in powers]) < 0.05 * powers[0][band]
 
 
 def test_mel_scale() -> None:

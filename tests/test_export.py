@@ -27,7 +27,9 @@ UNITS = Units.characters(["the quick brown fox jumps over the lazy dog"])
 # Each has what another lacks: level, energy and mean pooling, windows, kernels of 1 to 3, skips of another width.
 ENCODERS = {
     "ear": (
-        StageConfig(channels=8, window=32, stride=8, level_frames=16, dilations=(1, 2, 4), pool=5, pooling="energy"),
+        StageConfig(
+            8, window=32, stride=8, level_frames=16, filter_bank=True, dilations=(1, 2, 4), pool=5, pooling="energy"
+        ),
         StageConfig(channels=8, dilations=(1, 2), pool=4, pooling="energy"),
         StageConfig(channels=16, dilations=(1, 2), pool=2),
         StageConfig(channels=16, dilations=(1, 4)),
@@ -52,6 +54,8 @@ def network(stages: tuple[StageConfig, ...], context: str = "noncausal") -> Reco
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(std=0.3)
+            else:  # a filter bank starts with zeros
+                parameter.add_(0.05 * torch.randn_like(parameter))
         model.output.weight.mul_(4)
     return model
 

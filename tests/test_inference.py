@@ -12,7 +12,9 @@ from wavasr.transcribe import log_probs_of
 
 STAGES = {
     "pooled": (
-        StageConfig(channels=8, window=32, stride=8, level_frames=16, dilations=(1, 2), pool=5, pooling="energy"),
+        StageConfig(
+            8, window=32, stride=8, level_frames=16, filter_bank=True, dilations=(1, 2), pool=5, pooling="energy"
+        ),
         StageConfig(channels=12, skip_channels=8, kernel=2, dilations=(1, 2, 4), pool=4),
         StageConfig(channels=8, dilations=(1, 4)),
     ),
@@ -28,8 +30,8 @@ def model(stages: str = "pooled", context: str = "noncausal") -> Recognizer:
     encoder = EncoderConfig(stages=STAGES[stages], context=context, init="random")  # type: ignore[arg-type]
     found = Recognizer(encoder, Units.characters(["abcdefgh "]), TextConfig()).eval()
     with torch.no_grad():
-        for parameter in found.parameters():  # outputs that differ, so that differences show
-            parameter.mul_(1.5)
+        for parameter in found.parameters():  # outputs that differ, so that differences show; no zeros
+            parameter.mul_(1.5).add_(0.05 * torch.randn_like(parameter))
     return found
 
 

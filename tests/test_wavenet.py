@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wavasr.audio import log_mel
 from wavasr.config import PRESETS, EncoderConfig, StageConfig
 from wavasr.geometry import frames_of, receptive_field
 from wavasr.wavenet import (
@@ -29,7 +30,7 @@ from wavasr.wavenet import (
 
 # The shapes of the presets, in miniature.
 STEPPED = (
-    StageConfig(channels=6, window=8, stride=4, level_frames=6, dilations=(1, 2), pool=5, pooling="energy"),
+    StageConfig(6, window=8, stride=4, level_frames=6, filter_bank=True, dilations=(1, 2), pool=5, pooling="energy"),
     StageConfig(channels=6, dilations=(1, 2), pool=4, pooling="energy"),
     StageConfig(channels=8, dilations=(1, 3), pool=2),
     StageConfig(channels=8, dilations=(2,)),
@@ -55,7 +56,15 @@ def config_of(shape: str, context: str) -> EncoderConfig:
 def encoder_of(shape: str, context: str = "noncausal", seed: int = 0) -> Encoder:
     """In float64 and eval mode."""
     torch.manual_seed(seed)
-    return Encoder(config_of(shape, context)).double().eval()
+    return shaken(Encoder(config_of(shape, context)).double().eval())
+
+
+def shaken(encoder: Encoder) -> Encoder:
+    """Without the zeros that a filter bank starts with, which would hide what the blocks do."""
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return encoder
 
 
 def noise(*shape: int, seed: int = 0, scale: float = 0.1) -> Tensor:
@@ -143,7 +152,7 @@ def slow_convolution(x: Array, weights: Weights, name: str, dilation: int, causa
 def slow_stack(x: Array, weights: Weights, name: str, stage: StageConfig, causal: bool) -> Array:
     """Input projection, gated residual blocks, summed skips, post-net."""
     x = slow_convolution(x, weights, f"{name}.project", 1, causal)
-    total = np.zeros((stage.skip_width, x.shape[1]))
+    total = x.copy() if stage.filter_bank else np.zeros((stage.skip_width, x.shape[1]))
     for index, dilation in enumerate(stage.dilations):
         block = f"{name}.blocks.{index}"
         normed = np.stack([frame / math.sqrt((frame**2).mean() + NORM_FLOOR) for frame in x.T], axis=1)
@@ -275,7 +284,7 @@ def test_receptive_field_of_the_presets(preset: str, context: str) -> None:
     # The reach has nothing to do with the width, so narrow stages stand for the real ones.
     stages = tuple(dataclasses.replace(stage, channels=8, skip_channels=8) for stage in PRESETS[preset])
     torch.manual_seed(0)
-    check_reach(Encoder(EncoderConfig(stages=stages, context=context)).double().eval())  # type: ignore[arg-type]
+    check_reach(shaken(Encoder(EncoderConfig(stages=stages, context=context)).double().eval()))  # type: ignore[arg-type]
 
 
 def test_receptive_field_of_the_paper_in_closed_form() -> None:
@@ -503,3 +512,25 @@ def test_dropout_spares_the_ear_and_evaluation() -> None:
     assert not torch.equal(first[2].frames, second[2].frames)
     encoder.eval()
     assert torch.equal(outputs()[-1].frames, outputs()[-1].frames)
+
+
+# The filter bank ------------------------------------------------------------------------------------------------------
+
+
+def test_a_filter_bank_starts_as_a_log_mel_spectrum() -> None:
+    """Tones that rise and fall: the energies of each band's two filters together follow the spectrum's band."""
+    bands, rate = 48, 16000
+    stage = StageConfig(2 * bands, window=400, stride=20, filter_bank=True, dilations=(1, 2), pool=8, pooling="energy")
+    encoder = Encoder(EncoderConfig(stages=(stage,)))
+    times = torch.arange(2 * rate) / rate
+    hz = 200 + 3000 * (times - 1).square()
+    tone = (0.1 + 0.2 * times) * torch.sin(2 * torch.pi * torch.cumsum(hz, 0) / rate)
+    waveform = (tone + 0.1 * noise(2 * rate).float())[None]
+    with torch.no_grad():
+        frames = encoder(waveform, whole(waveform))[-1].frames[0]
+    ours = frames[2 * bands :].exp().view(bands, 2, -1).mean(1)[:, :190]
+    theirs = log_mel(waveform, rate, bands)[0].exp()[:, :190]
+    # Over tenths of a second, in which the noise of both averages out, and but for each band's constant.
+    ours, theirs = (x.view(bands, -1, 10).mean(2).log() for x in (ours, theirs))
+    pair = torch.stack([(x - x.mean(1, keepdim=True)).flatten() for x in (ours, theirs)])
+    assert torch.corrcoef(pair)[0, 1] > 0.85

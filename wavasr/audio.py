@@ -410,6 +410,23 @@ def mel_to_hz(mel: npt.ArrayLike) -> Any:
     return 700.0 * (10.0 ** (np.asarray(mel) / 2595.0) - 1.0)
 
 
+def band_filters(bands: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Gabor filters at equal distances on the mel scale, as long as their bands are narrow: (2 * bands, window).
+
+    Each band has a cosine and a sine, whose energies together do not depend on the phase; every filter has unit norm.
+    The bands' edges are those of the triangles of `mel_filters`, from 60 Hz to 0.48 of the sample rate.
+
+    Source: Zeghidour et al. 2018, "Learning filterbanks from raw speech for phone recognition", arXiv 1711.01161.
+    """
+    edges = mel_to_hz(np.linspace(hz_to_mel(60.0), hz_to_mel(0.48 * sample_rate), bands + 2))
+    centres, deviations = edges[1:-1, None], (edges[2:, None] - edges[:-2, None]) / 4
+    times = (np.arange(window) - (window - 1) / 2) / sample_rate
+    envelopes = np.exp(-0.5 * (2 * np.pi * deviations * times) ** 2)
+    phases = 2 * np.pi * centres * times
+    filters = np.stack([envelopes * np.cos(phases), envelopes * np.sin(phases)], axis=1).reshape(2 * bands, window)
+    return (filters / np.linalg.norm(filters, axis=1, keepdims=True)).astype(np.float32)
+
+
 @functools.lru_cache(maxsize=8)
 def mel_filters(sample_rate: int, transform: int, bands: int) -> npt.NDArray[np.float32]:
     """(bands, transform // 2 + 1) triangles of height one, evenly spaced on the mel scale."""

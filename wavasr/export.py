@@ -239,7 +239,7 @@ class Network:
         before, _ = split_reach(taps - 1, self.causal)
         matrix = self._kernel(f"{prefix}project.weight", width, inputs, taps)
         heard = self._taps(frames, range(-before, taps - before))
-        x = self._product(heard, matrix, self._take(f"{prefix}project.bias", width))
+        x = projected = self._product(heard, matrix, self._take(f"{prefix}project.bias", width))
         gated, skips, skip_bias = [], [], np.zeros(skip, np.float32)
         for index, dilation in enumerate(stage.dilations):
             name = f"{prefix}blocks.{index}."
@@ -256,7 +256,10 @@ class Network:
         bias = self._take(f"{prefix}post.bias", skip)
         matrix = np.concatenate(skips)
         if stage.pooling == "energy":  # no rectifier: both are one product
-            return add("Mul", self._product(joined, matrix @ post, skip_bias @ post + bias), mask)
+            total = self._product(joined, matrix @ post, skip_bias @ post + bias)
+            if stage.filter_bank:
+                total = add("Add", total, self._product(projected, post, np.zeros(skip, np.float32)))
+            return add("Mul", total, mask)
         rectified = add("Relu", self._product(joined, matrix, skip_bias))
         return add("Mul", self._product(rectified, post, bias), mask)
 

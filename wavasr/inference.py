@@ -156,8 +156,10 @@ class _Folded:
         skip, post = torch.cat(skips), _matrix(stage.post.weight)
         post_bias = cast(Tensor, stage.post.bias)
         self.post: _Product | None = None
+        self.bypass: Tensor | None = None  # from the input projection to where the skips go
         if config.pooling == "energy":  # no rectifier: both are one product
             self.skip = _Product.of(skip @ post, bias @ post + post_bias, torch.float32)
+            self.bypass = post if config.filter_bank else None
         else:
             self.skip = _Product.of(skip, bias, torch.float32)
             self.post = _Product.of(post, post_bias, torch.float32)
@@ -171,16 +173,19 @@ class _Folded:
         for start in range(0, total, tile):
             end = min(start + tile, total)
             first = max(0, start - before)
-            gated = self._gated(frames[first : min(total, end + after)])
-            found = self.skip(gated[start - first : end - first].float())
+            heard = self.project(_taps(frames[first : min(total, end + after)], self.window))
+            own = slice(start - first, end - first)
+            bypass = None if self.bypass is None else heard[own] @ self.bypass
+            found = self.skip(self._gated(heard)[own].float())
+            if bypass is not None:
+                found += bypass
             output[start:end] = found if self.post is None else self.post(found.relu_())
         return output
 
-    def _gated(self, frames: Tensor) -> Tensor:
-        """Rows of a tile (N, C_in) -> its blocks' gates beside each other, negative: (N, blocks * C)."""
+    def _gated(self, x: Tensor) -> Tensor:
+        """Projected rows of a tile (N, C) -> its blocks' gates beside each other, negative: (N, blocks * C)."""
         width = self.config.channels
-        x = self.project(_taps(frames, self.window))
-        gates = torch.empty(len(frames), width * len(self.blocks), dtype=self.dtype)
+        gates = torch.empty(len(x), width * len(self.blocks), dtype=self.dtype)
         for index, block in enumerate(self.blocks):
             hidden = block.dilated(_taps(_normal(x).to(self.dtype), block.offsets)).sigmoid_()
             f, g = hidden[:, :width], hidden[:, width:]

@@ -173,14 +173,14 @@ def load_model(path: str | Path = "default") -> Recognizer:
 
 
 def load_ear(model: Recognizer, source: str) -> None:
-    """Start the model's ear from the shipped one ("ear"), from a model or ear file, or leave it as it is ("random").
+    """Start the model's ear from a shipped one ("ear"), from a model or ear file, or leave it as it is ("random").
 
     Raises:
         ModelError: the file is no ear or model, or its ear is not built as the model's.
     """
     if source == "random":
         return
-    path = asset("ear.safetensors") if source == "ear" else resolve(source)
+    path = _shipped_ear(model) if source == "ear" else resolve(source)
     header = read_header(path, EAR_FORMAT, FORMAT)
     tensors = _read_tensors(path)
     if header["format"] == FORMAT:
@@ -196,6 +196,13 @@ def load_ear(model: Recognizer, source: str) -> None:
         raise ModelError(
             f"{path}: its ear has another shape than encoder.stages; set encoder.init to random, or use its preset"
         ) from error
+
+
+def _shipped_ear(model: Recognizer) -> Path:
+    """The shipped ear that is built as the model's: of those warmed up alone, or the default model's."""
+    default = resolve("default")
+    built = from_dict(EncoderConfig, read_header(default)["encoder"])
+    return default if _ear_stages(built) == _ear_stages(model.encoder_config) else asset("ear.safetensors")
 
 
 def start_from(model: Recognizer, path: str | Path) -> None:

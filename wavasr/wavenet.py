@@ -10,12 +10,14 @@ connections) and section 3.4 (mean-pooling over a raw-audio stack for recognitio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wavasr.audio import band_filters
 from wavasr.config import EncoderConfig, StageConfig
 from wavasr.geometry import (
     ENERGY_FLOOR,
@@ -144,7 +146,7 @@ class GatedBlock(nn.Module):
 class Stage(nn.Module):
     """Gated blocks at one rate, summed skips, post-net, pooling: (B, C_in, T) -> (B, C_out, ceil(T / pool))."""
 
-    def __init__(self, stage: StageConfig, inputs: int, causal: bool, dropout: float) -> None:
+    def __init__(self, stage: StageConfig, inputs: int, causal: bool, dropout: float, sample_rate: int) -> None:
         super().__init__()
         self.config = stage
         taps = stage.window // stage.stride
@@ -152,6 +154,21 @@ class Stage(nn.Module):
         self.project = nn.Conv1d(inputs, stage.channels, taps)
         self.blocks = nn.ModuleList(GatedBlock(stage, d, causal, dropout) for d in stage.dilations)
         self.post = nn.Conv1d(stage.skip_width, stage.skip_width, 1)
+        if stage.filter_bank:
+            self._start_as_filters(sample_rate)
+
+    @torch.no_grad()
+    def _start_as_filters(self, sample_rate: int) -> None:
+        """At first the stage hands on what its filters hear, and the blocks add nothing to it."""
+        width, window, stride = self.config.channels, self.config.window, self.config.stride
+        filters = torch.from_numpy(band_filters(width // 2, window, sample_rate))  # (width, window)
+        self.project.weight.copy_(filters.view(width, window // stride, stride).transpose(1, 2))
+        self.post.weight.copy_(torch.eye(width)[..., None])
+        for vector in (self.project.bias, self.post.bias):
+            cast(Tensor, vector).zero_()
+        for block in cast(Sequence[GatedBlock], self.blocks):
+            block.mix.weight[width:] = 0
+            cast(Tensor, block.mix.bias)[width:] = 0
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Features:
         """Frames (B, C_in, T) and lengths (B,) at the stage's rate -> pooled Features."""
@@ -161,7 +178,7 @@ class Stage(nn.Module):
         """The blocks and the post-net: (B, C_in, T) -> Features (B, skip, T) at the stage's own rate."""
         mask = mask_of(lengths, frames.shape[2])
         x = self.project(F.pad(frames, self.padding))
-        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        total = x if self.config.filter_bank else torch.zeros((), dtype=x.dtype, device=x.device)
         for block in self.blocks:
             x, skip = block(x, mask)
             total = total + skip
@@ -222,7 +239,7 @@ class Encoder(nn.Module):
         self.level = Level(first.level_frames, causal) if first.level_frames else None
         inputs = [first.stride] + [stage.output_channels for stage in config.stages[:-1]]
         self.stages = nn.ModuleList(
-            Stage(stage, width, causal, config.dropout if index >= config.ear_stages else 0.0)
+            Stage(stage, width, causal, config.dropout if index >= config.ear_stages else 0.0, config.sample_rate)
             for index, (stage, width) in enumerate(zip(config.stages, inputs, strict=True))
         )
 
