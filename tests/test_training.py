@@ -31,7 +31,7 @@ from wavasr.recipe import parse
 from wavasr.splits import read_splits
 from wavasr.text import Units
 from wavasr.training import fit, main
-from wavasr.training.callbacks import CsvLog
+from wavasr.training.callbacks import CsvLog, Keeper
 from wavasr.training.data import SpeechData
 from wavasr.training.task import Heard, RecognitionTask, ctc_nats, ear_parameters, error_rates, lr_scale, seed_of
 from wavasr.wavenet import Features
@@ -478,6 +478,27 @@ def test_two_processes_share_the_work_of_a_frozen_ear(tones: Path, tmp_path: Pat
     alone = train(tmp_path / "alone", tones, "--trainer.max_epochs", "1")
     steps, steps_alone = (max(int(row["step"]) for row in rows(one)) + 1 for one in (run, alone))
     assert steps_alone <= steps <= steps_alone + 1  # two epochs of half as many batches each
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_processes_save_together_whatever_their_clocks_say(agreed: bool, tmp_path: Path) -> None:
+    asked, saved = [], []
+
+    def decision(due: bool, all: bool) -> bool:
+        asked.append((due, all))
+        return agreed
+
+    trainer = SimpleNamespace(
+        num_training_batches=3,
+        strategy=SimpleNamespace(reduce_boolean_decision=decision),
+        save_checkpoint=saved.append,
+    )
+    for minutes in (0.0, 60.0):  # of a process that finds it due, and of one that does not
+        keeper = Keeper(tmp_path, minutes, {})
+        for batch in range(3):
+            keeper.on_train_batch_end(trainer, tiny_task(), None, None, batch)  # type: ignore[arg-type]
+    assert asked == [(True, False)] * 2 + [(False, False)] * 2  # not at the end of the epoch, where it is saved anyway
+    assert saved == [tmp_path / "last.ckpt"] * (4 if agreed else 0)
 
 
 def test_samples_are_predicted_once_the_ear_listens_again(tones: Path, tmp_path: Path) -> None:

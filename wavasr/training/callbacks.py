@@ -55,8 +55,11 @@ class Keeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save from time to time, but not when the epoch's end is about to."""
-        last_batch = batch_idx + 1 >= trainer.num_training_batches
-        if time.monotonic() - self._saved > self._seconds and not last_batch:
+        if batch_idx + 1 >= trainer.num_training_batches:
+            return
+        due = time.monotonic() - self._saved > self._seconds
+        # Processes save together, and their clocks differ.
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

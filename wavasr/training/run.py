@@ -74,10 +74,12 @@ def main(argv: Sequence[str]) -> int:
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
     recipe = parse(argv)
+    if process_rank() != 0:  # one of several processes tells
+        log.setLevel(logging.ERROR)
     with _quiet_lightning(), logging_redirect_tqdm():
         splits = read_splits(recipe.config)
         model = fit(recipe, splits)
-        if process_rank() != 0:  # one of several processes measures
+        if process_rank() != 0:  # and measures
             return 0
         results = [measure(recipe.config, name, split) for name, split in (("dev", splits.dev), ("test", splits.test))]
     print("\n".join([f"model: {model}", *filter(None, results)]))
