@@ -25,7 +25,7 @@ from wavasr.decoding_lm import ctc_log_probs, lm_decoder
 from wavasr.errors import ConfigError, TextError
 from wavasr.export import export_model
 from wavasr.hotwords import Phrases
-from wavasr.lm import estimate, weights_path, write_arpa
+from wavasr.lm import estimate, vocabulary, weights_path, write_arpa
 from wavasr.text import BLANK, Units
 from wavasr.transcribe import decoder_of, joined, load_listener, transcribe
 
@@ -536,3 +536,41 @@ def test_a_damaged_language_model_is_told_each_time(tiny_model: Path, speech: Pa
     for _ in range(2):
         with pytest.raises(TextError, match=r"m\.lm\.arpa"):
             transcribe(speech, model)
+
+
+BINARIES = ("kenlm-probing.bin", "kenlm-trie.bin")  # of the fixture `lm`, by KenLM's `build_binary TYPE lm.arpa FILE`
+
+
+@pytest.mark.parametrize("name", BINARIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_binary_gives_what_its_arpa_gives(lm: Path, tmp_path: Path, name: str, seed: int) -> None:
+    binary = Path(__file__).with_name(name)
+    assert sorted(vocabulary(binary)) == sorted(vocabulary(lm))
+    words = tmp_path / "words.txt"
+    words.write_text("a\nb\nab\nbab\n", encoding="utf-8")  # the order of the words decides between equal scores
+    values = lattice(12, len(CHARACTERS), seed)
+    config = DecodingConfig(beam=WIDE, n_best=5, lexicon=words, lm_weight=0.7, word_score=0.5)
+    found = [lm_decoder(replace(config, lm=path), CHARACTERS, TEXT) for path in (lm, binary)]
+    assert found[0] is not None and found[1] is not None
+    assert found[0](values) == found[1](values)
+    own = lm_decoder(DecodingConfig(lm=binary), CHARACTERS, TEXT)
+    assert own is not None and sorted(own.words) == ["a", "ab", "b", "bab"]
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_a_damaged_binary_is_one_line(tmp_path: Path, name: str) -> None:
+    whole = Path(__file__).with_name(name).read_bytes()
+    path = tmp_path / "bad.bin"
+    wrong_machine = whole[:64] + b"\0\0\0\0" + whole[68:]
+    damaged = {
+        whole[:49] + b"4" + whole[50:]: "of another version, or an unfinished one",
+        whole[:33] + b" incomplete\n" + bytes(len(whole)): "of another version, or an unfinished one",
+        whole[:100] + b"\0" + whole[101:]: "without its words; build it anew, without build_binary's -v",
+        wrong_machine: "is no usable language model: .*test values don't match",
+        **{whole[:length]: "cut off|of another version" for length in range(40, len(whole))},
+    }
+    for content, message in damaged.items():
+        path.write_bytes(content)
+        with pytest.raises(TextError, match=message) as caught:
+            lm_decoder(DecodingConfig(lm=path), CHARACTERS, TEXT)
+        assert "\n" not in str(caught.value) and "bad.bin" in str(caught.value)

@@ -179,12 +179,12 @@ def test_bad_settings() -> None:
 
 def test_the_words_of_a_kenlm_binary(tmp_path: Path) -> None:
     path = tmp_path / "lm.bin"
-    path.write_bytes(
-        b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(80) + b"<unk>\0a\0</s>\0<s>\0\xc3\xa9t\0"
-    )
+    header = b"mmap lm http://kheafield.com/code format version 5\n\0".ljust(100, b"\0") + b"\1".ljust(8, b"\0")
+    words = "<unk>\0a\0</s>\0<s>\0ét\0".encode()
+    path.write_bytes(header + (5).to_bytes(8, "little") + bytes(80) + words)
     assert vocabulary(path) == ["a", "ét"]
-    path.write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(80))
-    with pytest.raises(TextError, match="--lexicon"):
+    path.write_bytes(header + (5).to_bytes(8, "little") + bytes(80) + words[:-1])
+    with pytest.raises(TextError, match="cut off"):
         vocabulary(path)
 
 

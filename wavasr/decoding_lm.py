@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,31 +238,33 @@ class LMDecoder:
 
         lm = self._new_lm()
         trie = flashlight.Trie(self._columns, self._silence)
+        insert, endings, labels = trie.insert, self._endings, len(self._units)  # a word counts 50,000 times
         start = lm.start(False)
         scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
-        alike: Counter[tuple[int, ...]] = Counter()
-        for number in sorted(range(len(scores)), key=lambda number: -scores[number]):
+        alike: dict[tuple[int, ...], int] = {}
+        for number in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
             for ids in words.spellings[number]:
-                alike[ids] += 1
-                if alike[ids] <= _HOMOPHONES:
-                    for spelling in self._endings(ids):
-                        trie.insert(spelling, number, scores[number])
+                alike[ids] = count = alike.get(ids, 0) + 1
+                if count <= _HOMOPHONES:
+                    for spelling in endings(ids, labels):
+                        insert(spelling, number, scores[number])
         trie.smear(flashlight.SmearingMode.MAX)
         return trie
 
-    def _endings(self, ids: tuple[int, ...]) -> list[list[int]]:
-        """The paths of a word through the trie.
+    def _endings(self, ids: tuple[int, ...], labels: int) -> tuple[tuple[int, ...], ...]:
+        """The paths of a word through the trie; there are V `labels`.
 
         A word ends in a space. Without spaces its last label would have one frame only, since flashlight leaves the
         trie with it: so the frames before the last one go to the label's copy, `label + V`. Two equal labels at the end
         get the blank's copy between them, which flashlight would forget.
         """
         if self._space is not None:
-            return [[*ids, self._space]]
-        *first, last = ids
+            return ((*ids, self._space),)
+        first, last = ids[:-1], ids[-1]
         if first and first[-1] == last:
-            first.append(_BLANK + len(self._units))
-        return [[*first, last], [*first, last + len(self._units), last]]
+            first += (_BLANK + labels,)
+            ids = (*first, last)
+        return ids, (*first, last + labels, last)
 
     def __call__(self, log_probs: LogProbs) -> Hypothesis:
         """Decode (T, V) natural log-probabilities, label 0 the blank; T may be 0.
@@ -329,7 +330,8 @@ class LMDecoder:
         spellings = self._words.spellings[number]
         if len(spellings) == 1:
             return spellings[0]
-        heard = tuple(label for label, _ in itertools.groupby(token % len(self._units) for token in tokens) if label)
+        labels = len(self._units)
+        heard = tuple(label for label, _ in itertools.groupby(token % labels for token in tokens) if label)
         # A blank between the last label's copy and the label itself makes two of it.
         return next((ids for ids in (heard, heard[:-1]) if ids in spellings), spellings[0])
 

@@ -14,6 +14,7 @@ import json
 import logging
 import lzma
 import math
+import mmap
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +37,10 @@ MIN_ORDER, MAX_ORDER = 2, 6  # what KenLM, as it is built, can read
 _SPECIAL = (UNKNOWN, BEGIN, END)
 _UNKNOWN, _BEGIN, _END = range(3)
 _FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
+# How a KenLM binary begins (github.com/kpu/kenlm, lm/binary_format.cc): its version, numbers that tell the machine, and
+# what it holds: at 100 whether its words are listed, at 108 how many they are.
 _KENLM_BINARY = b"mmap lm http://kheafield.com/code"
+_KENLM_VERSION = _KENLM_BINARY + b" format version 5\n\0"
 _LOWEST_LOG10 = -99.0
 
 log = logging.getLogger("wavasr")
@@ -480,13 +484,18 @@ def _is_number(text: str) -> bool:
 
 def _words_of_binary(path: Path) -> list[str]:
     """KenLM appends the words, ended by zero bytes, in the order of their numbers: <unk> is the first."""
-    content = path.read_bytes()
-    start = content.rfind(b"\0" + UNKNOWN.encode() + b"\0")
-    if start < 0:
-        start = content.rfind(UNKNOWN.encode() + b"\0") - 1
-    if start < 0:
-        raise TextError(f"{path}: this KenLM binary does not list its words; give them with --lexicon")
-    return content[start + 1 :].decode("utf-8", "replace").split("\0")[:-1]
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content[: len(_KENLM_VERSION)] != _KENLM_VERSION:
+            raise TextError(f"{path}: a KenLM binary of another version, or an unfinished one; build it anew")
+        if content[100:101] == b"\0":
+            raise TextError(f"{path}: a KenLM binary without its words; build it anew, without build_binary's -v")
+        start = content.rfind(b"\0" + UNKNOWN.encode() + b"\0")
+        if start < 0:
+            start = content.rfind(UNKNOWN.encode() + b"\0") - 1
+        words = content[start + 1 :].split(b"\0")[:-1] if start >= 0 else []
+        if not words or len(words) < int.from_bytes(content[108:116], "little"):
+            raise TextError(f"{path}: this KenLM binary is cut off; copy it again, or build it anew")
+    return [word.decode("utf-8", "replace") for word in words]
 
 
 def weights_path(path: Path) -> Path:

@@ -5,7 +5,6 @@ What is read for a model, such as its language model, is kept with it: see `shel
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import threading
@@ -114,12 +113,6 @@ def shelf_of(model: object) -> Shelf:
             return _SHELVES.setdefault(model, Shelf())
     except TypeError:  # without a hash, or without weak references
         return Shelf()
-
-
-def give_shelf(model: object, shelf: Shelf) -> None:
-    """Make this the shelf of a model."""
-    with contextlib.suppress(TypeError), _SHELVES_LOCK:
-        _SHELVES[model] = shelf
 
 
 def stamp(path: Path | None) -> Hashable:

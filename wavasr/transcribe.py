@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +23,12 @@ from tqdm import tqdm
 from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
 from wavasr.calibration import ConfidenceMap, mean
-from wavasr.config import DecodingConfig, TextConfig, from_dict
+from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, prefix_beam
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
-from wavasr.modelfile import ONNX_SUFFIX, read_header, resolve
-from wavasr.runtime import Listener, OnnxModel, Shelf, give_shelf, shelf_of, stamp
-from wavasr.text import Units
+from wavasr.modelfile import ONNX_SUFFIX, resolve
+from wavasr.runtime import Listener, OnnxModel, Shelf, shelf_of, stamp
 
 Floats = NDArray[np.float32]
 Decode = Callable[[Floats], Hypothesis]
@@ -132,7 +130,7 @@ def transcribe(
         ConfigError: there is no such decoder, or it does not fit the model.
         TextError: the language model is damaged.
     """
-    recognizer = opened(model, decoder)
+    recognizer = opened(model)
     decode = decoder_of(decoder, beam, recognizer)
     pieces = stream_audio(source, recognizer.sample_rate, PIECE_S)
     meter = Meter(_with_bar(pieces, source, recognizer.sample_rate) if progress else pieces)
@@ -167,7 +165,7 @@ def transcribe_many(
         model_name: as in `transcribe`.
         progress: as in `transcribe`.
     """
-    recognizer = opened(model, decoder)
+    recognizer = opened(model)
     name = model_name or name_of(model)
     decode = decoder_of(decoder, beam, recognizer)
     for source in sources:
@@ -181,10 +179,8 @@ def transcribe_many(
             yield transcript
 
 
-def opened(model: Listener | str | Path, decoder: Decoder = "greedy") -> Listener:
-    """A loaded model as it is, and one that is named loaded, unless it was the last one.
-
-    While it loads, which is mostly torch, a thread reads what the decoder needs: neither has to wait for the other.
+def opened(model: Listener | str | Path) -> Listener:
+    """A loaded model as it is; one that is named loaded, and kept until another one is.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -192,24 +188,7 @@ def opened(model: Listener | str | Path, decoder: Decoder = "greedy") -> Listene
     if not isinstance(model, str | Path):
         return model
     path = resolve(model)
-
-    def load() -> Listener:
-        if not isinstance(decoder, DecodingConfig):
-            return load_listener(path)
-        shelf = Shelf()
-        with ThreadPoolExecutor(1) as aside:
-            aside.submit(_read_ahead, path, decoder, shelf)  # its errors come again when the decoder is asked for
-            listener = load_listener(path)
-        give_shelf(listener, shelf)
-        return listener
-
-    return _OPENED.get("model", (path, stamp(path)), load)
-
-
-def _read_ahead(path: Path, config: DecodingConfig, shelf: Shelf) -> None:
-    header = read_header(path)
-    units, text = Units.from_dict(header["units"]), from_dict(TextConfig, header["text"])
-    lm_decoder(complete(config, path), units, text, shelf)
+    return _OPENED.get("model", (path, stamp(path)), lambda: load_listener(path))
 
 
 def load_listener(model: str | Path) -> Listener:

@@ -117,8 +117,10 @@ def pronunciations(lexicon: Lexicon, units: Units, source: str) -> dict[str, lis
             labels = [labels_of[phone] for phone in phones]
             if None in labels:
                 unknown.setdefault(word, phones[labels.index(None)])
-            elif (ids := tuple(label for label in labels if label)) not in found.setdefault(word, []):
-                found[word].append(ids)
+                continue
+            ids = tuple(filter(None, labels))
+            if ids not in (known := found.setdefault(word, [])):
+                known.append(ids)
     if not found:
         phone = next(iter(unknown.values()))
         raise ConfigError(

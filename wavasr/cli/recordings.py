@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, complain, configure_logging, describe_os_error
+from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, complain, configure_logging, describe_os_error, starting
 from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, decoding_config, one_of
 from wavasr.errors import ConfigError, TextError, WavasrError
 
@@ -25,17 +25,19 @@ def transcribe(arguments: list[str]) -> int:
     if args.files.count("-") > 1:
         raise WavasrError("-: standard input is named twice; it can be read once")
     configure_logging()
-    from wavasr.formats import Folder, render
-    from wavasr.transcribe import load_listener, transcribe_many
+    with starting():
+        from wavasr.formats import Folder, render
+        from wavasr.transcribe import decoder_of, opened, transcribe_many
 
-    model = load_listener(args.model)
+        model = opened(args.model)
+        decoder = decoder_of(decoding_config(args), model=model)
     failures = Failures(len(args.files))
     folder = Folder(args.output_dir, args.format, args.files) if args.output_dir else None
     done = transcribe_many(
         sources(args.files, failures),
         model,
         failures.add,
-        decoder=decoding_config(args),
+        decoder=decoder,
         model_name=args.model,
         progress=sys.stderr.isatty(),
     )
@@ -148,13 +150,17 @@ def align(arguments: list[str]) -> int:
     written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
     spoken = args.text if args.text is not None else read_text(args.text_file)
     configure_logging()
-    from wavasr.aligner import align as find_times
-    from wavasr.formats import render
-    from wavasr.manifest import atomic_text
+    with starting():
+        from wavasr.aligner import align as find_times
+        from wavasr.formats import render
+        from wavasr.manifest import atomic_text
+        from wavasr.transcribe import opened
 
+        model = opened(args.model)
     failures = Failures(1)
     for source in sources([args.file], failures):
-        rendered = render([find_times(source, spoken, args.model, lexicon=args.lexicon)], written)
+        found = find_times(source, spoken, model, lexicon=args.lexicon, model_name=args.model)
+        rendered = render([found], written)
         if args.output is None:
             print(rendered, end="")
             continue
