@@ -574,3 +574,21 @@ def test_a_damaged_binary_is_one_line(tmp_path: Path, name: str) -> None:
         with pytest.raises(TextError, match=message) as caught:
             lm_decoder(DecodingConfig(lm=path), CHARACTERS, TEXT)
         assert "\n" not in str(caught.value) and "bad.bin" in str(caught.value)
+
+
+def test_a_narrow_beam_finds_the_same_every_time(tmp_path: Path) -> None:
+    generator = random.Random(3)
+    units = Units.phones([f"P{number}" for number in range(6)])
+    words = {f"w{number}": generator.choices(units.symbols[1:], k=generator.randint(2, 4)) for number in range(150)}
+    lexicon, lm = tmp_path / "lexicon.txt", tmp_path / "lm.arpa"
+    lexicon.write_text("".join(f"{word}  {' '.join(phones)}\n" for word, phones in words.items()), encoding="utf-8")
+    write_arpa(estimate([" ".join(generator.choices(list(words), k=6)) for _ in range(60)], order=2), lm)
+    decoder = lm_decoder(DecodingConfig(beam=6, lm=lm, lexicon=lexicon, lm_weight=0.5), units, TEXT)
+    assert decoder is not None
+    for seed in range(6):
+        values = lattice(50, len(units), seed)
+        held = []  # memory that the next search cannot get, so that its addresses are others
+        for _ in range(5):
+            held.append((decoder(values), [bytes(generator.randint(16, 200)) for _ in range(2000)]))
+            del held[-1][1][::2]
+        assert len({found for found, _ in held}) == 1

@@ -38,6 +38,7 @@ _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given 
 _TOKENS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
 _HOMOPHONES = 6  # flashlight keeps no more words of one pronunciation; the most frequent ones stay
 _NEVER = -1e5
+_COPY_NATS = -1e-3
 _BLANK = 0
 _NATS = math.log(10)  # KenLM's logarithms are decimal
 
@@ -299,8 +300,9 @@ class LMDecoder:
 
     def _emissions(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._copies:
+            # Equal scores flashlight ranks by address, which changes from run to run: so a copy is worth a bit less.
             never = np.full((len(values), 1), _NEVER, np.float32)
-            return np.concatenate([values, values, never], axis=1)
+            return np.concatenate([values, values + np.float32(_COPY_NATS), never], axis=1)
         if self._words is None:
             return np.ascontiguousarray(values)
         end = np.full((1, values.shape[1]), _NEVER, np.float32)
@@ -340,7 +342,7 @@ class LMDecoder:
         if self._copies:
             heard = ctc_log_probs(values, [one.ids for one in found])
             found = [replace(one, score=one.score + more) for one, more in zip(found, heard, strict=True)]
-        found = sorted(found, key=lambda one: (-one.score, one.ids))
+        found = sorted(found, key=lambda one: (-one.score, one.ids, one.words))
         joined: dict[tuple[Any, ...], _Found] = {}
         for one in found:
             if len(values) < ctc_frames_needed(one.ids) or one.score == -math.inf:

@@ -54,7 +54,7 @@ def fit(arguments: list[str]) -> int:
         print(FIT_HELP.format(recipes=", ".join(shipped_recipes())), end="", file=help_stream(arguments))
         return OK if arguments else BAD_INPUT
     configure_logging()
-    # Linux then backs large tensors with huge pages, which makes steps 5 to 20 % shorter; torch reads it when it starts.
+    # Linux then backs large tensors with huge pages: steps are 5 to 20 % shorter. Torch reads it when it starts.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from wavasr.training import main as train
 
