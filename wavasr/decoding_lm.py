@@ -379,16 +379,16 @@ def ctc_log_probs(log_probs: NDArray[np.float32], labellings: Sequence[Sequence[
     alpha = np.zeros(spelled.shape)
     alpha[:, 0] = 1.0
     total = np.zeros(len(labellings))
-    for t, frame in enumerate(np.exp(log_probs.astype(np.float64))):
-        moved = alpha.copy()
-        moved[:, 1:] += alpha[:, :-1]
-        if t:
-            moved[:, 2:] += alpha[:, :-2] * skips[:, 2:]
-        alpha = moved * frame[spelled]
-        scale = alpha.sum(axis=1, keepdims=True)
-        with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore"):
+        for t, frame in enumerate(np.exp(log_probs.astype(np.float64))):
+            moved = alpha.copy()
+            moved[:, 1:] += alpha[:, :-1]
+            if t:
+                moved[:, 2:] += alpha[:, :-2] * skips[:, 2:]
+            moved *= frame[spelled]
+            scale = moved.sum(axis=1, keepdims=True)
             total += np.log(scale[:, 0])
-            alpha = np.nan_to_num(alpha / scale)
+            alpha = np.divide(moved, scale, out=moved, where=scale > 0)  # what is impossible stays 0
     ends = [
         alpha[row, 2 * len(ids)] + (alpha[row, 2 * len(ids) - 1] if ids else 0.0) for row, ids in enumerate(labellings)
     ]
