@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wavasr.alignment import Word, forced_align, unit_times, word_times
-from wavasr.audio import Source, load_audio, stream_audio
+from wavasr.audio import Source, load_utterance, stream_audio
 from wavasr.config import DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis
 from wavasr.decoding_lm import complete, ctc_log_probs
@@ -159,8 +159,7 @@ def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Le
     """
     dropped = {}
     for utterance in tqdm(utterances, "aligning", disable=None):
-        length = None if utterance.offset_s == 0.0 else utterance.duration_s
-        waveform = load_audio(utterance.audio, model.sample_rate, offset_s=utterance.offset_s, duration_s=length)
+        waveform = load_utterance(utterance, model.sample_rate)
         try:
             words = pronounced(utterance.text, model, lexicon)
             log_probs = log_probs_of(model, waveform)

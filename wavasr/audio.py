@@ -27,6 +27,7 @@ import soxr
 
 from wavasr.container import indexed_mp3, missing_bytes, reason_unreadable
 from wavasr.errors import AudioError
+from wavasr.manifest import Utterance
 from wavasr.opus import tidied
 
 if TYPE_CHECKING:
@@ -62,6 +63,15 @@ def load_audio(
         AudioError: no recording there, not audio, cut off, without samples, or with samples that are not numbers.
     """
     return np.concatenate(list(_decode(source, sample_rate, offset_s, duration_s)))
+
+
+def load_utterance(utterance: Utterance, sample_rate: int) -> Samples:
+    """The waveform (S,) float32 of one utterance, which may be a part of its file.
+
+    Raises:
+        AudioError: as `load_audio`.
+    """
+    return load_audio(utterance.audio, sample_rate, utterance.offset_s, utterance.duration_s)
 
 
 def stream_audio(source: Source, sample_rate: int = 16000, chunk_s: float = 30.0) -> Iterator[Samples]:
@@ -424,7 +434,8 @@ def band_filters(bands: int, window: int, sample_rate: int) -> npt.NDArray[np.fl
     envelopes = np.exp(-0.5 * (2 * np.pi * deviations * times) ** 2)
     phases = 2 * np.pi * centres * times
     filters = np.stack([envelopes * np.cos(phases), envelopes * np.sin(phases)], axis=1).reshape(2 * bands, window)
-    return (filters / np.linalg.norm(filters, axis=1, keepdims=True)).astype(np.float32)
+    unit: npt.NDArray[np.float32] = (filters / np.linalg.norm(filters, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 @functools.lru_cache(maxsize=8)

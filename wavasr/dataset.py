@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from wavasr.audio import load_audio
+from wavasr.audio import load_utterance
 from wavasr.heard import EarFrames
 from wavasr.lexicon import fold_phone
 from wavasr.manifest import AlignedPhone, Utterance
@@ -139,13 +139,6 @@ class AudioStore:
         start = self._starts[index]
         piece = self._samples[start : start + self.lengths[index]]
         return np.asarray(piece, np.float32) / _FULL_SCALE
-
-
-def load_utterance(utterance: Utterance, sample_rate: int) -> Waveform:
-    """The waveform (S,) float32 of one utterance, which may be a part of its file."""
-    whole_file = utterance.offset_s == 0.0
-    duration_s = None if whole_file else utterance.duration_s
-    return load_audio(utterance.audio, sample_rate, offset_s=utterance.offset_s, duration_s=duration_s)
 
 
 class SpeechDataset(Dataset[Item]):

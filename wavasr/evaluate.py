@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import wavasr
 from wavasr import metrics
-from wavasr.audio import load_audio
+from wavasr.audio import load_utterance
 from wavasr.calibration import FEWEST_WORDS, fit_map, mean
 from wavasr.calibration import KEY as CALIBRATION
 from wavasr.config import DecodingConfig, TextConfig
@@ -309,7 +309,7 @@ def _recognise_batch(
     for i in indices:
         u = utterances[i]
         try:
-            waveforms[i] = load_audio(u.audio, sample_rate, u.offset_s, u.duration_s)
+            waveforms[i] = load_utterance(u, sample_rate)
         except WavasrError as error:
             outcomes[i] = Failure(u.id, u.audio.as_posix(), str(error))
     try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wavasr import metrics
-from wavasr.audio import load_audio
+from wavasr.audio import load_utterance
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy
 from wavasr.decoding_lm import LMDecoder
 from wavasr.errors import TextError
@@ -103,8 +103,7 @@ def listen(model: Listener, utterance: Utterance) -> Stretches:
         found.append(as_array(log_probs))
         return Hypothesis((), 0.0, (), ())
 
-    waveform = load_audio(utterance.audio, model.sample_rate, utterance.offset_s, utterance.duration_s)
-    recognise(model, [waveform], keep)
+    recognise(model, [load_utterance(utterance, model.sample_rate)], keep)
     return found
 
 
