@@ -65,7 +65,7 @@ def test_reads_what_the_files_hold(utterances: list[Utterance], cache: bool) -> 
     beginning = Utterance("beginning", utterances[8].audio, 0.25, "ab", "s")
     assert (
         len(dataset([beginning], cache=cache)[Draw(0, 0, 0)].waveform) == 2000
-    )  # a part may begin where the file does
+    )  # where the file does
 
 
 def test_cache_is_16_bit_and_exact(tmp_path: Path) -> None:
