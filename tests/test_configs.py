@@ -90,7 +90,7 @@ def test_print_config_is_a_recipe_that_gives_the_same(tmp_path: Path, capsys: py
         parse(["--config", "timit.yaml", "--optim.lr", "0.125", "--print_config"])
     assert caught.value.code == 0
     printed = capsys.readouterr().out
-    assert "\n  lr: 0.125  # highest learning rate\n" in printed
+    assert "\n  lr: 0.125  # highest learning rate; " in printed
     assert "\n  max_epochs: " in printed and "\nencoder:\n" in printed
     (tmp_path / "timit.yaml").write_text(printed, encoding="utf-8")
     again = parse(["--config", str(tmp_path / "timit.yaml")])
@@ -113,6 +113,11 @@ MISTAKES = [
     (["--config", "an4", "--augment.speed", "[1.1, 0.9]"], r"augment\.speed"),
     (["--config", "an4", "--seed", "-3"], r"seed is -3"),
     (["--config", "an4", "extra"], r"extra"),
+    (["--config", "an4", "--optim.method", "sgd"], r"optim\.method.*sgd"),
+    (
+        ["--config", "an4", "--encoder.stages", '[{"channels": 8, "pooling": "energy", "filter_bank": true}]'],
+        "a stage.window of 2 or more; found 8, 0, energy and 1",
+    ),
     ([], "set exactly one of them"),
 ]
 

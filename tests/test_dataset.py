@@ -63,9 +63,7 @@ def test_reads_what_the_files_hold(utterances: list[Utterance], cache: bool) -> 
         assert np.allclose(item.waveform, (index + 1) / 10, atol=1e-4)
     assert len(data[Draw(0, 9, 0)].waveform) == 2000
     beginning = Utterance("beginning", utterances[8].audio, 0.25, "ab", "s")
-    assert (
-        len(dataset([beginning], cache=cache)[Draw(0, 0, 0)].waveform) == 2000
-    )  # where the file does
+    assert len(dataset([beginning], cache=cache)[Draw(0, 0, 0)].waveform) == 2000  # where the file does
 
 
 def test_cache_is_16_bit_and_exact(tmp_path: Path) -> None:

@@ -85,3 +85,15 @@ def test_reports_say_what_it_computed_in() -> None:
     fast = FastModel(plain, "bfloat16")
     assert fast.facts() == plain.facts()._replace(device="cpu, bfloat16")
     assert (fast.hop_samples, fast.sample_rate, fast.receptive_field) == (160, 16000, plain.receptive_field)
+
+
+def test_the_weights_are_those_of_the_time() -> None:
+    found = model()
+    fast = FastModel(found, "float32")
+    waveform, lengths = sound(8000)[None], np.array([8000])
+    before, _ = fast.infer(waveform, lengths)
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.mul_(3)
+    after, _ = fast.infer(waveform, lengths)
+    assert np.array_equal(before, after)

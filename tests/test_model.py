@@ -24,7 +24,7 @@ from wavasr import modelfile, transcribe
 from wavasr.config import EncoderConfig, StageConfig, TextConfig, to_dict
 from wavasr.errors import ModelError
 from wavasr.model import Recognizer, load_ear, load_model, save_ear, save_model, start_from
-from wavasr.modelfile import EAR_FORMAT, FORMAT_VERSION, read_header, resolve
+from wavasr.modelfile import EAR_FORMAT, FORMAT_VERSION, asset, read_header, resolve
 from wavasr.text import Units
 
 STAGES = (
@@ -430,6 +430,16 @@ def test_the_shipped_ear_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     load_ear(model, "ear")
     assert not torch.equal(before[0], next(model.parameters()))
+
+
+@pytest.mark.parametrize("preset", ["base", "swift"])
+def test_there_is_a_shipped_ear_for(preset: str) -> None:
+    random, warm = (Recognizer(EncoderConfig(preset=preset), Units.characters(["a"]), TextConfig()) for _ in range(2))
+    load_ear(warm, "ear")
+    assert all(not torch.equal(a, b) for a, b in zip(random.ear.parameters(), warm.ear.parameters(), strict=True))
+    if preset == "base":  # the one without labels, whatever the default model is
+        tensors = load_file(asset("ear.safetensors"))
+        assert all(torch.equal(warm.ear.state_dict()[name], tensor.float()) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class StageConfig:
         level_frames: frames over which the first stage measures the local level: it then hears the samples divided
             by that level, with its logarithm as one more channel; 0 feeds the samples as they are.
         filter_bank: the first stage's input projection starts as band filters on the mel scale, in pairs of cosine and
-            sine, and joins the skip connections: with energy pooling the stage starts as a log-mel spectrum.
+            sine, and joins the skip connections: the stage's energies start as a log-mel spectrum.
     """
 
     channels: int
@@ -74,9 +74,14 @@ class StageConfig:
         _require(self.level_frames >= 0, f"stage.level_frames is {self.level_frames}; expected 0 or more")
         _require(
             not self.filter_bank
-            or (self.channels % 2 == 0 and self.skip_width == self.channels and self.pooling == "energy"),
-            f"stage.filter_bank takes an even stage.channels, stage.skip_channels 0 and stage.pooling energy; found "
-            f"{self.channels}, {self.skip_channels} and {self.pooling}",
+            or (
+                self.channels % 2 == 0
+                and self.skip_width == self.channels
+                and self.pooling == "energy"
+                and self.window >= 2
+            ),
+            "stage.filter_bank takes an even stage.channels, stage.skip_channels 0, stage.pooling energy and a "
+            f"stage.window of 2 or more; found {self.channels}, {self.skip_channels}, {self.pooling} and {self.window}",
         )
 
     @property
@@ -122,6 +127,10 @@ class EncoderConfig:
         _require(
             all(s.window == 1 and s.level_frames == 0 and not s.filter_bank for s in self.stages[1:]),
             "encoder.stages: only the first stage may set window, stride, level_frames and filter_bank",
+        )
+        _require(
+            self.sample_rate >= 1000 or not self.stages[0].filter_bank,
+            f"encoder.sample_rate is {self.sample_rate}; a filter bank begins at 60 Hz and needs 1000 or more",
         )
 
     @property
@@ -372,7 +381,7 @@ class OptimConfig:
 
     Attributes:
         method: "muon": steps equally long in all directions for the encoder's kernels, AdamW for the rest; or "adamw".
-        lr: highest learning rate.
+        lr: highest learning rate; about 3e-3 for muon, 1e-3 for adamw.
         weight_decay: of matrices and kernels; vectors (gains, biases) have none.
         betas: decay of AdamW's two moments.
         warmup_steps: steps over which the learning rate rises from 0 to `lr`.

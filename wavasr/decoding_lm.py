@@ -67,15 +67,6 @@ def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig, shelf: Sh
         CorpusError: the lexicon is missing or damaged.
         ConfigError: the parts do not fit together, or a hotword cannot be spelled.
     """
-    shelf = shelf or Shelf()
-    files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
-    key = config, files, stamp(config.lm and weights_path(config.lm))
-    return shelf.get("decoder", key, lambda: _new_decoder(config, files, units, text, shelf))
-
-
-def _new_decoder(
-    config: DecodingConfig, files: Hashable, units: Units, text: TextConfig, shelf: Shelf
-) -> LMDecoder | None:
     if config.lm and not config.lm.is_file():
         log.warning("%s: no such language model; going on without it (wavasr lm build makes one)", config.lm)
         config = replace(config, lm=None)
@@ -86,7 +77,13 @@ def _new_decoder(
     except ImportError as error:
         log.warning("no language model, lexicon or hotwords: flashlight-text is missing (%s); pip install it", error)
         return None
+    shelf = shelf or Shelf()
+    files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
+    key = config, files, stamp(config.lm and weights_path(config.lm))
+    return shelf.get("decoder", key, lambda: _new_decoder(config, files, units, text, shelf))
 
+
+def _new_decoder(config: DecodingConfig, files: Hashable, units: Units, text: TextConfig, shelf: Shelf) -> LMDecoder:
     def read() -> tuple[WordList | None, Any]:
         words = word_list(config, units, text)
         return words, read_language_model(config.lm, units, words)

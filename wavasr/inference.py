@@ -112,7 +112,7 @@ class _Product(NamedTuple):
     @classmethod
     def of(cls, matrix: Tensor, bias: Tensor | None, dtype: torch.dtype) -> _Product:
         assert bias is not None
-        return cls(matrix.to(dtype).contiguous(), bias.to(dtype))
+        return cls(matrix.to(dtype).clone(memory_format=torch.contiguous_format), bias.to(dtype, copy=True))
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.addmm(self.bias, x, self.matrix)
@@ -159,7 +159,7 @@ class _Folded:
         self.bypass: Tensor | None = None  # from the input projection to where the skips go
         if config.pooling == "energy":  # no rectifier: both are one product
             self.skip = _Product.of(skip @ post, bias @ post + post_bias, torch.float32)
-            self.bypass = post if config.filter_bank else None
+            self.bypass = post.clone() if config.filter_bank else None
         else:
             self.skip = _Product.of(skip, bias, torch.float32)
             self.post = _Product.of(post, post_bias, torch.float32)

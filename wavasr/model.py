@@ -199,10 +199,10 @@ def load_ear(model: Recognizer, source: str) -> None:
 
 
 def _shipped_ear(model: Recognizer) -> Path:
-    """The shipped ear that is built as the model's: of those warmed up alone, or the default model's."""
-    default = resolve("default")
-    built = from_dict(EncoderConfig, read_header(default)["encoder"])
-    return default if _ear_stages(built) == _ear_stages(model.encoder_config) else asset("ear.safetensors")
+    """The shipped ear that is built as the model's: the one warmed up without labels, or the default model's."""
+    ear = asset("ear.safetensors")
+    built = from_dict(EncoderConfig, read_header(ear, EAR_FORMAT)["encoder"])
+    return ear if _ear_stages(built) == _ear_stages(model.encoder_config) else resolve("default")
 
 
 def start_from(model: Recognizer, path: str | Path) -> None:

@@ -31,6 +31,7 @@ import wavasr
 from wavasr.config import FitConfig, to_dict
 from wavasr.errors import ConfigError, TextError
 from wavasr.evaluate import calibrate, evaluate
+from wavasr.inference import has_fast_bfloat16
 from wavasr.manifest import atomic_text
 from wavasr.model import Recognizer, load_ear, start_from
 from wavasr.recipe import Recipe, parse
@@ -140,6 +141,9 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -
     run_dir = recipe.config.run_dir
     first_step = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if last else 0
     options = dict(recipe.trainer)
+    if options["precision"] == "bf16-mixed" and _slow_in_bfloat16(options["accelerator"]):
+        log.info("trainer.precision: 32-true instead of bf16-mixed, which this processor computes very slowly")
+        options["precision"] = "32-true"
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
     if options["strategy"] in ("auto", "ddp") and recipe.config.optim.ear_frozen_epochs:
@@ -158,6 +162,12 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
+
+
+def _slow_in_bfloat16(accelerator: str) -> bool:
+    """Whether training is going to run on a processor without instructions for bfloat16."""
+    others = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return (accelerator == "cpu" or (accelerator == "auto" and not others)) and not has_fast_bfloat16()
 
 
 def measure(config: FitConfig, name: str, split: Split) -> str:
@@ -232,6 +242,12 @@ def refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Pat
     old, new = (_flat({"": r["config"], ".sha256": r["manifests_sha256"]}) for r in (before, now))
     for key in sorted(old.keys() | new.keys()):
         name = key.lstrip(".")
+        if (key in old) != (key in new) and not name.startswith((*_FREE_KEYS, "sha256")):
+            version = before.get("versions", {}).get("wavasr", "another version")
+            raise ConfigError(
+                f"{run_dir} was begun by wavasr {version}, which differs in {name}; finish it with that one, or name "
+                "another --run_dir"
+            )
         if old.get(key) != new.get(key) and not name.startswith(_FREE_KEYS):
             raise ConfigError(
                 f"{run_dir} was trained with {name} {old.get(key)!r}, not {new.get(key)!r}; resume with the same "
