@@ -517,15 +517,15 @@ def test_a_model_starts_from_another_ones_weights_unit_by_unit(tmp_path: Path) -
     torch.manual_seed(1)
     source = Recognizer(config_of(), Units.characters(["abc"]), TextConfig()).eval()
     save_model(source, tmp_path / "source.wavasr")
-    model = Recognizer(config_of(), Units.characters(["cabin"]), TextConfig()).eval()
+    model = Recognizer(config_of(), Units.characters(["caBin"]), TextConfig()).eval()
     fresh = model.output.weight.clone()
     start_from(model, tmp_path / "source.wavasr")
     waveform, lengths = torch.randn(1, 400), torch.tensor([400])
     ours, theirs = (m.encoder(waveform, lengths)[-1].frames for m in (model, source))
     assert torch.equal(ours, theirs)
     for label, symbol in enumerate(model.units.symbols):
-        known = symbol in source.units.symbols
-        expected = source.output.weight[source.units.symbols.index(symbol)] if known else fresh[label]
+        known = symbol.lower() in source.units.symbols  # CMUdict's AE is TIMIT's ae
+        expected = source.output.weight[source.units.symbols.index(symbol.lower())] if known else fresh[label]
         assert torch.equal(model.output.weight[label], expected)
 
 

@@ -206,7 +206,8 @@ def _shipped_ear(model: Recognizer) -> Path:
 
 
 def start_from(model: Recognizer, path: str | Path) -> None:
-    """Start a model from another one's weights: the whole encoder, and the output of every unit that both have.
+    """Start a model from another one's weights: the whole encoder, and the output of every unit that both have, in
+    whatever case.
 
     Raises:
         ModelError: no model file, or its encoder is not built as the model's.
@@ -216,8 +217,11 @@ def start_from(model: Recognizer, path: str | Path) -> None:
     if built != wanted:
         raise ModelError(f"{path}: its encoder is not built as encoder.* says; use the recipe that it was trained with")
     model.encoder.load_state_dict(source.encoder.state_dict())
-    label_of = {symbol: label for label, symbol in enumerate(source.units.symbols)}
-    pairs = [(label, label_of[s]) for label, s in enumerate(model.units.symbols) if s in label_of]
+    # CMUdict's phone AE is TIMIT's ae.
+    label_of = {symbol.lower(): label for label, symbol in enumerate(source.units.symbols)}
+    label_of |= {symbol: label for label, symbol in enumerate(source.units.symbols)}
+    named = [(label, s if s in label_of else s.lower()) for label, s in enumerate(model.units.symbols)]
+    pairs = [(label, label_of[s]) for label, s in named if s in label_of]
     ours, theirs = (torch.tensor(side) for side in zip(*pairs, strict=True))  # the blank is always shared
     with torch.no_grad():
         model.output.weight[ours] = source.output.weight[theirs]
