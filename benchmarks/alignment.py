@@ -10,7 +10,6 @@ a word should last after its last label (`wavasr.alignment.TAIL_S`): on the spea
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import sys
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ import wavasr.alignment
 from wavasr.aligner import AlignedText, align, lexicon_of
 from wavasr.alignment import Word
 from wavasr.errors import TextError
-from wavasr.lexicon import PHONE_SETS, Lexicon, fold_phone
+from wavasr.lexicon import PHONE_SETS, fold_phone
 from wavasr.model import Recognizer, load_model
 from wavasr.text import normalise
 
@@ -65,7 +64,6 @@ def sentences(root: Path, model: Recognizer) -> Iterator[Sentence]:
         yield Sentence(audio, part, [word for word in spoken if word.word])
 
 
-@functools.cache
 def times_words(model: Recognizer) -> bool:
     """Whether words are aligned: by models that spell, and by phone models with a lexicon."""
     return not model.units.is_phones or lexicon_of(model) is not None
@@ -83,13 +81,13 @@ def spelled(symbol: str, model: Recognizer) -> str:
     return fold_phone(symbol, size) or ""
 
 
-def measured(sentence: Sentence, model: Recognizer, lexicon: Lexicon | None) -> AlignedText:
+def measured(sentence: Sentence, model: Recognizer) -> AlignedText:
     """The words found, one for one with those by hand.
 
     Raises:
         TextError: the model cannot spell them, or spells one as two.
     """
-    found = align(sentence.audio, " ".join(word.word for word in sentence.spoken), model, lexicon=lexicon)
+    found = align(sentence.audio, " ".join(word.word for word in sentence.spoken), model)
     if [word.word for word in found.words] != [word.word for word in sentence.spoken]:
         raise TextError(f"{sentence.audio}: its words are not one for one with those of the model")
     return found
@@ -152,10 +150,9 @@ def main() -> int:
         found = [s for s in found if s.part == "TRAIN"]
         wavasr.alignment.TAIL_S = 0.0
     pairs, left_out = [], []
-    lexicon = lexicon_of(model)
     for sentence in tqdm(found, unit="sentence", disable=not sys.stderr.isatty()):
         try:
-            pairs.append((measured(sentence, model, lexicon), sentence))
+            pairs.append((measured(sentence, model), sentence))
         except TextError as error:
             left_out.append(str(error))
     if not pairs:

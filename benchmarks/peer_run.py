@@ -15,11 +15,10 @@ from pathlib import Path
 
 def wavasr(model: str) -> Callable[[str], str]:
     """What `wavasr transcribe` does."""
-    from wavasr.transcribe import DEFAULT_DECODER, decoder_of, load_listener, transcribe
+    from wavasr.transcribe import load_listener, transcribe
 
     listener = load_listener(model)
-    decoder = decoder_of(DEFAULT_DECODER, model=listener)  # reads the language model once, not for every file
-    return lambda path: transcribe(path, listener, decoder=decoder).text
+    return lambda path: transcribe(path, listener).text
 
 
 def faster_whisper(_: str) -> Callable[[str], str]:

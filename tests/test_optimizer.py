@@ -64,15 +64,20 @@ def test_a_kernel_moves_as_written() -> None:
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-2, atol=1e-4)
 
 
-def share(rank: int, port: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def after_three_steps() -> list[torch.Tensor]:
+    """Three kernels, each moved three times."""
     weights = [nn.Parameter(kernel(8, 4, 3)), nn.Parameter(kernel(4, 4, 1)), nn.Parameter(kernel(6, 4, 2))]
     muon = Muon(groups_of(weights, kernels=True), 1.0, (0.9, 0.98))
     for seed in range(3):
         for weight in weights:
             weight.grad = kernel(*weight.shape, seed=seed)
         muon.step()
-    torch.save([w.detach() for w in weights], Path(folder) / f"{rank}.pt")
+    return [weight.detach() for weight in weights]
+
+
+def share(rank: int, port: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save(after_three_steps(), Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -82,12 +87,6 @@ def test_two_processes_share_the_steps_of_one(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     spawn(share, (port, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    alone = [nn.Parameter(kernel(8, 4, 3)), nn.Parameter(kernel(4, 4, 1)), nn.Parameter(kernel(6, 4, 2))]
-    muon = Muon(groups_of(alone, kernels=True), 1.0, (0.9, 0.98))
-    for seed in range(3):
-        for weight in alone:
-            weight.grad = kernel(*weight.shape, seed=seed)
-        muon.step()
-    for first, second, one in zip(*both, alone, strict=True):
-        torch.testing.assert_close(first, one.detach(), rtol=0, atol=0)
-        torch.testing.assert_close(second, one.detach(), rtol=0, atol=0)
+    for first, second, one in zip(*both, after_three_steps(), strict=True):
+        torch.testing.assert_close(first, one, rtol=0, atol=0)
+        torch.testing.assert_close(second, one, rtol=0, atol=0)

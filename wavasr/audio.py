@@ -424,7 +424,7 @@ def band_filters(bands: int, window: int, sample_rate: int) -> npt.NDArray[np.fl
     """Gabor filters at equal distances on the mel scale, as long as their bands are narrow: (2 * bands, window).
 
     Each band has a cosine and a sine, whose energies together do not depend on the phase; every filter has unit norm.
-    The bands' edges are those of the triangles of `mel_filters`, from 60 Hz to 0.48 of the sample rate.
+    The bands lie between 60 Hz and 0.48 of the sample rate.
 
     Source: Zeghidour et al. 2018, "Learning filterbanks from raw speech for phone recognition", arXiv 1711.01161.
     """

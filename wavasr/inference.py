@@ -175,7 +175,7 @@ class _Folded:
             first = max(0, start - before)
             heard = self.project(_taps(frames[first : min(total, end + after)], self.window))
             own = slice(start - first, end - first)
-            bypass = None if self.bypass is None else heard[own] @ self.bypass
+            bypass = None if self.bypass is None else heard[own] @ self.bypass  # before the blocks add to `heard`
             found = self.skip(self._gated(heard)[own].float())
             if bypass is not None:
                 found += bypass

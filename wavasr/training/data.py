@@ -23,6 +23,7 @@ from wavasr.heard import EarFrames, Version
 from wavasr.manifest import Utterance
 from wavasr.model import Recognizer, weights_sha256
 from wavasr.splits import Split, Splits, encode_split, infeasible
+from wavasr.training.processes import connected
 
 
 class SpeechData(pl.LightningDataModule):
@@ -78,7 +79,7 @@ class SpeechData(pl.LightningDataModule):
             if missing:
                 with self.train.augmented_by(Augmenter(unmasked, rate)):
                     version.write(self._listen(recognizer, device, autocast, number, missing))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if connected():
             torch.distributed.barrier()
         recognizer.train()
         versions = [Version(folder, channels) for folder in folders]

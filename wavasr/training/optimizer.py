@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wavasr.inference import has_fast_bfloat16
+from wavasr.training.processes import connected
 
 _MOMENTUM = 0.95
 _STEP_RMS = 0.2  # of AdamW's steps, about
@@ -69,8 +70,7 @@ class Muon(torch.optim.AdamW):
 
 def _shared(directions: Sequence[Tensor]) -> list[Tensor]:
     """The steps along all directions; of several processes each makes its share."""
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
+    rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if connected() else (0, 1)
     by_size = sorted(range(len(directions)), key=lambda index: directions[index].numel())
     own = set(by_size[rank::processes])
     steps = [orthogonal(d) if index in own else torch.zeros_like(d) for index, d in enumerate(directions)]

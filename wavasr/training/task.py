@@ -28,6 +28,7 @@ from wavasr.geometry import frames_of
 from wavasr.model import Recognizer
 from wavasr.text import Units
 from wavasr.training.optimizer import Muon
+from wavasr.training.processes import connected
 from wavasr.wavenet import Features
 
 log = logging.getLogger("wavasr")
@@ -213,7 +214,7 @@ class RecognitionTask(pl.LightningModule):
 
 def gathered(heard: dict[str, Heard]) -> dict[str, Heard]:
     """What all processes heard, each utterance once."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not connected():
         return dict(heard)
     parts: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, heard)
