@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -418,12 +419,39 @@ def test_what_lies_beside_a_model_is_used(tiny_model: Path, speech: Path, tmp_pa
     (tmp_path / "m.lexicon.txt").write_text("fox\ndog\n", encoding="utf-8")
     assert set(transcribe(speech, model).text.split()) <= {"fox", "dog"}
     assert transcribe(speech, model, decoder=DecodingConfig(lexicon=NOTHING)).text == own.text
+    others = tmp_path / "others.arpa"
+    write_arpa(estimate(["the fox", "the lazy dog"], order=2), others)
+    with_others = decoder_of(DecodingConfig(lm=others), model=load_listener(model))
+    assert set(with_others.words) == {"the", "fox", "lazy", "dog"}
     exported = tmp_path / "out" / "n.onnx"
     export_model(model, exported)
     assert {path.name for path in exported.parent.iterdir()} == {
         "n.onnx", "n.lm.arpa", "n.lm.arpa.json", "n.lexicon.txt"
     }  # fmt: skip
     assert transcribe(speech, exported).text == transcribe(speech, model).text
+
+
+def test_a_named_language_model_brings_its_own_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a lexicon that was not named come the pronunciations only; what has none is told, and hotwords stay."""
+    units, path = Units("phones", (BLANK, "AE", "B", "K", "T")), tmp_path / "few.arpa"
+    lexicon = tmp_path / "model.lexicon.txt"
+    lexicon.write_text("cat  K AE T\nbat  B AE T\ntab  T AE B\n", encoding="utf-8")
+    write_arpa(estimate(["the cat tab", "cat"], order=2), path)
+    config = DecodingConfig(lm=path, lexicon=lexicon)
+
+    def heard(**changes: Any) -> str:
+        decoder = lm_decoder(replace(config, **changes), units, TEXT)
+        assert decoder is not None
+        return decoder(spoken("B AE T", units, doubt=0.1)).text(units)
+
+    assert heard() == "bat"
+    with caplog.at_level(logging.INFO, logger="wavasr"):
+        assert heard(lm_words_only=True) in ("cat", "tab")
+    assert "1 of its 3 words" in caplog.text and "'the'" in caplog.text
+    assert heard(lm_words_only=True, hotwords=("bat",)) == "bat"
+    lexicon.write_text("bat  B AE T\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="share no word"):
+        lm_decoder(replace(config, lm_words_only=True), units, TEXT)
 
 
 def test_more_homophones_than_the_search_can_hold(tmp_path: Path) -> None:

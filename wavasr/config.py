@@ -441,6 +441,8 @@ class DecodingConfig:
             None: the one that lies beside the model file, if any; `NOTHING`: none.
         lexicon: the words that may be said, one a line; for phones with how they are pronounced, as in CMUdict. None:
             likewise the one beside the model file, otherwise the words of the language model; `NOTHING`: no list.
+        lm_words_only: whether words of the lexicon that the language model does not know are left out. So it is where a
+            language model is named and the lexicon is the one beside the model file.
         lm_weight: weight of the language model's logarithms; None: as tuned beside the model, else the decoder's own.
         word_score: nats that a word (a phone, for phones without a lexicon) earns; None: likewise.
         hotwords: words and phrases to expect.
@@ -451,6 +453,7 @@ class DecodingConfig:
     n_best: int = 1
     lm: Path | None = None
     lexicon: Path | None = None
+    lm_words_only: bool = False
     lm_weight: float | None = None
     word_score: float | None = None
     hotwords: tuple[str, ...] = ()

@@ -34,23 +34,38 @@ class WordList:
 
 
 def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordList | None:
-    """The words of the lexicon or else of the language model; None for a search over the units themselves."""
+    """The words of the lexicon or else of the language model; None for a search over the units themselves.
+
+    Raises:
+        ConfigError: the model can spell none of the words, or lexicon and language model share none.
+    """
     if config.lexicon is None and (units.kind in ("phones", "words") or config.lm is None):
         return None
     known = vocabulary(config.lm) if config.lm else []
+    only_known = bool(config.lm and config.lm_words_only)
     if units.is_phones:
         assert config.lexicon is not None
         spoken = pronunciations(Lexicon.read(config.lexicon), units, str(config.lexicon))
     else:
-        listed = _listed(config.lexicon) if config.lexicon else known
-        spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, config.lexicon or config.lm)}
+        source = config.lm if only_known else config.lexicon or config.lm
+        listed = known if source == config.lm or config.lexicon is None else _listed(config.lexicon)
+        spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, source)}
         for word in hotword_words(config.hotwords, text):
             spoken.setdefault(word, [tuple(encoded(word, units))])
     names = set(known)
     by_spelling = {} if names >= spoken.keys() else dict(zip(_normal(known, text), known, strict=True))
-    found = WordList(list(spoken), [], list(spoken.values()))
-    found.names.extend(word if word in names else by_spelling.get(normalise(word, text), word) for word in spoken)
-    return found
+    named = {word: word if word in names else by_spelling.get(normalise(word, text), word) for word in spoken}
+    if units.is_phones and only_known:
+        expected = set(hotword_words(config.hotwords, text))
+        named = {word: name for word, name in named.items() if name in names or word in expected}
+        if not named:
+            raise ConfigError(f"{config.lm} and {config.lexicon} share no word; name a lexicon of the model's words")
+        if lacking := names.difference(named.values()):
+            log.info(
+                "%s: %d of its %d words are not in %s and cannot be heard, e.g. %r",
+                *(config.lm, len(lacking), len(names), config.lexicon, min(lacking)),
+            )
+    return WordList(list(named), list(named.values()), [spoken[word] for word in named])
 
 
 def _listed(path: Path) -> list[str]:

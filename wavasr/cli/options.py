@@ -68,7 +68,7 @@ def add_decoding(parser: Parser) -> None:
         type=count,
         default=0,
         metavar="N",
-        help="beam search with N hypotheses (default: greedy; 64 with a language model, a lexicon or hotwords)",
+        help="beam search with N hypotheses (default: greedy; with a language model or a lexicon 500, with hotwords 100)",
     )
     group.add_argument("--n-best", type=count, default=1, metavar="N", help="the N best texts, in JSON")
     add_language_model(group)
