@@ -21,12 +21,12 @@ import pytest
 from numpy.typing import NDArray
 
 from wavasr.config import NOTHING, DecodingConfig, TextConfig
-from wavasr.decoding import Hypothesis, greedy, prefix_beam
+from wavasr.decoding import Hypothesis, greedy, penalised, prefix_beam
 from wavasr.decoding_lm import ctc_log_probs, lm_decoder
 from wavasr.errors import ConfigError, TextError
 from wavasr.export import export_model
 from wavasr.hotwords import Phrases
-from wavasr.lm import estimate, vocabulary, weights_path, write_arpa
+from wavasr.lm import Weights, estimate, vocabulary, weights_path, write_arpa
 from wavasr.text import BLANK, Units
 from wavasr.transcribe import decoder_of, joined, load_listener, transcribe
 
@@ -144,18 +144,24 @@ def test_characters_against_every_path(lm: Path, seed: int, weight: float, score
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("sharpness", [0.5, 2.0])
-def test_pronunciations_against_every_path(lm: Path, tmp_path: Path, seed: int, sharpness: float) -> None:
+@pytest.mark.parametrize(("sharpness", "penalty"), [(0.5, 0.0), (2.0, 0.0), (2.0, 1.5)])
+def test_pronunciations_against_every_path(
+    lm: Path, tmp_path: Path, seed: int, sharpness: float, penalty: float
+) -> None:
     lexicon = tmp_path / "lexicon.txt"
     lexicon.write_text("a  X\nb  Y\nab  X Y X\nbab  Y Y\n", encoding="utf-8")
     spellings = {"a": [(1,)], "b": [(2,)], "ab": [(1, 2, 1)], "bab": [(2, 2)]}
     values = lattice(7, 3, seed, sharpness)
     arpa = read_arpa(lm)
+    shares = np.exp(values.astype(np.float64)) * np.exp([-penalty, 0.0, 0.0])
+    searched = np.log(shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
     expected = {
         words: heard + 0.7 * sentence_nats(arpa, words) + 0.3 * len(words)
-        for words, heard in every_sentence(values, PHONES, spellings).items()
+        for words, heard in every_sentence(searched, PHONES, spellings).items()
     }
-    config = DecodingConfig(beam=WIDE, n_best=4, lm=lm, lexicon=lexicon, lm_weight=0.7, word_score=0.3)
+    config = DecodingConfig(
+        beam=WIDE, n_best=4, lm=lm, lexicon=lexicon, lm_weight=0.7, word_score=0.3, blank_penalty=penalty
+    )
     decoder = lm_decoder(config, PHONES, TEXT)
     assert decoder is not None
     assert decoder.spells_words
@@ -343,14 +349,29 @@ def test_nothing_heard_and_long_recordings(lm: Path) -> None:
     assert scores == pytest.approx(every[:3])
 
 
+def test_a_penalty_for_blanks_without_words() -> None:
+    """Greedy decoding and the beam without words take it too; without one both are as they were."""
+    silent = np.log(np.array([[0.8, 0.15, 0.05]] * 2, np.float32))
+    for beam in (0, 4):
+        plain, more = (
+            decoder_of(DecodingConfig(beam=beam, blank_penalty=penalty))(silent) for penalty in (None, math.log(8))
+        )
+        assert (plain.ids, more.ids) == ((), (1,)), beam
+    assert (greedy(silent).score, penalised(silent, 0.0).tolist()) == (
+        pytest.approx(2 * math.log(0.8)),
+        silent.tolist(),
+    )
+    assert np.exp(penalised(silent, math.log(8))).tolist() == [pytest.approx([1 / 3, 1 / 2, 1 / 6])] * 2
+
+
 def test_tuned_weights_are_the_defaults(lm: Path) -> None:
     weights_path(lm).write_text('{"lm_weight": 1.25, "word_score": -0.5}', encoding="utf-8")
     decoder = lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)
     assert decoder is not None
-    assert (decoder.lm_weight, decoder.word_score) == (1.25, -0.5)
+    assert decoder.weights == Weights(1.25, -0.5, 0.0)
     decoder = lm_decoder(DecodingConfig(lm=lm, word_score=2.0), CHARACTERS, TEXT)
     assert decoder is not None
-    assert (decoder.lm_weight, decoder.word_score) == (1.25, 2.0)
+    assert decoder.weights == Weights(1.25, 2.0, 0.0)
     weights_path(lm).write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"lm\.arpa\.json: expected JSON"):
         lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)

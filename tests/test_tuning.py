@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from wavasr.cli import main
 from wavasr.config import DecodingConfig, TextConfig
 from wavasr.decoding_lm import lm_decoder
-from wavasr.lm import estimate, tuned_weights, write_arpa
+from wavasr.lm import Weights, estimate, tuned_weights, write_arpa
 from wavasr.manifest import Utterance
 from wavasr.text import Units
-from wavasr.tuning import LM_WEIGHTS, WORD_SCORES, table, tune, write_weights
+from wavasr.tuning import BLANK_PENALTIES, LM_WEIGHTS, table, tune, write_weights
 
 LETTERS = Units.characters(["abcdefghijklm nopqrstuvwxyz"])
 RATE = 1600
@@ -84,14 +84,14 @@ def test_the_better_weight_is_chosen(dev: list[Utterance], lm: Path) -> None:
     tuning = tune(model, dev, decoder, progress=False)
     assert tuning.greedy.errors == 2
     assert tuning.best.counts.errors == 0
-    errors = {(trial.lm_weight, trial.word_score): trial.counts.errors for trial in tuning.trials}
-    assert len(errors) == len(tuning.trials) >= len(LM_WEIGHTS) * len(WORD_SCORES)
-    assert errors[LM_WEIGHTS[-1], 0.0] == 1
-    assert decoder.with_weights(0.01, 0.0)(model.heard[0]).text(LETTERS) == "i sea"
-    assert f"--lm-weight {tuning.best.lm_weight:g}" in table(tuning)
+    errors = {trial.weights: trial.counts.errors for trial in tuning.trials}
+    assert len(errors) == len(tuning.trials) >= len(LM_WEIGHTS) * len(BLANK_PENALTIES)
+    assert errors[Weights(LM_WEIGHTS[-1], 0.0)] == 1
+    assert decoder.with_weights(Weights(0.01, 0.0))(model.heard[0]).text(LETTERS) == "i sea"
+    assert f"--lm-weight {tuning.best.weights.lm_weight:g}" in table(tuning)
     path = write_weights(tuning, lm, {"model": "told"})
     assert path.name == "lm.arpa.json"
-    assert tuned_weights(lm) == (tuning.best.lm_weight, tuning.best.word_score)
+    assert tuned_weights(lm) == tuning.best.weights
     chosen = lm_decoder(DecodingConfig(lm=lm), LETTERS, TextConfig())
     assert chosen is not None
     assert [chosen(values).text(LETTERS) for values in model.heard] == ["i see", "i see", "the see"]

@@ -445,6 +445,7 @@ class DecodingConfig:
             language model is named and the lexicon is the one beside the model file.
         lm_weight: weight of the language model's logarithms; None: as tuned beside the model, else the decoder's own.
         word_score: nats that a word (a phone, for phones without a lexicon) earns; None: likewise.
+        blank_penalty: nats that a frame without a label costs, so that less is left out; None: likewise, else 0.
         hotwords: words and phrases to expect.
         hotword_boost: nats that each word of a hotword earns.
     """
@@ -456,6 +457,7 @@ class DecodingConfig:
     lm_words_only: bool = False
     lm_weight: float | None = None
     word_score: float | None = None
+    blank_penalty: float | None = None
     hotwords: tuple[str, ...] = ()
     hotword_boost: float = 5.0
 
@@ -470,7 +472,7 @@ class DecodingConfig:
             self.lm_weight is None or 0 <= self.lm_weight < float("inf"),
             f"lm_weight is {self.lm_weight}; expected 0 or more",
         )
-        for name in ("word_score", "hotword_boost"):
+        for name in ("word_score", "blank_penalty", "hotword_boost"):
             value = getattr(self, name)
             _require(value is None or abs(value) < float("inf"), f"{name} is {value}; expected a finite number of nats")
 

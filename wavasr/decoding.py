@@ -144,6 +144,19 @@ def checked(log_probs: LogProbs) -> NDArray[np.float32]:
     return np.maximum(values, np.float32(_LOWEST))
 
 
+def penalised(log_probs: LogProbs, penalty: float) -> NDArray[np.float32]:
+    """Log-probabilities whose blank has `penalty` nats less than before, in frames that again sum to one.
+
+    Raises:
+        ModelError: they are not numbers.
+    """
+    values = checked(log_probs)
+    if not penalty or not len(values):
+        return values
+    values[:, _BLANK] -= penalty
+    return values - np.logaddexp.reduce(values, axis=1, keepdims=True)
+
+
 def _labels_of_path(
     path: NDArray[np.int64], log_prob: NDArray[np.float32]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[float, ...]]:

@@ -6,8 +6,9 @@ A hypothesis scores, in nats,
 
     log P(its labels | audio) + lm_weight * log P(its words) + word_score * (number of words) + boosts of its hotwords
 
-where P(labels | audio) is the sum over all CTC paths (Graves et al. 2006, arXiv 1609.03193 for the search). Without a
-word list the search is over the units themselves: phones with a model of phones, or hotwords alone.
+where P(labels | audio) is the sum over all CTC paths (Graves et al. 2006, arXiv 1609.03193 for the search), where the
+blank has `blank_penalty` nats less than the model gave it: a trained network prefers it, and words would be left out.
+Without a word list the search is over the units themselves: phones with a model of phones, or hotwords alone.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.config import NOTHING, DecodingConfig, TextConfig
-from wavasr.decoding import Hypothesis, LogProbs, best_path, checked
+from wavasr.decoding import Hypothesis, LogProbs, best_path, checked, penalised
 from wavasr.hotwords import LanguageScore, biased, read_language_model
-from wavasr.lm import tuned_weights, vocabulary, weights_path
+from wavasr.lm import Weights, tuned_weights, vocabulary, weights_path
 from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, companion
 from wavasr.runtime import Shelf, stamp
 from wavasr.text import Units, ctc_frames_needed
@@ -34,7 +35,7 @@ from wavasr.wordlist import WordList, word_list
 
 DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the model `default`; 1000 another point
 _HOTWORD_BEAM = 100  # the scores of hotwords are made in Python
-DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE = 0.4, 1.5  # near the best on AN4 dev
+DEFAULT_WEIGHTS = Weights(0.4, 1.5)  # near the best on AN4 dev
 _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
 _COLUMNS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
 _COPIED_COLUMNS_A_FRAME = 12  # see `_endings`; as good as 24, in two thirds of the time
@@ -131,14 +132,14 @@ class LMDecoder:
         self._config = config
         self._space = units.symbols.index(" ") if units.kind == "characters" and " " in units.symbols else None
         self._copies = words is not None and self._space is None
-        self.lm_weight, self.word_score = self._weights()
+        self.weights = self._chosen_weights()
         self._trie = self._new_trie(words) if words else None
 
-    def with_weights(self, lm_weight: float, word_score: float) -> LMDecoder:
+    def with_weights(self, weights: Weights) -> LMDecoder:
         """The same decoder with other weights; the language model and the words are shared."""
         other = object.__new__(LMDecoder)
         other.__dict__.update(self.__dict__)
-        other.lm_weight, other.word_score = lm_weight, word_score
+        other.weights = weights
         return other
 
     @property
@@ -152,7 +153,10 @@ class LMDecoder:
         config = self._config
         parts = [f"beam of {self._beam}"]
         if config.lm:
-            parts.append(f"language model {config.lm.name} (weight {self.lm_weight:g}, word score {self.word_score:g})")
+            weight, score, penalty = self.weights
+            parts.append(
+                f"language model {config.lm.name} (weight {weight:g}, word score {score:g}, blank penalty {penalty:g})"
+            )
         if config.lexicon:
             parts.append(f"lexicon {config.lexicon.name}")
         if config.hotwords:
@@ -188,15 +192,13 @@ class LMDecoder:
             if known is None or name in known
         }
 
-    def _weights(self) -> tuple[float, float]:
-        lm_weight, word_score = DEFAULT_LM_WEIGHT, DEFAULT_WORD_SCORE if self._words else 0.0
+    def _chosen_weights(self) -> Weights:
+        """As configured; else as tuned beside the language model; else the defaults."""
+        weights = DEFAULT_WEIGHTS if self._words else DEFAULT_WEIGHTS._replace(word_score=0.0)
         if self._config.lm:
-            lm_weight, word_score = tuned_weights(self._config.lm) or (lm_weight, word_score)
-        given = self._config
-        return (
-            lm_weight if given.lm_weight is None else given.lm_weight,
-            word_score if given.word_score is None else given.word_score,
-        )
+            weights = tuned_weights(self._config.lm) or weights
+        given = {name: getattr(self._config, name) for name in Weights._fields}
+        return weights._replace(**{name: value for name, value in given.items() if value is not None})
 
     @property
     def _beam(self) -> int:
@@ -204,12 +206,12 @@ class LMDecoder:
 
     @property
     def _is_zero(self) -> bool:
-        return self._score.is_zero or self.lm_weight == 0
+        return self._score.is_zero or self.weights.lm_weight == 0
 
     @property
     def _lm_scale(self) -> float:
         """Nats of a unit of the language model's logarithms, weighted."""
-        return 1.0 if self._is_zero else self.lm_weight * _NATS
+        return 1.0 if self._is_zero else self.weights.lm_weight * _NATS
 
     @property
     def _columns(self) -> int:
@@ -224,7 +226,7 @@ class LMDecoder:
         from flashlight.lib.text.decoder import ZeroLM
 
         lm = ZeroLM() if self._is_zero else self._score.lm
-        bonus = 0.0 if self._words else self.word_score
+        bonus = 0.0 if self._words else self.weights.word_score
         if self._score.phrases or bonus:
             return biased(lm, self._score.phrases, bonus, 1.0 / self._lm_scale)
         return lm
@@ -245,7 +247,7 @@ class LMDecoder:
         if self._words is None:
             free = flashlight.LexiconFreeDecoderOptions(**options)
             return flashlight.LexiconFreeDecoder(free, lm, _BLANK, _BLANK, [])
-        chosen = flashlight.LexiconDecoderOptions(word_score=self.word_score, unk_score=-math.inf, **options)
+        chosen = flashlight.LexiconDecoderOptions(word_score=self.weights.word_score, unk_score=-math.inf, **options)
         return flashlight.LexiconDecoder(chosen, self._trie, lm, self._silence, _BLANK, -1, [], False)
 
     def _new_trie(self, words: WordList) -> Any:
@@ -288,8 +290,9 @@ class LMDecoder:
             ModelError: the log-probabilities are not numbers.
         """
         values = checked(log_probs)
+        searched = penalised(values, self.weights.blank_penalty)
         n_best = self._config.n_best
-        found = self._ranked(values, self._results(values)) if len(values) else []
+        found = self._ranked(searched, self._results(searched)) if len(values) else []
         hypotheses = [self._hypothesis(values, one) for one in found[:n_best]]
         if not hypotheses:
             return Hypothesis((), 0.0, (), (), len(values))
@@ -307,7 +310,7 @@ class LMDecoder:
         for result in results[: 4 * self._config.n_best + 8]:
             key = self._read(result)
             if self._copies:
-                joined.setdefault(key, self._lm_scale * result.lmScore + self.word_score * len(key[1]))
+                joined.setdefault(key, self._lm_scale * result.lmScore + self.weights.word_score * len(key[1]))
             else:
                 joined[key] = float(np.logaddexp(joined.get(key, -math.inf), result.score))
         return [_Found(ids, words, score) for (ids, words), score in joined.items()]

@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, NamedTuple, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -503,8 +503,16 @@ def weights_path(path: Path) -> Path:
     return path.with_name(path.name + WEIGHTS_SUFFIX)
 
 
-def tuned_weights(path: Path) -> tuple[float, float] | None:
-    """(lm_weight, word_score) that were tuned for a language model; None where they were not.
+class Weights(NamedTuple):
+    """What a decoder weighs a language model with, in the terms of `DecodingConfig`."""
+
+    lm_weight: float
+    word_score: float
+    blank_penalty: float = 0.0
+
+
+def tuned_weights(path: Path) -> Weights | None:
+    """The weights that were tuned for a language model; None where they were not.
 
     Raises:
         ConfigError: the file beside the language model is damaged.
@@ -514,11 +522,9 @@ def tuned_weights(path: Path) -> tuple[float, float] | None:
         return None
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        found = float(values["lm_weight"]), float(values["word_score"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = Weights(*(float(values[name]) for name in Weights._fields if name in values))
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{file}: expected JSON with lm_weight and word_score; run wavasr lm tune again") from error
-    if not (math.isfinite(found[1]) and 0 <= found[0] < math.inf):
-        raise ConfigError(
-            f"{file}: lm_weight {found[0]} and word_score {found[1]} cannot be used; run wavasr lm tune again"
-        )
+    if not all(map(math.isfinite, found)) or found.lm_weight < 0:
+        raise ConfigError(f"{file}: {found} cannot be used; run wavasr lm tune again")
     return found

@@ -24,7 +24,7 @@ from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
 from wavasr.calibration import ConfidenceMap, mean
 from wavasr.config import DecodingConfig
-from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, prefix_beam
+from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.modelfile import ONNX_SUFFIX, resolve
@@ -258,12 +258,13 @@ def _configured(config: DecodingConfig, model: Listener | None) -> Decode:
             raise ConfigError("a decoder with a language model or hotwords needs the model whose output it decodes")
         if found := lm_decoder(config, model.units, model.text, shelf_of(model)):
             return found
+    penalty = config.blank_penalty or 0.0
     if not config.beam and config.n_best == 1:
-        return greedy
+        return (lambda log_probs: greedy(penalised(log_probs, penalty))) if penalty else greedy
     beam, n_best = config.beam or max(16, config.n_best), config.n_best
 
     def decode(log_probs: LogProbs) -> Hypothesis:
-        found = prefix_beam(log_probs, beam, n_best)
+        found = prefix_beam(penalised(log_probs, penalty), beam, n_best)
         return replace(found[0], alternatives=tuple(found)) if n_best > 1 else found[0]
 
     return decode

@@ -21,31 +21,31 @@ from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy
 from wavasr.decoding_lm import LMDecoder
 from wavasr.errors import TextError
 from wavasr.evaluate import Scale
-from wavasr.lm import weights_path
+from wavasr.lm import Weights, weights_path
 from wavasr.manifest import Utterance, atomic_text
 from wavasr.metrics import ErrorCounts
 from wavasr.runtime import Listener
 from wavasr.transcribe import Decode, joined, recognise
 
-LM_WEIGHTS = (0.15, 0.3, 0.5, 0.75, 1.1, 1.6)
-WORD_SCORES = (-1.0, 0.0, 1.0, 2.0, 3.0)
-_REFINEMENTS = ((0.2, 0.5), (0.1, 0.25))  # shares of the weight, nats of the word score
+LM_WEIGHTS = (0.15, 0.3, 0.5, 0.8, 1.2, 1.6)
+BLANK_PENALTIES = (0.0, 1.0, 2.0, 3.0)
+_FINER = ((0.25, 1.0, 0.5), (0.1, 0.5, 0.25))  # steps: shares of the weight, nats of the word score and the penalty
+_SHOWN = 12
 
 Stretches = list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One pair of weights, and the errors of the dev set with it."""
+    """Weights, and the errors of the dev set with them."""
 
-    lm_weight: float
-    word_score: float
+    weights: Weights
     counts: ErrorCounts
 
     @property
     def rank(self) -> tuple[int, float]:
         """Fewer errors are better; of equals the weaker language model."""
-        return self.counts.errors, self.lm_weight
+        return self.counts.errors, self.weights.lm_weight
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Tuning:
 
 
 def tune(model: Listener, utterances: Sequence[Utterance], decoder: LMDecoder, *, progress: bool = True) -> Tuning:
-    """Try a grid of weights, then two finer rings around the best.
+    """Try a coarse grid of weights, then go from the best to better neighbours, in steps and in smaller steps.
 
     Args:
         model: in eval mode.
@@ -84,11 +84,10 @@ def tune(model: Listener, utterances: Sequence[Utterance], decoder: LMDecoder, *
         texts = [joined([decode(values) for values in stretches]).text(model.units) for stretches in heard]
         return ErrorCounts.total(metrics.count_all(references, [scale.symbols(text) for text in texts]))
 
-    trials: dict[tuple[float, float], Trial] = {}
+    trials: dict[Weights, Trial] = {}
     with tqdm(desc="decode", unit=" trials", disable=not progress) as bar:
-        for lm_weight, word_score in _pairs(trials):
-            decode = decoder.with_weights(lm_weight, word_score)
-            trials[lm_weight, word_score] = Trial(lm_weight, word_score, errors(decode))
+        for weights in _to_try(trials):
+            trials[weights] = Trial(weights, errors(decoder.with_weights(weights)))
             bar.update()
     plain = Scale.of(model.units, model.text)
     comparable = plain.is_phones == scale.is_phones
@@ -107,29 +106,37 @@ def listen(model: Listener, utterance: Utterance) -> Stretches:
     return found
 
 
-def _pairs(trials: dict[tuple[float, float], Trial]) -> Iterator[tuple[float, float]]:
-    """The pairs to try; the later ones depend on what the earlier ones gave, which the caller adds to `trials`."""
-    yield from ((weight, score) for weight in LM_WEIGHTS for score in WORD_SCORES)
-    for share, nats in _REFINEMENTS:
-        best = min(trials.values(), key=lambda trial: trial.rank)
-        for factor in (1 - share, 1.0, 1 + share):
-            for step in (-nats, 0.0, nats):
-                pair = round(best.lm_weight * factor, 3), best.word_score + step
-                if pair not in trials:
-                    yield pair
+def _to_try(trials: dict[Weights, Trial]) -> Iterator[Weights]:
+    """What to try; the later ones depend on what the earlier ones gave, which the caller adds to `trials`."""
+    yield from (Weights(weight, 0.0, penalty) for weight in LM_WEIGHTS for penalty in BLANK_PENALTIES)
+    for share, score, penalty in _FINER:
+        centre = None
+        while centre != (best := min(trials.values(), key=lambda trial: trial.rank).weights):
+            centre = best
+            # More words and fewer blanks make up for each other, so both go together too.
+            for factor, words, blanks in (
+                *((1 - share, 0, 0), (1 + share, 0, 0), (1, -1, 0), (1, 1, 0)),
+                *((1, 0, -1), (1, 0, 1), (1, -1, 1), (1, 1, -1)),
+            ):
+                near = Weights(
+                    round(best.lm_weight * factor, 3),
+                    best.word_score + words * score,
+                    max(0.0, best.blank_penalty + blanks * penalty),
+                )
+                if near not in trials:
+                    yield near
 
 
 def table(tuning: Tuning) -> str:
-    """The error rates in per cent: a row for each weight, a column for each word score."""
-    best = tuning.best
-    scores = sorted({trial.word_score for trial in tuning.trials})
-    rates = {(trial.lm_weight, trial.word_score): trial.counts.rate for trial in tuning.trials}
-    rows = ["lm-weight \\ word-score  " + "".join(f"{score:>8g}" for score in scores)]
-    for weight in sorted({trial.lm_weight for trial in tuning.trials}):
-        cells = [f"{100 * rates[weight, score]:.2f}" if (weight, score) in rates else "" for score in scores]
-        rows.append(f"{weight:>23g}  " + "".join(f"{cell:>8}" for cell in cells))
+    """The best trials, a row each with its error rate in per cent, and the options that repeat the first."""
+    rows = ["lm-weight  word-score  blank-penalty  errors"]
+    for trial in sorted(tuning.trials, key=lambda trial: trial.rank)[:_SHOWN]:
+        weight, score, penalty = trial.weights
+        rows.append(f"{weight:>9g}  {score:>10g}  {penalty:>13g}  {100 * trial.counts.rate:.2f} %")
+    weight, score, penalty = tuning.best.weights
     rows.append(
-        f"best: --lm-weight {best.lm_weight:g} --word-score {best.word_score:g}, {100 * best.counts.rate:.2f} %"
+        f"best of {len(tuning.trials)}: --lm-weight {weight:g} --word-score {score:g} --blank-penalty {penalty:g}, "
+        f"{100 * tuning.best.counts.rate:.2f} %"
     )
     if tuning.greedy.reference:
         rows[-1] += f"; greedy: {100 * tuning.greedy.rate:.2f} %"
@@ -140,8 +147,7 @@ def write_weights(tuning: Tuning, lm: Path, facts: dict[str, Any]) -> Path:
     """Write the choice beside the language model, where decoders look for it; returns the file."""
     best = tuning.best
     values = {
-        "lm_weight": best.lm_weight,
-        "word_score": best.word_score,
+        **best.weights._asdict(),
         "error_rate": round(best.counts.rate, 5),
         "errors": best.counts.errors,
         "reference": best.counts.reference,

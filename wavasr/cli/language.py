@@ -94,7 +94,7 @@ def _lm_tune(arguments: list[str]) -> int:
     add_model(parser)
     add_manifest(parser)
     add_language_model(parser, required=True)
-    parser.add_argument("--beam", type=count, default=0, metavar="N", help="hypotheses (default: 64)")
+    parser.add_argument("--beam", type=count, default=0, metavar="N", help="hypotheses (default: 500)")
     args = parser.parse_args(arguments)
     if not args.lm.is_file():
         raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")

@@ -75,6 +75,9 @@ def add_decoding(parser: Parser) -> None:
     group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model (default: as lm tune chose)")
     group.add_argument("--word-score", type=float, metavar="S", help="nats for each word (default: as lm tune chose)")
     group.add_argument(
+        "--blank-penalty", type=float, metavar="P", help="nats for each frame without a label (default: likewise)"
+    )
+    group.add_argument(
         "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect, as often as needed"
     )
     group.add_argument(
@@ -97,6 +100,7 @@ def decoding_config(args: argparse.Namespace) -> DecodingConfig:
         lexicon=args.lexicon,
         lm_weight=args.lm_weight,
         word_score=args.word_score,
+        blank_penalty=args.blank_penalty,
         hotwords=tuple(args.hotword),
         hotword_boost=args.hotword_boost,
     )
