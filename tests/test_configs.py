@@ -68,7 +68,7 @@ def test_names_paths_and_overrides(tmp_path: Path) -> None:
     assert recipe.config.optim.lr == 0.25 and recipe.config.data.root == Path("/corpora/x")
     assert recipe.config.augment.speed == (0.9, 1.1)  # from the base
     both = parse(["--config", "an4.yaml", "--config", str(own), "--run_dir", "elsewhere"]).config
-    assert both.data.test == ("test.jsonl",) and both.data.dev_speakers == 3 and both.run_dir == Path("elsewhere")
+    assert both.units.phone_set == 0 and both.data.dev_speakers == 3 and both.run_dir == Path("elsewhere")
 
 
 def test_a_path_goes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

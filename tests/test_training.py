@@ -26,7 +26,7 @@ from wavasr.dataset import Batch
 from wavasr.errors import WavasrError
 from wavasr.heard import EarFrames, Version, forget
 from wavasr.manifest import AlignedPhone, Utterance, write_manifest
-from wavasr.model import Recognizer, load_model
+from wavasr.model import Recognizer, load_model, save_model
 from wavasr.recipe import parse
 from wavasr.splits import read_splits
 from wavasr.text import Units
@@ -390,6 +390,25 @@ def test_the_ear_is_what_the_warm_up_gives() -> None:
     names = {name for name, p in recognizer.named_parameters() if any(p is q for q in ear_parameters(recognizer))}
     assert {name for name in names if name.startswith("encoder.stages.0.")}
     assert not {name for name in names if name.startswith(("encoder.stages.1.", "output."))}
+
+
+def test_fine_tuning_keeps_what_the_model_can_spell_and_what_lies_beside_it(tones: Path, tmp_path: Path) -> None:
+    """Units that the new texts lack stay, and so does the lexicon; texts with other symbols get units of their own."""
+    (tmp_path / "first").mkdir()
+    first = train(tmp_path / "first", tones, trainer={"max_epochs": 1}) / "model.wavasr"
+    few = Recognizer((known := load_model(first)).encoder_config, Units.characters(["a b c d"]), known.text)
+    save_model(few, tmp_path / "wide.wavasr", {})
+    (tmp_path / "wide.lexicon.txt").write_text("a\nb\n", encoding="utf-8")
+    run = train(tmp_path, tones, start=str(tmp_path / "wide.wavasr"), trainer={"max_epochs": 1})
+    assert load_model(run / "model.wavasr").units == few.units
+    assert (run / "model.lexicon.txt").read_text(encoding="utf-8") == "a\nb\n"
+    narrow = Recognizer(known.encoder_config, Units.characters(["a b"]), known.text)
+    save_model(narrow, tmp_path / "narrow.wavasr", {})
+    (tmp_path / "narrow.lexicon.txt").write_text("a\nb\n", encoding="utf-8")
+    (tmp_path / "other").mkdir()
+    other = train(tmp_path / "other", tones, start=str(tmp_path / "narrow.wavasr"), trainer={"max_epochs": 1})
+    assert load_model(other / "model.wavasr").units == known.units
+    assert not (other / "model.lexicon.txt").exists()
 
 
 def test_a_frozen_ear_does_not_move(tones: Path, tmp_path: Path) -> None:

@@ -34,10 +34,11 @@ from wavasr.evaluate import calibrate, evaluate
 from wavasr.inference import has_fast_bfloat16
 from wavasr.manifest import atomic_text
 from wavasr.model import Recognizer, load_ear, start_from
+from wavasr.modelfile import copy_companions, read_header, resolve
 from wavasr.recipe import Recipe, parse
 from wavasr.report import write_report
 from wavasr.splits import Split, Splits, fingerprints, read_splits
-from wavasr.text import build_units
+from wavasr.text import Units, build_units
 from wavasr.training.callbacks import (
     LAST_NAME,
     MODEL_NAME,
@@ -114,7 +115,8 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
     record = describe(config)
     last = claim_run_dir(config, record, recipe.resume)
     torch.manual_seed(config.seed)
-    recognizer = Recognizer(config.encoder, build_units(splits.train.texts, config.units), config.text)
+    units, kept = _units(config, splits)
+    recognizer = Recognizer(config.encoder, units, config.text)
     if last is None and config.start:
         start_from(recognizer, config.start)
     elif last is None:
@@ -133,7 +135,21 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
         raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
     if trainer.max_epochs and trainer.current_epoch < trainer.max_epochs:
         log.info("stopped in epoch %d of %d (trainer.max_time, max_steps)", trainer.current_epoch, trainer.max_epochs)
+    if kept and config.start and process_rank() == 0:
+        copy_companions(resolve(config.start), path)
     return path
+
+
+def _units(config: FitConfig, splits: Splits) -> tuple[Units, bool]:
+    """The units, and whether they are those of the model to start from, which stay where they spell all training texts."""
+    if config.start:
+        units = Units.from_dict(read_header(config.start)["units"])
+        if units.kind == config.units.kind:
+            with contextlib.suppress(TextError):
+                for text in splits.train.texts:
+                    units.encode(text)
+                return units, True
+    return build_units(splits.train.texts, config.units), False
 
 
 def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -> pl.Trainer:
@@ -171,7 +187,7 @@ def _slow_in_bfloat16(accelerator: str) -> bool:
 
 
 def measure(config: FitConfig, name: str, split: Split) -> str:
-    """Evaluate the finished model on a split as `wavasr evaluate` does, and write its report: a line about both.
+    """Evaluate the finished model's own output, decoded greedily, and write its report: a line about both.
 
     On dev its confidences are calibrated first.
     """
@@ -180,7 +196,9 @@ def measure(config: FitConfig, name: str, split: Split) -> str:
     path = config.run_dir / MODEL_NAME
     names = config.data.test if name == "test" else config.data.dev
     manifest = config.data.root / names[0] if len(names) == 1 else None
-    evaluation = evaluate(load_listener(path), split.utterances, model_name=path.as_posix(), manifest=manifest)
+    evaluation = evaluate(
+        load_listener(path), split.utterances, decoder="greedy", model_name=path.as_posix(), manifest=manifest
+    )
     if name == "dev":
         try:
             evaluation = calibrate(evaluation, path)
