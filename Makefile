@@ -42,5 +42,5 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache runs/demo
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache runs/demo runs/demo-data
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -63,7 +63,7 @@ def _measure(part: str, args: argparse.Namespace, folder: Path) -> list[Section]
         "c": lambda: [processes.hour(folder, 40 if quick else 3600, model)],
         "d": lambda: [
             processes.lengths(folder, (2, 10) if quick else (10, 60, 600, 3600), model),
-            _batches("base", 1 if quick else 3),
+            _batches("swift", 1 if quick else 3),
         ],
         "e": lambda: [processes.start_up(folder, 1 if quick else 3, model)],
     }
