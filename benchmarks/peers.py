@@ -22,7 +22,6 @@ from wavasr.audio import load_audio
 from wavasr.config import TextConfig
 from wavasr.errors import WavasrError
 from wavasr.manifest import Utterance, read_manifest
-from wavasr.splits import hold_out_speakers
 from wavasr.text import normalise
 
 PEERS = {
@@ -52,13 +51,11 @@ def install(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def sets(count: int, data: Path | None = None) -> dict[str, list[Utterance]]:
-    """Up to `count` utterances of AN4's and LibriSpeech's dev speakers; without these corpora the sample clips."""
+    """Up to `count` utterances of LibriSpeech's and speechocean762's dev speakers; without these the sample clips."""
     data = data or Path(os.environ.get("WAVASR_DATA") or ROOT.parent / "shared" / "data")
-    found = {}
-    if (data / "an4" / "train.jsonl").is_file():
-        found["AN4 dev"] = hold_out_speakers(read_manifest(data / "an4" / "train.jsonl"), 8)[1]
-    if (data / "librispeech" / "dev.jsonl").is_file():
-        found["LibriSpeech dev"] = read_manifest(data / "librispeech" / "dev.jsonl")
+    parts = {"LibriSpeech dev": "librispeech", "speechocean762 dev": "speechocean762"}
+    manifests = {name: data / folder / "dev.jsonl" for name, folder in parts.items()}
+    found = {name: read_manifest(path) for name, path in manifests.items() if path.is_file()}
     if not found:
         found["sample clips"] = read_manifest(SAMPLES / "samples.jsonl")
     return {name: every[:: max(1, len(every) // count)][:count] for name, every in found.items()}
