@@ -257,8 +257,8 @@ def test_eight_bits_on_real_speech(shared_data: Path, tmp_path: Path) -> None:
     heard: list[list[str]] = []
     waveforms = [load_audio(u.audio) for u in read_manifest(shared_data / "an4" / "train.jsonl")[:200:20]]
     for int8 in (False, True):
-        export_model("an4", tmp_path / "an4.onnx", int8)
-        model = OnnxModel(tmp_path / "an4.onnx")
+        export_model("default", tmp_path / "default.onnx", int8)
+        model = OnnxModel(tmp_path / "default.onnx")
         heard.append([model.units.decode(greedy(log_probs_of(model, waveform)).ids) for waveform in waveforms])
     assert cer(*heard).rate < 0.05
 

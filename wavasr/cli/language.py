@@ -20,7 +20,7 @@ Language models for transcribe and evaluate.
 
 examples:
   wavasr lm build books.txt.xz -o lm.arpa.gz --words 60000 --ngrams 2000000
-  wavasr lm tune --model an4 --manifest dev.jsonl --lm lm.arpa.gz
+  wavasr lm tune --manifest dev.jsonl --lm lm.arpa.gz
   wavasr lm build --help
 """
 
