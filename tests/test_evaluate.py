@@ -200,7 +200,7 @@ def test_phones_are_folded_and_the_set_named(
     counts: ErrorCounts,
     name: str,
 ) -> None:
-    model = tiny(Units.phones(symbols), TextConfig(case="keep"))
+    model = tiny(Units.phones(symbols), TextConfig())
     said = [replace(utterances[0], text=reference)]
     found = evaluate(model, said, phone_set=phone_set, recognise=Oracle([heard]), progress=False)
     assert (found.metric, found.phone_set, found.rate.counts) == ("per", name, counts)

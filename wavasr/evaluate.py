@@ -252,8 +252,9 @@ class Scale:
         scored: PhoneSet | None = phone_set if units.is_phones and set(units.symbols[1:]) <= _TIMIT_LABELS else None
         if scored == 61 and not set(units.symbols[1:]) <= set(TIMIT_61):
             raise ConfigError(f"phone_set is 61, but the model knows {len(units) - 1} folded phones; score on 48 or 39")
-        # "h#" and "ax-h" are labels, not punctuation.
-        spelling = replace(text, punctuation="keep", digits="keep") if units.is_phones else text
+        # "h#" and "ax-h" are labels, not punctuation, and CMUdict's AE is not ae.
+        case = text.case if scored else "keep"
+        spelling = replace(text, punctuation="keep", digits="keep", case=case) if units.is_phones else text
         return cls(spelling, units.is_phones, scored, merge_silences)
 
     def reference(self, utterance: Utterance) -> list[str]:
