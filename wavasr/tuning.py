@@ -42,11 +42,6 @@ class Trial:
     weights: Weights
     counts: ErrorCounts
 
-    @property
-    def rank(self) -> tuple[int, float]:
-        """Fewer errors are better; of equals the weaker language model."""
-        return self.counts.errors, self.weights.lm_weight
-
 
 @dataclass(frozen=True)
 class Tuning:
@@ -57,8 +52,8 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """The trial with the fewest errors."""
-        return min(self.trials, key=lambda trial: trial.rank)
+        """The trial with the fewest errors, of equals the first."""
+        return min(self.trials, key=_errors)
 
 
 def tune(model: Listener, utterances: Sequence[Utterance], decoder: LMDecoder, *, progress: bool = True) -> Tuning:
@@ -106,12 +101,16 @@ def listen(model: Listener, utterance: Utterance) -> Stretches:
     return found
 
 
+def _errors(trial: Trial) -> int:
+    return trial.counts.errors
+
+
 def _to_try(trials: dict[Weights, Trial]) -> Iterator[Weights]:
     """What to try; the later ones depend on what the earlier ones gave, which the caller adds to `trials`."""
     yield from (Weights(weight, 0.0, penalty) for weight in LM_WEIGHTS for penalty in BLANK_PENALTIES)
     for share, score, penalty in _FINER:
         centre = None
-        while centre != (best := min(trials.values(), key=lambda trial: trial.rank).weights):
+        while centre != (best := min(trials.values(), key=_errors).weights):
             centre = best
             # More words and fewer blanks make up for each other, so both go together too.
             for factor, words, blanks in (
@@ -130,7 +129,7 @@ def _to_try(trials: dict[Weights, Trial]) -> Iterator[Weights]:
 def table(tuning: Tuning) -> str:
     """The best trials, a row each with its error rate in per cent, and the options that repeat the first."""
     rows = ["lm-weight  word-score  blank-penalty  errors"]
-    for trial in sorted(tuning.trials, key=lambda trial: trial.rank)[:_SHOWN]:
+    for trial in sorted(tuning.trials, key=_errors)[:_SHOWN]:
         weight, score, penalty = trial.weights
         rows.append(f"{weight:>9g}  {score:>10g}  {penalty:>13g}  {100 * trial.counts.rate:.2f} %")
     weight, score, penalty = tuning.best.weights

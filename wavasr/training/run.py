@@ -141,7 +141,7 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
 
 
 def _units(config: FitConfig, splits: Splits) -> tuple[Units, bool]:
-    """The units, and whether they are those of the model to start from, which stay where they spell all training texts."""
+    """The units, and whether they are the start model's: those stay where they spell all training texts."""
     if config.start:
         units = Units.from_dict(read_header(config.start)["units"])
         if units.kind == config.units.kind:
