@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 said=data/samples/demo data=runs/demo-data run=runs/demo
 
-echo "The shipped model, which learnt from people, on clips that two speech synthesisers spoke; it is weak on them, and"
-echo "should be seen beside data/samples/samples.jsonl, the right texts:"
+echo "The shipped model, which learnt from people, on clips that two speech synthesisers spoke; the right texts are in"
+echo "data/samples/samples.jsonl:"
 clips=(data/samples/*.flac data/samples/*.mp3 data/samples/*.ogg data/samples/*.opus data/samples/*.wav)
 wavasr transcribe "${clips[@]}" | paste <(printf '  %-40s\n' "${clips[@]}") -
 
