@@ -529,6 +529,17 @@ def test_a_model_starts_from_another_ones_weights_unit_by_unit(tmp_path: Path) -
         assert torch.equal(model.output.weight[label], expected)
 
 
+def test_outputs_are_new_where_no_unit_is_shared(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    source = Recognizer(config_of(), Units.characters(["abc"]), TextConfig())
+    save_model(source, tmp_path / "source.wavasr")
+    model = Recognizer(config_of(), Units.characters(["xyz"]), TextConfig())
+    fresh = model.output.weight.clone()
+    start_from(model, tmp_path / "source.wavasr")
+    assert torch.equal(model.output.weight, fresh)
+    assert all(map(torch.equal, model.encoder.parameters(), source.encoder.parameters()))
+
+
 def test_a_model_does_not_start_from_one_that_is_built_otherwise(tmp_path: Path) -> None:
     source = Recognizer(config_of("causal"), Units.characters(["abc"]), TextConfig())
     save_model(source, tmp_path / "source.wavasr")

@@ -207,7 +207,7 @@ def _shipped_ear(model: Recognizer) -> Path:
 
 def start_from(model: Recognizer, path: str | Path) -> None:
     """Start a model from another one's weights: the whole encoder, and the output of every unit that both have, in
-    whatever case.
+    whatever case. Where they share none the blank's output is new too: the old one would drown the new units.
 
     Raises:
         ModelError: no model file, or its encoder is not built as the model's.
@@ -222,7 +222,9 @@ def start_from(model: Recognizer, path: str | Path) -> None:
     label_of |= {symbol: label for label, symbol in enumerate(source.units.symbols)}
     named = [(label, s if s in label_of else s.lower()) for label, s in enumerate(model.units.symbols)]
     pairs = [(label, label_of[s]) for label, s in named if s in label_of]
-    ours, theirs = (torch.tensor(side) for side in zip(*pairs, strict=True))  # the blank is always shared
+    if len(pairs) == 1:
+        return
+    ours, theirs = (torch.tensor(side) for side in zip(*pairs, strict=True))
     with torch.no_grad():
         model.output.weight[ours] = source.output.weight[theirs]
         assert model.output.bias is not None and source.output.bias is not None
