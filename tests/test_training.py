@@ -465,6 +465,29 @@ def test_heard_frames_come_back_from_files_and_are_masked_anew(tmp_path: Path) -
     assert not tmp_path.exists()
 
 
+@pytest.mark.parametrize("deleted", range(4))
+def test_a_run_killed_while_it_forgets_can_hear_again(
+    deleted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [Utterance(str(number), Path("a.wav"), 1.0, "a", offset_s=float(number)) for number in range(2)]
+    for utterance in said:
+        Version(tmp_path / "v", 3).write([(utterance, torch.zeros(3, 5), 100)])
+    unlink = Path.unlink
+    left = iter(range(deleted))
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        next(left)  # StopIteration when it is time
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(StopIteration):
+        forget(tmp_path)
+    monkeypatch.undo()
+    version = Version(tmp_path / "v", 3)
+    assert sum(utterance in version for utterance in said) == max(0, 2 - deleted)
+    assert all(version[utterance][0].shape == (5, 3) for utterance in said if utterance in version)
+
+
 def test_runs_share_what_the_ear_has_heard(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 9, "ear_copies": 2, "ear_cache": str(tmp_path / "ear")}}
     for name in ("first", "second"):

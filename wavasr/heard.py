@@ -137,11 +137,13 @@ class EarFrames:
 
 
 def forget(folder: Path) -> None:
-    """Delete all versions in a folder, and the folder if nothing else is in it."""
-    for path in folder.glob("*/*"):
-        if path.suffix in (".f16", ".json"):
-            with contextlib.suppress(OSError):  # Windows keeps what a worker still reads
-                path.unlink()
+    """Delete all versions in a folder, and the folder if nothing else is in it.
+
+    The indices go first: frames without one, which a run leaves that is killed here, are as if not heard.
+    """
+    for path in (*folder.glob("*/*.json"), *folder.glob("*/*.f16")):
+        with contextlib.suppress(OSError):  # Windows keeps what a worker still reads
+            path.unlink()
     for path in (*folder.glob("*"), folder):
         with contextlib.suppress(OSError):  # not empty, or not there
             path.rmdir()
