@@ -372,9 +372,10 @@ def test_tuned_weights_are_the_defaults(lm: Path) -> None:
     decoder = lm_decoder(DecodingConfig(lm=lm, word_score=2.0), CHARACTERS, TEXT)
     assert decoder is not None
     assert decoder.weights == Weights(1.25, 2.0, 0.0)
-    weights_path(lm).write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"lm\.arpa\.json: expected JSON"):
-        lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)
+    for damaged in ("{", '{"word_score": 1.0, "blank_penalty": 2.0}'):
+        weights_path(lm).write_text(damaged, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"lm\.arpa\.json: expected JSON"):
+            lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)
 
 
 @pytest.mark.parametrize(

@@ -481,6 +481,11 @@ class DecodingConfig:
         """Whether it takes more than the model's own output to decode."""
         return bool(self.lm or self.lexicon or self.hotwords)
 
+    @property
+    def only_lm_words(self) -> bool:
+        """Whether a language model limits the words to its own."""
+        return self.lm is not None and self.lm_words_only
+
 
 @dataclass(frozen=True)
 class FitConfig:

@@ -169,7 +169,7 @@ class LMDecoder:
         if self._words is None:
             return ""
         config = self._config
-        if config.lexicon and not (config.lm and config.lm_words_only):
+        if config.lexicon and not config.only_lm_words:
             return f"lexicon {config.lexicon.name}"
         return f"language model {config.lm.name}" if config.lm else ""
 

@@ -522,7 +522,7 @@ def tuned_weights(path: Path) -> Weights | None:
         return None
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        found = Weights(*(float(values[name]) for name in Weights._fields if name in values))
+        found = Weights(**{name: float(values[name]) for name in Weights._fields if name in values})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{file}: expected JSON with lm_weight and word_score; run wavasr lm tune again") from error
     if not all(map(math.isfinite, found)) or found.lm_weight < 0:

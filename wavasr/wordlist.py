@@ -42,20 +42,19 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
     if config.lexicon is None and (units.kind in ("phones", "words") or config.lm is None):
         return None
     known = vocabulary(config.lm) if config.lm else []
-    only_known = bool(config.lm and config.lm_words_only)
     if units.is_phones:
         assert config.lexicon is not None
         spoken = pronunciations(Lexicon.read(config.lexicon), units, str(config.lexicon))
     else:
-        source = config.lm if only_known else config.lexicon or config.lm
-        listed = known if source == config.lm or config.lexicon is None else _listed(config.lexicon)
-        spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, source)}
+        lexicon = None if config.only_lm_words else config.lexicon
+        listed = _listed(lexicon) if lexicon else known
+        spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, lexicon or config.lm)}
         for word in hotword_words(config.hotwords, text):
             spoken.setdefault(word, [tuple(encoded(word, units))])
     names = set(known)
     by_spelling = {} if names >= spoken.keys() else dict(zip(_normal(known, text), known, strict=True))
     named = {word: word if word in names else by_spelling.get(normalise(word, text), word) for word in spoken}
-    if units.is_phones and only_known:
+    if units.is_phones and config.only_lm_words:
         expected = set(hotword_words(config.hotwords, text))
         named = {word: name for word, name in named.items() if name in names or word in expected}
         if not named:

@@ -115,7 +115,7 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
     record = describe(config)
     last = claim_run_dir(config, record, recipe.resume)
     torch.manual_seed(config.seed)
-    units, kept = _units(config, splits)
+    units, owner = _units(config, splits)
     recognizer = Recognizer(config.encoder, units, config.text)
     if last is None and config.start:
         start_from(recognizer, config.start)
@@ -135,21 +135,22 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
         raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
     if trainer.max_epochs and trainer.current_epoch < trainer.max_epochs:
         log.info("stopped in epoch %d of %d (trainer.max_time, max_steps)", trainer.current_epoch, trainer.max_epochs)
-    if kept and config.start and process_rank() == 0:
-        copy_companions(resolve(config.start), path)
+    if owner and process_rank() == 0:
+        copy_companions(owner, path)
     return path
 
 
-def _units(config: FitConfig, splits: Splits) -> tuple[Units, bool]:
-    """The units, and whether they are the start model's: those stay where they spell all training texts."""
+def _units(config: FitConfig, splits: Splits) -> tuple[Units, Path | None]:
+    """The start model's units and its file, where they spell all training texts; else units of these texts."""
     if config.start:
-        units = Units.from_dict(read_header(config.start)["units"])
+        start = resolve(config.start)
+        units = Units.from_dict(read_header(start)["units"])
         if units.kind == config.units.kind:
             with contextlib.suppress(TextError):
                 for text in splits.train.texts:
                     units.encode(text)
-                return units, True
-    return build_units(splits.train.texts, config.units), False
+                return units, start
+    return build_units(splits.train.texts, config.units), None
 
 
 def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -> pl.Trainer:
