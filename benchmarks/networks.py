@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +23,12 @@ from benchmarks.measure import RATE, Section, in_turns
 from benchmarks.plain import PlainNetwork
 from wavasr.config import PRESETS, EncoderConfig, TextConfig
 from wavasr.inference import FastModel
-from wavasr.model import Recognizer
+from wavasr.model import Recognizer, save_model
 from wavasr.text import Units
 
-PLAIN, EAGER, FAST32, FAST16 = "plain float32", "wavasr float32", "transcribe float32", "transcribe bfloat16"
+PLAIN, EAGER, FAST = "plain float32", "wavasr float32", "transcribe float32"
 STEP_PLAIN, STEP32, STEP16 = "step, plain float32", "step, wavasr float32", "step, wavasr bfloat16"
-FORWARD, STEPS = (PLAIN, EAGER, FAST32, FAST16), (STEP_PLAIN, STEP32, STEP16)
+FORWARD, STEPS = (PLAIN, EAGER, FAST), (STEP_PLAIN, STEP32, STEP16)
 CLOSE = 1e-3
 PIECE_S = 2.0
 
@@ -36,6 +38,13 @@ def recogniser(preset: str) -> Recognizer:
     torch.manual_seed(0)
     units = Units.characters(["abcdefghijklmnopqrstuvwxyz' "])
     return Recognizer(EncoderConfig(preset=preset, init="random"), units, TextConfig()).eval()
+
+
+def as_transcribed(model: Recognizer) -> FastModel:
+    """What `transcribe` makes of the network's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, Path(folder) / "model.wavasr")
+        return FastModel(Path(folder) / "model.wavasr")
 
 
 def gflop_per_audio_s(preset: str) -> float:
@@ -71,7 +80,7 @@ def largest_difference(model: Recognizer, samples: int = 2 * RATE) -> float:
         expected, frames = PlainNetwork(model)(waveform, lengths)
         found = (
             model(waveform, lengths)[0],
-            torch.from_numpy(FastModel(model, "float32").infer(waveform.numpy(), lengths.numpy())[0]),
+            torch.from_numpy(as_transcribed(model).infer(waveform.numpy(), lengths.numpy())[0]),
         )
     within = torch.arange(expected.shape[1]) < frames[:, None]
     return max(float((one - expected)[within].abs().max()) for one in found)
@@ -82,7 +91,7 @@ def actions(model: Recognizer, seconds: float, batch: int = 1) -> dict[str, Call
     waveform = 0.1 * torch.randn(batch, round(seconds * RATE))
     lengths = torch.full((batch,), waveform.shape[1])
     arrays = waveform.numpy(), lengths.numpy()
-    plain, fast = PlainNetwork(model), {p: FastModel(model, p) for p in ("float32", "bfloat16")}
+    plain, fast = PlainNetwork(model), as_transcribed(model)
 
     def forward(network: torch.nn.Module) -> Any:
         with torch.inference_mode():
@@ -102,8 +111,7 @@ def actions(model: Recognizer, seconds: float, batch: int = 1) -> dict[str, Call
     return {
         PLAIN: lambda: forward(plain),
         EAGER: lambda: forward(model),
-        FAST32: lambda: fast["float32"].infer(*arrays),
-        FAST16: lambda: fast["bfloat16"].infer(*arrays),
+        FAST: lambda: fast.infer(*arrays),
         STEP_PLAIN: lambda: step(plain, False),
         STEP32: lambda: step(model, False),
         STEP16: lambda: step(model, True),
@@ -126,7 +134,7 @@ def batches(preset: str, rounds: int, seconds: float = 5.0, sizes: tuple[int, ..
     model = recogniser(preset)
     found: dict[str, Any] = {}
     for size in sizes:
-        sides = {name: action for name, action in actions(model, seconds, size).items() if name in (EAGER, FAST16)}
+        sides = {name: action for name, action in actions(model, seconds, size).items() if name in (EAGER, FAST)}
         costs = in_turns(sides, rounds)
         found[str(size)] = {side: size * seconds / cost.wall_s for side, cost in costs.items()}
     return found

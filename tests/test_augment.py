@@ -61,6 +61,7 @@ def full_config(folders: tuple[Path, Path]) -> AugmentConfig:
         room_probability=0.7,
         time_masks=2.0,
         band_masks=2,
+        equaliser_db=6.0,
         telephone_probability=0.3,
     )
 
@@ -188,6 +189,25 @@ def test_real_rooms(shared_data: Path) -> None:
     assert {path.name[:6] for path in files if augment._trimmed_room(load_audio(path), RATE) is None} <= {
         *("data_c", "data_r", "data_x", "sfa_no", "sfa_xm")
     }
+
+
+def test_equaliser_gives_each_part_of_the_spectrum_its_gain() -> None:
+    x = noise(8 * RATE)
+    gains = np.array([-6.0, 0.0, 6.0, -3.0])
+    y = augment.equalise(x, gains, RATE)
+    assert len(y) == len(x) and power(y) == pytest.approx(power(x), rel=1e-5)
+    hz = augment.mel_to_hz(np.linspace(0.0, float(augment.hz_to_mel(RATE / 2)), 4))
+    found = [
+        10 * math.log10(band_power(y, at - 40, at + 40) / band_power(x, at - 40, at + 40))
+        for at in (50.0, hz[1], hz[2], RATE / 2 - 50)
+    ]
+    assert np.array(found) - found[1] == pytest.approx(gains - gains[1], abs=0.5)
+    # No delay: a click stays where it was, nearly all of it within 5 ms.
+    click = np.zeros(RATE, dtype=np.float32)
+    click[5000] = 1.0
+    heard = augment.equalise(click, gains, RATE)
+    assert np.argmax(np.abs(heard)) == 5000 and power(heard[4920:5081]) * 161 > 0.99 * power(heard) * RATE
+    assert np.array_equal(augment.equalise(np.zeros(99, np.float32), gains, RATE), np.zeros(99))
 
 
 def test_telephone_keeps_its_band_and_level() -> None:

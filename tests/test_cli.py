@@ -58,6 +58,25 @@ assert cli.main(["transcribe", "a.wav", "--fromat", "txt"]) == 2
     assert done.returncode == 0, done.stderr.decode()
 
 
+def test_using_a_model_does_not_load_torch(tmp_path: Path) -> None:
+    """Its import would take longer than the recognition of minutes of speech."""
+    program = f"""
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+from wavasr import cli
+from wavasr.manifest import Utterance, write_manifest
+manifest = Path({str(tmp_path)!r}) / "one.jsonl"
+clip = Path("data/samples/go-left.flac")
+write_manifest(manifest, [Utterance("one", clip.resolve(), 0.8, "go left")])
+assert cli.main(["transcribe", str(clip)]) == 0
+assert cli.main(["evaluate", "--manifest", str(manifest)]) == 0
+assert cli.main(["align", str(clip), "--text", "go left"]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_help_takes_under_half_a_second() -> None:
     """Computing time, since other processes may keep the machine busy."""
 

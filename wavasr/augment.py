@@ -1,6 +1,6 @@
-"""What is done to training audio: other tempi, rooms, noises, telephones, levels, and holes in time and frequency.
+"""What is done to training audio: other tempi, rooms, noises, microphones, telephones, levels, holes.
 
-    (S,) -> speed -> room -> noise -> telephone -> gain -> time masks -> band masks -> (S',) float32
+    (S,) -> speed -> room -> noise -> equaliser -> telephone -> gain -> time masks -> band masks -> (S',) float32
 
 Every effect is a function of the waveform and of values drawn before, so that each can be checked by itself. All
 randomness comes from the generator that `Augmenter` is called with: the same seed gives the same samples, whichever
@@ -36,6 +36,7 @@ _FADE_S = 0.002
 _TELEPHONE_RATE = 8000
 _TELEPHONE_HZ = (300.0, 3400.0)
 _EDGE_HZ = 60.0
+_EQUALISER_KNOTS = 7
 
 
 class Augmenter:
@@ -64,6 +65,8 @@ class Augmenter:
             x = add_room(x, self.rooms[rng.integers(len(self.rooms))])
         if self.noises and rng.random() < c.noise_probability:
             x = add_noise(x, self.noises.draw(len(x), rng), rng.uniform(*c.snr_db))
+        if c.equaliser_db > 0:
+            x = equalise(x, rng.uniform(0.0, c.equaliser_db) * rng.uniform(-1.0, 1.0, _EQUALISER_KNOTS), rate)
         if c.telephone_probability and rng.random() < c.telephone_probability:
             x = telephone(x, rate)
         if c.gain_db != (0.0, 0.0):
@@ -206,6 +209,19 @@ def add_noise(waveform: Samples, noise: Samples, snr_db: float) -> Samples:
     if speech < _QUIETEST_POWER or loudness < _QUIETEST_POWER:
         return waveform
     return waveform + noise * np.float32(math.sqrt(speech / loudness / 10 ** (snr_db / 10)))
+
+
+def equalise(waveform: Samples, gains_db: npt.NDArray[np.float64], sample_rate: int) -> Samples:
+    """What another microphone would have heard: gains at points evenly spaced over the mel axis, from 0 Hz to half the
+    sample rate, straight in decibels between them; no delay, the power kept; (S,), (K,) -> (S,).
+    """
+    size = fast_length(len(waveform) + sample_rate // 20)
+    spectrum = np.fft.rfft(waveform, size)
+    mel = hz_to_mel(np.arange(len(spectrum)) * (sample_rate / size))
+    gains = np.interp(mel, np.linspace(0.0, mel[-1], len(gains_db)), gains_db)
+    heard = np.fft.irfft(spectrum * 10 ** (gains / 20), size)[: len(waveform)].astype(np.float32)
+    power = _power(heard)
+    return heard * np.float32(math.sqrt(_power(waveform) / power)) if power > _QUIETEST_POWER else waveform
 
 
 def telephone(waveform: Samples, sample_rate: int) -> Samples:

@@ -287,6 +287,7 @@ class AugmentConfig:
         snr_db: signal-to-noise ratio in dB, uniform in (low, high).
         room_dir: folder of room impulse responses; None for none.
         room_probability: share of utterances convolved with a room.
+        equaliser_db: most dB by which parts of the spectrum are raised or lowered, smoothly, as microphones differ.
         time_masks: most spans set to silence per second of audio.
         time_mask_s: longest masked span in seconds.
         band_masks: most frequency bands removed per utterance.
@@ -301,6 +302,7 @@ class AugmentConfig:
     snr_db: tuple[float, float] = (5.0, 30.0)
     room_dir: Path | None = None
     room_probability: float = 0.0
+    equaliser_db: float = 0.0
     time_masks: float = 0.0
     time_mask_s: float = 0.1
     band_masks: int = 0
@@ -312,6 +314,7 @@ class AugmentConfig:
             low, high = getattr(self, name)
             _require(low <= high, f"augment.{name} is ({low}, {high}); expected (low, high)")
         _require(self.speed[0] > 0, f"augment.speed is {self.speed}; factors must be above 0")
+        _require(self.equaliser_db >= 0, f"augment.equaliser_db is {self.equaliser_db}; expected 0 or more")
         for name in ("noise_probability", "room_probability", "telephone_probability"):
             value = getattr(self, name)
             _require(0.0 <= value <= 1.0, f"augment.{name} is {value}; expected 0 to 1")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import itertools
 import os
 import platform
 import sys
@@ -32,6 +31,7 @@ from wavasr.config import DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, greedy
 from wavasr.decoding_lm import LMDecoder
 from wavasr.errors import ConfigError, TextError, WavasrError
+from wavasr.helpers import Helpers
 from wavasr.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.manifest import Utterance
 from wavasr.metrics import ErrorCounts, PhoneSet
@@ -39,8 +39,7 @@ from wavasr.modelfile import read_header, write_metadata
 from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
 from wavasr.runtime import Listener
 from wavasr.text import Units, normalise
-from wavasr.transcribe import DEFAULT_DECODER, Decode, Decoder, calibration_of, decoder_of, joined, words_of
-from wavasr.transcribe import recognise as recognise_batch
+from wavasr.transcribe import DEFAULT_DECODER, Decode, Decoder, calibration_of, decoded, decoder_of, joined, words_of
 
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
 _PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "soundfile", "soxr", "jiwer")
@@ -61,6 +60,7 @@ class Heard:
 
 
 Recognise = Callable[[Sequence[NDArray[np.float32]]], Sequence[Heard]]
+BothWays = tuple[Hypothesis, Hypothesis]  # of the decoder, and greedily
 
 
 def evaluate(
@@ -77,6 +77,7 @@ def evaluate(
     command: str = "",
     recognise: Recognise | None = None,
     progress: bool = True,
+    processes: int = 0,
 ) -> Evaluation:
     """Recognise and score every utterance.
 
@@ -94,6 +95,7 @@ def evaluate(
         command: the command line that gives these figures, for the report.
         recognise: stands in for the model's network and decoder; called with float32 samples at the model's rate.
         progress: show a bar on stderr.
+        processes: helpers that decode with a language model, see `helpers.usable_processes`; 0: none.
 
     Raises:
         WavasrError: there is no utterance, or none could be recognised.
@@ -106,9 +108,10 @@ def evaluate(
     scale = Scale.of(model.units, model.text, phone_set, merge_silences, spells_words)
     references = [scale.reference(u) for u in utterances]
     also_greedy = isinstance(decode, LMDecoder) and not spells_words
-    recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy)
     start = time.perf_counter()
-    outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
+    with Helpers(both_ways(decode), processes if isinstance(decode, LMDecoder) else 0) as helpers:
+        recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy, helpers=helpers)
+        outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
     wall_s = time.perf_counter() - start
     heard = {i: o for i, o in sorted(outcomes.items()) if not isinstance(o, Failure)}
     failures = tuple(o for _, o in sorted(outcomes.items()) if isinstance(o, Failure))
@@ -191,46 +194,41 @@ def score(
 
 
 def model_recogniser(
-    model: Listener, decoder: Decoder = "greedy", beam: int = 16, *, also_greedy: bool = False
+    model: Listener,
+    decoder: Decoder = "greedy",
+    beam: int = 16,
+    *,
+    also_greedy: bool = False,
+    helpers: Helpers[BothWays] | None = None,
 ) -> Recognise:
     """The path of `transcribe`, for several waveforms at once; with `also_greedy` they are decoded both ways.
+
+    Args:
+        model: in eval mode.
+        decoder: as in `transcribe`.
+        beam: as in `transcribe`.
+        also_greedy: whether `Heard.greedy` is wanted.
+        helpers: that decode, with `both_ways` of the decoder; None: this process does.
 
     Raises:
         ConfigError: an unknown decoder.
     """
     decode = decoder_of(decoder, beam, model)
     calibration = calibration_of(model, decode)
+    work = helpers or Helpers(both_ways(decode))
 
-    def heard(hypothesis: Hypothesis) -> Heard:
-        own = tuple(round(word.confidence, 6) for word in words_of(hypothesis, model))
-        return Heard(hypothesis.text(model.units), mean(map(calibration, own) if calibration else own), own)
+    def heard(parts: Sequence[BothWays]) -> Heard:
+        chosen, plain = (joined(side) for side in zip(*parts, strict=True)) if parts else (joined([]), joined([]))
+        own = tuple(round(word.confidence, 6) for word in words_of(chosen, model))
+        confidence = mean(map(calibration, own) if calibration else own)
+        return Heard(chosen.text(model.units), confidence, own, plain.text(model.units) if also_greedy else None)
 
-    def recognise(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
-        if not also_greedy:
-            return [heard(hypothesis) for hypothesis in recognise_batch(model, waveforms, decode)]
-        pairs = _decoded_both_ways(model, waveforms, decode)
-        return [replace(heard(chosen), greedy=plain.text(model.units)) for chosen, plain in pairs]
-
-    return recognise
+    return lambda waveforms: [heard(parts) for parts in decoded(model, waveforms, work)]
 
 
-def _decoded_both_ways(
-    model: Listener, waveforms: Sequence[NDArray[np.float32]], decode: Decode
-) -> list[tuple[Hypothesis, Hypothesis]]:
-    """(what `decode` makes of each waveform, what greedy decoding does), with one pass of the network.
-
-    The path of `transcribe` sees a decoder that gives each stretch a number for a label, and both are joined by those.
-    """
-    found: dict[int, tuple[Hypothesis, Hypothesis]] = {}
-    numbers = itertools.count()
-
-    def both(log_probs: NDArray[np.float32]) -> Hypothesis:
-        number = next(numbers)
-        found[number] = decode(log_probs), greedy(log_probs)
-        return Hypothesis((number,), 0.0, ((0, 0),), (0.0,), len(log_probs))
-
-    numbered = recognise_batch(model, waveforms, both)
-    return [(joined([found[i][0] for i in one.ids]), joined([found[i][1] for i in one.ids])) for one in numbered]
+def both_ways(decode: Decode) -> Callable[[NDArray[np.float32]], BothWays]:
+    """A decoder that also decodes greedily."""
+    return lambda log_probs: (decode(log_probs), greedy(log_probs))
 
 
 @dataclass(frozen=True)

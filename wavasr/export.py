@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from wavasr.config import EncoderConfig, StageConfig, from_dict
 from wavasr.errors import ConfigError, ModelError
@@ -35,7 +34,17 @@ from wavasr.geometry import (
     dilated_reach,
     split_reach,
 )
-from wavasr.modelfile import METADATA_KEY, ONNX_SUFFIX, SUFFIX, copy_companions, read_header, resolve, write_whole
+from wavasr.modelfile import (
+    METADATA_KEY,
+    ONNX_SUFFIX,
+    SUFFIX,
+    Weights,
+    copy_companions,
+    read_header,
+    resolve,
+    write_whole,
+)
+from wavasr.text import Units
 
 Floats = NDArray[np.float32]
 
@@ -68,24 +77,16 @@ def export_model(model: str | Path, output: Path, int8: bool = False) -> None:
     if output.suffix.lower() != ONNX_SUFFIX:
         raise ConfigError(f"{output}: exported models are named {ONNX_SUFFIX}; give e.g. {output.stem}{ONNX_SUFFIX}")
     header = read_header(path)
-    weights = _read_weights(path)
+    weights = Weights.read(path)
+    parameters = weights.parameters()
     try:
-        graph = Network(from_dict(EncoderConfig, header["encoder"]), weights, int8).graph()
+        units = Units.from_dict(header["units"])
+        graph = Network(from_dict(EncoderConfig, header["encoder"]), len(units), weights, int8).graph()
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ModelError(f"{path}: its header and weights do not make a model ({error}); train it again") from error
-    parameters = sum(values.size for values in weights.values())
     header["export"] = {"precision": "int8" if int8 else "float32", "parameters": parameters}
     write_whole(output, _serialised(graph, json.dumps(header, ensure_ascii=False)))
     copy_companions(path, output)
-
-
-def _read_weights(path: Path) -> dict[str, Floats]:
-    try:
-        with safe_open(path, framework="numpy") as archive:
-            names = archive.keys()
-            return {name: archive.get_tensor(name).astype(np.float32) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
 
 
 def _serialised(graph: Any, header: str) -> bytes:
@@ -139,9 +140,10 @@ class GraphWriter:
 class Network:
     """The graph of one model. Frames are (B, T, C), masks (B, T, 1) with 1.0 where a frame is the utterance's."""
 
-    def __init__(self, encoder: EncoderConfig, weights: Mapping[str, Floats], int8: bool) -> None:
+    def __init__(self, encoder: EncoderConfig, labels: int, weights: Weights, int8: bool) -> None:
         self.encoder = encoder
-        self.weights = dict(weights)
+        self.labels = labels
+        self.weights = weights
         self.int8 = int8
         self.causal = encoder.context == "causal"
         self.writer = GraphWriter()
@@ -168,25 +170,12 @@ class Network:
             if index == 0 and first.level_frames:
                 frames = add("Concat", frames, self._pooled(add("Mul", level, mask), 1, stage.pool), axis=2)
             channels = stage.output_channels
-        bias = self._take("output.bias")
-        matrix = self._kernel("output.weight", len(bias), channels, 1)
+        labels = self.labels
+        matrix, bias = self.weights.kernel("output.weight", labels, channels), self.weights.take("output.bias", labels)
         add("LogSoftmax", self._product(add("Relu", frames), matrix, bias), axis=2, output="log_probs")
         add("Identity", self._lengths(rate), output="frames")
-        if self.weights:
-            raise ValueError(f"{min(self.weights)} has no place in the encoder")
-        return self.writer.finish(len(bias))
-
-    # --- weights ---
-
-    def _take(self, name: str, *shape: int) -> Floats:
-        values = self.weights.pop(name)
-        if shape and values.shape != shape:
-            raise ValueError(f"{name} is {values.shape}, expected {shape}")
-        return values
-
-    def _kernel(self, name: str, outputs: int, inputs: int, taps: int) -> Floats:
-        """A convolution's weight (N, C, taps) as the matrix (taps * C, N)."""
-        return self._take(name, outputs, inputs, taps).transpose(2, 1, 0).reshape(taps * inputs, outputs)
+        self.weights.finish()
+        return self.writer.finish(labels)
 
     # --- samples and lengths ---
 
@@ -237,23 +226,23 @@ class Network:
         add, width, skip = self.writer.add, stage.channels, stage.skip_width
         taps = stage.window // stage.stride
         before, _ = split_reach(taps - 1, self.causal)
-        matrix = self._kernel(f"{prefix}project.weight", width, inputs, taps)
+        matrix = self.weights.kernel(f"{prefix}project.weight", width, inputs, taps)
         heard = self._taps(frames, range(-before, taps - before))
-        x = projected = self._product(heard, matrix, self._take(f"{prefix}project.bias", width))
+        x = projected = self._product(heard, matrix, self.weights.take(f"{prefix}project.bias", width))
         gated, skips, skip_bias = [], [], np.zeros(skip, np.float32)
         for index, dilation in enumerate(stage.dilations):
             name = f"{prefix}blocks.{index}."
             z = self._gated(stage, name, dilation, x, mask)
-            matrix = self._kernel(f"{name}mix.weight", width + skip, width, 1)
-            bias = self._take(f"{name}mix.bias", width + skip)
+            matrix = self.weights.kernel(f"{name}mix.weight", width + skip, width)
+            bias = self.weights.take(f"{name}mix.bias", width + skip)
             if index + 1 < len(stage.dilations):
                 x = add("Add", x, self._product(z, matrix[:, :width], bias[:width]))
             gated.append(z)
             skips.append(matrix[:, width:])
             skip_bias += bias[width:]
         joined = self._beside(gated)
-        post = self._kernel(f"{prefix}post.weight", skip, skip, 1)
-        bias = self._take(f"{prefix}post.bias", skip)
+        post = self.weights.kernel(f"{prefix}post.weight", skip, skip)
+        bias = self.weights.take(f"{prefix}post.bias", skip)
         matrix = np.concatenate(skips)
         if stage.pooling == "energy":  # no rectifier: both are one product
             total = self._product(joined, matrix @ post, skip_bias @ post + bias)
@@ -270,8 +259,8 @@ class Network:
         normal = self._bytes(add("Mul", x, add("Div", mask, rms)), min(_LOUDEST, math.sqrt(width)))
         before, _ = dilated_reach(stage.kernel, dilation, self.causal)
         heard = self._taps(normal, range(-before, stage.kernel * dilation - before, dilation))
-        matrix = self._kernel(f"{name}dilated.weight", 2 * width, width, stage.kernel)
-        bias = self._take(f"{name}dilated.bias", 2 * width)
+        matrix = self.weights.kernel(f"{name}dilated.weight", 2 * width, width, stage.kernel)
+        bias = self.weights.take(f"{name}dilated.bias", 2 * width)
         # The filter's factor 1/2 (see `wavenet.gate`) is in its weights here.
         half = np.float32(0.5)
         z = add("Tanh", self._product(heard, half * matrix[:, :width], half * bias[:width]))

@@ -1,11 +1,12 @@
-"""Where model files are, and what they say of themselves.
+"""Where model files are, what they say of themselves, and their weights as arrays.
 
 A model file is a safetensors archive: weights, and JSON in its metadata. An exported model carries the same JSON in the
-metadata of its ONNX graph. Reading it needs neither the weights nor torch or onnx, and runs no code from the file.
+metadata of its ONNX graph. Reading them needs neither torch nor onnx, and runs no code from the file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from wavasr.errors import ModelError
@@ -82,6 +85,60 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
             "upgrade with `pip install --upgrade wavasr`"
         )
     return dict(header)
+
+
+class Weights:
+    """The weights of a model file, float32; each is taken once, in the shape that its encoder's config asks for."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        self._arrays = dict(arrays)
+
+    @classmethod
+    def read(cls, path: Path) -> Weights:
+        """Read all of them.
+
+        Raises:
+            ModelError: the file cannot be read, or is damaged.
+        """
+        try:
+            with safe_open(path, framework="numpy") as archive:
+                return cls({name: archive.get_tensor(name).astype(np.float32) for name in archive.keys()})  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
+
+    def parameters(self) -> int:
+        """How many numbers are left."""
+        return sum(values.size for values in self._arrays.values())
+
+    def sha256(self) -> str:
+        """Their fingerprint, equal to that of the network which has them (`wavasr.model.weights_sha256`)."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self._arrays.items()):
+            digest.update(name.encode())
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    def take(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """One array.
+
+        Raises:
+            KeyError: there is none of that name.
+            ValueError: it has another shape.
+        """
+        values = self._arrays.pop(name)
+        if values.shape != shape:
+            raise ValueError(f"{name} is {values.shape}, expected {shape}")
+        return values
+
+    def kernel(self, name: str, outputs: int, inputs: int, taps: int = 1) -> NDArray[np.float32]:
+        """A convolution's weight (N, C, taps) as the matrix (taps * C, N)."""
+        weight = self.take(name, outputs, inputs, taps)
+        return np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(taps * inputs, outputs)
+
+    def finish(self) -> None:
+        """Raise a ValueError if one has not been taken."""
+        if self._arrays:
+            raise ValueError(f"{min(self._arrays)} has no place in the encoder")
 
 
 def companion(model: Path | None, *suffixes: str) -> Path | None:

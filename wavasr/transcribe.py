@@ -11,10 +11,12 @@ memory does not grow with the recording; and windows have few different lengths,
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,12 @@ from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
+from wavasr.helpers import Helpers
+from wavasr.inference import FastModel
 from wavasr.modelfile import ONNX_SUFFIX, resolve
 from wavasr.runtime import Listener, OnnxModel, Shelf, shelf_of, stamp
 
+T = TypeVar("T")
 Floats = NDArray[np.float32]
 Decode = Callable[[Floats], Hypothesis]
 OnError = Callable[[Any, Exception], None]
@@ -130,17 +135,8 @@ def transcribe(
         ConfigError: there is no such decoder, or it does not fit the model.
         TextError: the language model is damaged.
     """
-    recognizer = opened(model)
-    decode = decoder_of(decoder, beam, recognizer)
-    pieces = stream_audio(source, recognizer.sample_rate, PIECE_S)
-    meter = Meter(_with_bar(pieces, source, recognizer.sample_rate) if progress else pieces)
-    hypothesis = decode_stretches(stream_log_probs(recognizer, meter), decode, _stretch_frames(recognizer))
-    return Transcript(
-        file=file_name(source),
-        duration_s=meter.samples / recognizer.sample_rate,
-        model=model_name or name_of(model),
-        **_said(hypothesis if meter.audible else _NOTHING, recognizer, calibration_of(recognizer, decode)),
-    )
+    options = {"decoder": decoder, "beam": beam, "model_name": model_name, "progress": progress}
+    return next(transcribe_many([source], model, **options))  # type: ignore[arg-type]
 
 
 def transcribe_many(
@@ -152,6 +148,7 @@ def transcribe_many(
     beam: int = 16,
     model_name: str = "",
     progress: bool = False,
+    processes: int = 0,
 ) -> Iterator[Transcript]:
     """Recognise recordings one after another, in their order, with one model.
 
@@ -164,19 +161,57 @@ def transcribe_many(
         beam: as in `transcribe`.
         model_name: as in `transcribe`.
         progress: as in `transcribe`.
+        processes: helpers that decode while this process listens, see `helpers.usable_processes`; 0: none.
     """
     recognizer = opened(model)
     name = model_name or name_of(model)
     decode = decoder_of(decoder, beam, recognizer)
-    for source in sources:
-        try:
-            transcript = transcribe(source, recognizer, decoder=decode, model_name=name, progress=progress)
-        except (WavasrError, OSError) as error:
-            if on_error is None:
-                raise
-            on_error(source, error)
-        else:
-            yield transcript
+    waiting: deque[tuple[Source, Callable[[], Transcript]]] = deque()
+    with Helpers(decode, processes) as helpers:
+
+        def finished() -> Iterator[Transcript]:
+            source, finish = waiting.popleft()
+            try:
+                yield finish()
+            except (WavasrError, OSError) as error:
+                if on_error is None:
+                    raise
+                on_error(source, error)
+
+        for source in sources:
+            waiting.append((source, _begun(source, recognizer, decode, helpers, name, progress)))
+            while len(waiting) > 2 * processes:
+                yield from finished()
+        while waiting:
+            yield from finished()
+
+
+def _begun(
+    source: Source, model: Listener, decode: Decode, helpers: Helpers[Hypothesis], name: str, progress: bool
+) -> Callable[[], Transcript]:
+    """Listen to a recording and have it decoded; what is returned waits for that, and raises what went wrong."""
+    pieces = stream_audio(source, model.sample_rate, PIECE_S)
+    meter = Meter(_with_bar(pieces, source, model.sample_rate) if progress else pieces)
+    failure: Exception | None = None
+    parts: list[Future[Hypothesis]] = []
+    try:
+        for values in stretches(stream_log_probs(model, meter), _stretch_frames(model)):
+            parts.append(helpers.submit(values))  # those before a failure were begun
+    except (WavasrError, OSError) as error:
+        failure = error
+
+    def finish() -> Transcript:
+        if failure is not None:
+            raise failure
+        hypothesis = joined([part.result() for part in parts])
+        return Transcript(
+            file=file_name(source),
+            duration_s=meter.samples / model.sample_rate,
+            model=name,
+            **_said(hypothesis if meter.audible else _NOTHING, model, calibration_of(model, decode)),
+        )
+
+    return finish
 
 
 def opened(model: Listener | str | Path) -> Listener:
@@ -192,18 +227,13 @@ def opened(model: Listener | str | Path) -> Listener:
 
 
 def load_listener(model: str | Path) -> Listener:
-    """A model file, an exported model (without torch), or the shipped model of that name.
+    """A model file, an exported model, or the shipped model of that name, to run without torch.
 
     Raises:
         ModelError: it cannot be loaded.
     """
     path = resolve(model)
-    if path.suffix.lower() == ONNX_SUFFIX:
-        return OnnxModel(path)
-    from wavasr.inference import FastModel
-    from wavasr.model import load_model
-
-    return FastModel(load_model(path))
+    return OnnxModel(path) if path.suffix.lower() == ONNX_SUFFIX else FastModel(path)
 
 
 def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
@@ -214,15 +244,20 @@ def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = gr
         waveforms: (S,) float32 each, at the model's rate.
         decode: (T, V) log-probabilities to a hypothesis.
     """
+    return [joined(parts) for parts in decoded(model, waveforms, Helpers(decode))]
+
+
+def decoded(model: Listener, waveforms: Sequence[Samples], helpers: Helpers[T]) -> list[list[T]]:
+    """What the helpers make of the stretches of each waveform, as in `recognise`; nothing where there is no sound."""
     longest = Plan.of(model).window
     short = [i for i, waveform in enumerate(waveforms) if 0 < len(waveform) <= longest]
     outputs = dict(zip(short, _forward(model, [waveforms[i] for i in short]), strict=True)) if short else {}
-    found = []
+    begun: list[list[Future[T]]] = []
     for i, waveform in enumerate(waveforms):
         log_probs: Iterable[Floats] = [outputs[i]] if i in outputs else stream_log_probs(model, [waveform])
-        hypothesis = decode_stretches(log_probs, decode, _stretch_frames(model))
-        found.append(hypothesis if is_audible(waveform) else _NOTHING)
-    return found
+        audible = is_audible(waveform)
+        begun.append([helpers.submit(part) for part in stretches(log_probs, _stretch_frames(model)) if audible])
+    return [[part.result() for part in parts] for parts in begun]
 
 
 def decoder_of(decoder: Decoder, beam: int = 16, model: Listener | None = None) -> Decode:
@@ -338,21 +373,19 @@ def _forward(model: Listener, waveforms: Sequence[Samples]) -> list[Floats]:
 # Log-probabilities to words -------------------------------------------------------------------------------------------
 
 
-def decode_stretches(log_probs: Iterable[LogProbs], decode: Decode, stretch: int) -> Hypothesis:
-    """Decode a stream of (t, V) log-probabilities in stretches of at least `stretch` frames that end amid blanks.
+def stretches(log_probs: Iterable[LogProbs], least: int) -> Iterator[Floats]:
+    """A stream of (t, V) log-probabilities in stretches of at least `least` frames that end amid blanks.
 
-    Greedy decoding gives what it would give of the whole; the beam starts afresh after each stretch.
+    Greedy decoding of each gives what it would give of the whole; a beam starts afresh.
     """
-    parts: list[Hypothesis] = []
     held: Floats | None = None
     for values in map(as_array, log_probs):
         held = values if held is None else np.concatenate([held, values])
-        if len(held) >= stretch and (cut := _amid_blanks(held)):
-            parts.append(decode(held[:cut]))
+        if len(held) >= least and (cut := _amid_blanks(held)):
+            yield held[:cut]
             held = held[cut:].copy()
     if held is not None and len(held):
-        parts.append(decode(held))
-    return joined(parts)
+        yield held
 
 
 def _amid_blanks(log_probs: Floats) -> int:

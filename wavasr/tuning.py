@@ -17,15 +17,16 @@ from tqdm import tqdm
 
 from wavasr import metrics
 from wavasr.audio import load_utterance
-from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy
+from wavasr.decoding import greedy
 from wavasr.decoding_lm import LMDecoder
 from wavasr.errors import TextError
 from wavasr.evaluate import Scale
+from wavasr.helpers import Helpers
 from wavasr.lm import Weights, weights_path
 from wavasr.manifest import Utterance, atomic_text
 from wavasr.metrics import ErrorCounts
 from wavasr.runtime import Listener
-from wavasr.transcribe import Decode, joined, recognise
+from wavasr.transcribe import Decode, decoded, joined
 
 LM_WEIGHTS = (0.15, 0.3, 0.5, 0.8, 1.2, 1.6)
 BLANK_PENALTIES = (0.0, 1.0, 2.0, 3.0)
@@ -56,7 +57,14 @@ class Tuning:
         return min(self.trials, key=_errors)
 
 
-def tune(model: Listener, utterances: Sequence[Utterance], decoder: LMDecoder, *, progress: bool = True) -> Tuning:
+def tune(
+    model: Listener,
+    utterances: Sequence[Utterance],
+    decoder: LMDecoder,
+    *,
+    progress: bool = True,
+    processes: int = 0,
+) -> Tuning:
     """Try a coarse grid of weights, then go from the best to better neighbours, in steps and in smaller steps.
 
     Args:
@@ -64,6 +72,7 @@ def tune(model: Listener, utterances: Sequence[Utterance], decoder: LMDecoder, *
         utterances: the dev set; its speakers should be new to the model.
         decoder: whose weights are chosen.
         progress: show bars on stderr.
+        processes: helpers that decode, see `helpers.usable_processes`; 0: none.
 
     Raises:
         TextError: there is no utterance, or a transcript that cannot be spelled.
@@ -76,7 +85,9 @@ def tune(model: Listener, utterances: Sequence[Utterance], decoder: LMDecoder, *
     heard = [listen(model, u) for u in tqdm(utterances, desc="listen", unit=" utterances", disable=not progress)]
 
     def errors(decode: Decode) -> ErrorCounts:
-        texts = [joined([decode(values) for values in stretches]).text(model.units) for stretches in heard]
+        with Helpers(decode, processes) as helpers:
+            begun = [[helpers.submit(values) for values in parts] for parts in heard]
+            texts = [joined([part.result() for part in parts]).text(model.units) for parts in begun]
         return ErrorCounts.total(metrics.count_all(references, [scale.symbols(text) for text in texts]))
 
     trials: dict[Weights, Trial] = {}
@@ -91,14 +102,7 @@ def tune(model: Listener, utterances: Sequence[Utterance], decoder: LMDecoder, *
 
 def listen(model: Listener, utterance: Utterance) -> Stretches:
     """Log-probabilities of an utterance in the stretches that a decoder gets, (t, V) each."""
-    found: Stretches = []
-
-    def keep(log_probs: LogProbs) -> Hypothesis:
-        found.append(as_array(log_probs))
-        return Hypothesis((), 0.0, (), ())
-
-    recognise(model, [load_utterance(utterance, model.sample_rate)], keep)
-    return found
+    return decoded(model, [load_utterance(utterance, model.sample_rate)], Helpers(np.copy))[0]
 
 
 def _errors(trial: Trial) -> int:

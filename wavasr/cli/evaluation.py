@@ -33,6 +33,7 @@ def evaluate(arguments: list[str]) -> int:
     configure_logging()
     from wavasr import report
     from wavasr.evaluate import evaluate as measure
+    from wavasr.helpers import usable_processes
     from wavasr.manifest import read_manifest
     from wavasr.transcribe import load_listener
 
@@ -49,6 +50,7 @@ def evaluate(arguments: list[str]) -> int:
         manifest=args.manifest,
         command=shlex.join(["wavasr", "evaluate", *arguments]),
         progress=sys.stderr.isatty(),
+        processes=usable_processes(),
     )
     print(report.summary(evaluation))
     if baseline is not None:
@@ -85,16 +87,22 @@ def calibrate(arguments: list[str]) -> int:
     from wavasr import report
     from wavasr.evaluate import calibrate as fit_confidences
     from wavasr.evaluate import evaluate as measure
+    from wavasr.helpers import usable_processes
     from wavasr.manifest import read_manifest
-    from wavasr.model import load_model
     from wavasr.modelfile import resolve
-    from wavasr.transcribe import calibration_key, decoder_of
+    from wavasr.transcribe import calibration_key, decoder_of, load_listener
 
     utterances = read_manifest(args.manifest)
-    model = load_model(args.model)
+    model = load_listener(args.model)
     decode = decoder_of(decoding_config(args), model=model)
-    progress = sys.stderr.isatty()
-    evaluation = measure(model, utterances, decoder=decode, manifest=args.manifest, progress=progress)
+    evaluation = measure(
+        model,
+        utterances,
+        decoder=decode,
+        manifest=args.manifest,
+        progress=sys.stderr.isatty(),
+        processes=usable_processes(),
+    )
     calibrated = fit_confidences(evaluation, resolve(args.model), calibration_key(decode), args.output)
     assert calibrated.calibration is not None
     print(report.fitted(calibrated.calibration))

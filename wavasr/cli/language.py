@@ -101,6 +101,7 @@ def _lm_tune(arguments: list[str]) -> int:
     configure_logging()
     from wavasr.config import DecodingConfig
     from wavasr.decoding_lm import complete, lm_decoder
+    from wavasr.helpers import usable_processes
     from wavasr.manifest import read_manifest
     from wavasr.transcribe import load_listener
     from wavasr.tuning import table, tune, write_weights
@@ -111,7 +112,7 @@ def _lm_tune(arguments: list[str]) -> int:
     decoder = lm_decoder(config, model.units, model.text)
     if decoder is None:
         return BAD_INPUT  # the reason has been told
-    tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty())
+    tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())
     print(table(tuning))
     print(write_weights(tuning, args.lm, {"model": args.model, "manifest": args.manifest.as_posix()}))
     return OK

@@ -15,8 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from wavasr.inference import has_fast_bfloat16
-from wavasr.training.processes import connected
+from wavasr.training.processes import connected, has_fast_bfloat16
 
 _MOMENTUM = 0.95
 _STEP_RMS = 0.2  # of AdamW's steps, about

@@ -31,7 +31,6 @@ import wavasr
 from wavasr.config import FitConfig, to_dict
 from wavasr.errors import ConfigError, TextError
 from wavasr.evaluate import calibrate, evaluate
-from wavasr.inference import has_fast_bfloat16
 from wavasr.manifest import atomic_text
 from wavasr.model import Recognizer, load_ear, start_from
 from wavasr.modelfile import copy_companions, read_header, resolve
@@ -50,6 +49,7 @@ from wavasr.training.callbacks import (
     process_rank,
 )
 from wavasr.training.data import SpeechData
+from wavasr.training.processes import has_fast_bfloat16
 from wavasr.training.task import RecognitionTask
 from wavasr.transcribe import load_listener
 
