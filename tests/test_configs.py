@@ -62,13 +62,13 @@ def test_recipe_is_a_small_delta_on_the_base(name: str) -> None:
 def test_names_paths_and_overrides(tmp_path: Path) -> None:
     assert parse(["--config", "an4"]).config == parse(["--config=an4.yaml"]).config
     own = tmp_path / "mine.yaml"
-    own.write_text("data: {dev_speakers: 3}\noptim: {lr: 0.5}\n", encoding="utf-8")
+    own.write_text("data: {dev: [mine.jsonl]}\noptim: {lr: 0.5}\n", encoding="utf-8")
     recipe = parse(["--config", str(own), "--optim.lr", "0.25", "--data.root=/corpora/x", "--resume"])
     assert recipe.config.run_dir == Path("runs/mine") and recipe.resume
     assert recipe.config.optim.lr == 0.25 and recipe.config.data.root == Path("/corpora/x")
     assert recipe.config.augment.speed == (0.9, 1.1)  # from the base
     both = parse(["--config", "an4.yaml", "--config", str(own), "--run_dir", "elsewhere"]).config
-    assert both.units.phone_set == 0 and both.data.dev_speakers == 3 and both.run_dir == Path("elsewhere")
+    assert both.units.phone_set == 0 and both.data.dev == ("mine.jsonl",) and both.run_dir == Path("elsewhere")
 
 
 def test_a_path_goes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,7 +403,7 @@ class OptimConfig:
     """
 
     method: Literal["muon", "adamw"] = "muon"
-    lr: float = 1e-3
+    lr: float = 3e-3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = 200

@@ -209,7 +209,7 @@ class RecognitionTask(pl.LightningModule):
                 self.current_epoch,
             )
         for name, rate in rates.items():
-            self.log(name, rate, prog_bar=name == self.error_name)
+            self.log(name, rate, prog_bar=name == self.error_name, sync_dist=connected())
 
 
 def gathered(heard: dict[str, Heard]) -> dict[str, Heard]:
