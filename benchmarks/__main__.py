@@ -59,7 +59,7 @@ def _measure(part: str, args: argparse.Namespace, folder: Path) -> list[Section]
     quick, model = args.quick, args.model
     measure: dict[str, Callable[[], list[Section]]] = {
         "a": lambda: [_networks(args)],
-        "b": lambda: [peers.best_effort(args.output, 2 if quick else 24, 1 if quick else 2, model, not args.no_peers)],
+        "b": lambda: [peers.best_effort(args.output, 2 if quick else 12, 1 if quick else 2, model, not args.no_peers)],
         "c": lambda: [processes.hour(folder, 40 if quick else 3600, model)],
         "d": lambda: [
             processes.lengths(folder, (2, 10) if quick else (10, 60, 600, 3600), model),

@@ -90,8 +90,10 @@ def section(folder: Path, count: int, rounds: int, model: str, peers: bool) -> S
             for side, python in list(sides.items()):
                 output = folder / "peer.json"
                 try:
-                    cold = process([python, _RUNNER, side, paths[0]])
+                    cold = process([*_command(side, python), paths[0]])
                     whole = process([python, _RUNNER, side, *paths], output)
+                    if side.startswith("wavasr:"):  # decodes beside listening, which the runner's loop does not
+                        whole = process([*_command(side, python), *paths])
                     costs[side].append((cold, whole, json.loads(output.read_text(encoding="utf-8"))))
                 except (RuntimeError, OSError) as error:
                     problems.append(f"{side} is left out of {name}: {error}.")
@@ -102,6 +104,12 @@ def section(folder: Path, count: int, rounds: int, model: str, peers: bool) -> S
     for problem in problems:
         report.note(problem)
     return report
+
+
+def _command(side: str, python: Path) -> list[str | Path]:
+    """What a user would run; peers have the runner instead."""
+    name, _, model = side.partition(":")
+    return [python, "-m", name, "transcribe", "--model", model] if model else [python, _RUNNER, side]
 
 
 def _rows(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavasr.errors import ModelError
+from wavasr.errors import ModelError, WavasrError
 from wavasr.helpers import Helpers, usable_processes
 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="helpers are forked on Linux only")
@@ -44,6 +44,30 @@ def test_helpers_know_what_this_process_knew() -> None:
     known = {"bias": 1.0}
     with Helpers(lambda values: float(values.sum()) + known["bias"], 2) as helpers:
         assert helpers.submit(np.ones(3, np.float32)).result() == 4.0
+
+
+@needs_fork
+def test_a_helper_that_is_killed_is_told() -> None:
+    def work(values: np.ndarray) -> float:
+        if len(values) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(values.sum())
+
+    with Helpers(work, 1) as helpers:
+        begun = [helpers.submit(values) for values in arrays(20)]
+        with pytest.raises(WavasrError, match="a helper process was ended, perhaps for lack of memory; with OMP_NUM_"):
+            begun[1].result()
+        with pytest.raises(WavasrError, match="a helper process was ended"):
+            begun[-1].result()
+
+
+def test_without_processes_it_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("no semaphores")
+
+    monkeypatch.setattr("wavasr.helpers.ProcessPoolExecutor", refuse)
+    with Helpers(total, 2) as helpers:
+        assert helpers.submit(np.ones(3, np.float32)).result() == (3.0, os.getpid())
 
 
 @needs_fork

@@ -13,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -21,9 +22,11 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wavasr.errors import WavasrError
+
 T = TypeVar("T")
 
-_PENDING = 4  # pieces of work that a process may have before it; more would only fill memory
+_BEGUN = 4  # pieces of work that a process may have before it; more would only fill memory
 _ORPHAN_CHECK_S = 2.0
 
 _work: Callable[[NDArray[np.float32]], Any] | None = None  # of this process, where it is a helper
@@ -39,6 +42,26 @@ def usable_processes() -> int:
     return count if count > 1 else 0
 
 
+class Pending(Generic[T]):
+    """A result that may not be there yet."""
+
+    def __init__(self, future: Future[T]) -> None:
+        self._future = future
+
+    def result(self) -> T:
+        """Wait for it; what went wrong is raised.
+
+        Raises:
+            WavasrError: the helper is gone.
+        """
+        try:
+            return self._future.result()
+        except BrokenProcessPool as error:
+            raise WavasrError(
+                "a helper process was ended, perhaps for lack of memory; with OMP_NUM_THREADS=1 there are none"
+            ) from error
+
+
 class Helpers(Generic[T]):
     """`work` on one array after the other, by `count` helpers, or with 0 by this process; a context manager.
 
@@ -49,21 +72,31 @@ class Helpers(Generic[T]):
         self._work = work
         self._count = count
         self._pool: ProcessPoolExecutor | None = None
-        self._pending: deque[Future[T]] = deque()
+        self._begun: deque[Future[T]] = deque()
 
-    def submit(self, values: NDArray[np.float32]) -> Future[T]:
+    def submit(self, values: NDArray[np.float32]) -> Pending[T]:
         """Begin; the result is what `work` returns or raises. Waits while all helpers have enough to do."""
-        if not self._count:
-            return self._done(values)
+        if self._count and self._pool is None:
+            self._pool = self._new_pool()
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
+            return Pending(self._done(values))
+        while len(self._begun) >= _BEGUN * self._count:
+            wait([self._begun.popleft()])
+        try:
+            self._begun.append(self._pool.submit(_run, values))
+        except BrokenProcessPool as error:
+            self._begun.append(Future())
+            self._begun[-1].set_exception(error)
+        return Pending(self._begun[-1])
+
+    def _new_pool(self) -> ProcessPoolExecutor | None:
+        try:
+            return ProcessPoolExecutor(
                 self._count, get_context("fork"), initializer=_become_helper, initargs=(self._work, os.getpid())
             )
-        while len(self._pending) >= _PENDING * self._count:
-            self._pending.popleft().exception()
-        future = self._pool.submit(_run, values)
-        self._pending.append(future)
-        return future
+        except (ImportError, NotImplementedError, OSError):  # no shared memory here, or no more processes
+            self._count = 0
+            return None
 
     def _done(self, values: NDArray[np.float32]) -> Future[T]:
         future: Future[T] = Future()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -29,7 +28,7 @@ from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
-from wavasr.helpers import Helpers
+from wavasr.helpers import Helpers, Pending
 from wavasr.inference import FastModel
 from wavasr.modelfile import ONNX_SUFFIX, resolve
 from wavasr.runtime import Listener, OnnxModel, Shelf, shelf_of, stamp
@@ -193,7 +192,7 @@ def _begun(
     pieces = stream_audio(source, model.sample_rate, PIECE_S)
     meter = Meter(_with_bar(pieces, source, model.sample_rate) if progress else pieces)
     failure: Exception | None = None
-    parts: list[Future[Hypothesis]] = []
+    parts: list[Pending[Hypothesis]] = []
     try:
         for values in stretches(stream_log_probs(model, meter), _stretch_frames(model)):
             parts.append(helpers.submit(values))  # those before a failure were begun
@@ -252,7 +251,7 @@ def decoded(model: Listener, waveforms: Sequence[Samples], helpers: Helpers[T]) 
     longest = Plan.of(model).window
     short = [i for i, waveform in enumerate(waveforms) if 0 < len(waveform) <= longest]
     outputs = dict(zip(short, _forward(model, [waveforms[i] for i in short]), strict=True)) if short else {}
-    begun: list[list[Future[T]]] = []
+    begun: list[list[Pending[T]]] = []
     for i, waveform in enumerate(waveforms):
         log_probs: Iterable[Floats] = [outputs[i]] if i in outputs else stream_log_probs(model, [waveform])
         audible = is_audible(waveform)
