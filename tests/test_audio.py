@@ -141,6 +141,8 @@ def test_sphere_files_of_timit(shared_data: Path) -> None:
     for path in files:
         header = container.head_of(path, 1024).decode("latin-1")
         count = int(header.split("sample_count -i ")[1].split()[0])
+        if path.stat().st_size < 1024 + 2 * count:
+            continue  # of those tells test_sphere.py
         body = path.read_bytes()[1024 : 1024 + 2 * count]
         pcm = np.frombuffer(body[: len(body) // 2 * 2], dtype="<i2")
         read = load_audio(path)

@@ -29,6 +29,7 @@ from wavasr.container import indexed_mp3, missing_bytes, reason_unreadable
 from wavasr.errors import AudioError
 from wavasr.manifest import Utterance
 from wavasr.opus import tidied
+from wavasr.sphere import mended
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,7 +217,7 @@ def _open(path: Path, name: str) -> soundfile.SoundFile | None:
     if missing:
         raise AudioError(f"{name}: is cut off, {missing} bytes of what its header announces are missing; copy it again")
     try:
-        return _ForwardFile(tidied(path) or indexed_mp3(path) or path)
+        return _ForwardFile(tidied(path) or indexed_mp3(path) or mended(path) or path)
     except (soundfile.LibsndfileError, TypeError) as error:
         reason, ffmpeg_may_help = reason_unreadable(path)
         if ffmpeg_may_help and shutil.which("ffmpeg"):

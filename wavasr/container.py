@@ -9,6 +9,7 @@ import io
 import shutil
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 # Sizes from 2 GiB less a little on stand for "not known yet" in headers that were written to a pipe.
 _UNKNOWN_SIZE = 0x7FFF0000
@@ -205,17 +206,33 @@ def _missing_of_riff(path: Path, size: int, order: str) -> int:
     return 0
 
 
-def _missing_of_sphere(head: bytes, size: int) -> int:
+class SphereLayout(NamedTuple):
+    """Where the samples of a SPHERE file begin and should end, bytes of a sample of all channels, and their order."""
+
+    start: int
+    end: int
+    frame: int
+    big_endian: bool
+
+
+def sphere_layout(head: bytes) -> SphereLayout | None:
+    """What the first bytes of a file say, if it is a SPHERE file with plain samples."""
     lines = [line.split() for line in head.decode("latin-1").split("end_head")[0].splitlines()]
     fields = {parts[0]: parts[2] for parts in lines if len(parts) == 3}
-    if "shorten" in fields.get("sample_coding", ""):
-        return 0
+    if not head.startswith(b"NIST_1A") or "shorten" in fields.get("sample_coding", ""):
+        return None
     try:
-        header = int(lines[1][0])
+        start = int(lines[1][0])
         frame = int(fields.get("channel_count", "1")) * int(fields["sample_n_bytes"])
-        return _shortage(header + int(fields["sample_count"]) * frame, size, slack=_SLACK_FRAMES * frame)
+        end = start + int(fields["sample_count"]) * frame
     except (KeyError, ValueError, IndexError):
-        return 0
+        return None
+    return SphereLayout(start, end, frame, fields.get("sample_byte_format") == "10")
+
+
+def _missing_of_sphere(head: bytes, size: int) -> int:
+    layout = sphere_layout(head)
+    return _shortage(layout.end, size, slack=_SLACK_FRAMES * layout.frame) if layout else 0
 
 
 def _missing_of_matroska(head: bytes, size: int) -> int:
