@@ -1,6 +1,7 @@
 """Part a: forward and training step of each preset, beside the same network written plainly; and batches (part d).
 
     python -m benchmarks.networks --seconds 10 --rounds 3 base small        prints JSON
+    python -m benchmarks.networks --profile "step, wavasr bfloat16" swift     where its processor time goes
 
 All sides take turns in one process of this module, after their outputs were found equal. What `--once` runs is one
 side alone, in a process that somebody else measures the peak memory of.
@@ -148,15 +149,35 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--once", help="run this side of the first preset once, and print nothing")
     parser.add_argument("--batches", action="store_true", help="batches of the first preset instead")
+    parser.add_argument("--profile", metavar="SIDE", help="the operations of this side of the first preset instead")
     args = parser.parse_args()
     if args.once:
         actions(recogniser(args.presets[0]), args.seconds)[args.once]()
+    elif args.profile:
+        print(profile(actions(recogniser(args.presets[0]), args.seconds)[args.profile], args.rounds))
     elif args.batches:
         print(json.dumps(batches(args.presets[0], args.rounds)))
     else:
         found = {preset: measured(preset, args.seconds, args.rounds) for preset in args.presets}
         print(json.dumps({"peaks": peaks(), "presets": found}))
     return 0
+
+
+def profile(action: Callable[[], Any], rounds: int) -> str:
+    """A table of the operations that most of the processor time goes to."""
+    action()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        for _ in range(rounds):
+            action()
+    events = recorded.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    lines = [f"{'operation':<44} {'share':>6} {'ms a round':>11} {'calls':>6}"]
+    for event in sorted(events, key=lambda event: -event.self_cpu_time_total)[:14]:
+        mine = event.self_cpu_time_total
+        lines.append(
+            f"{event.key[:44]:<44} {mine / total:>6.1%} {mine / rounds / 1e3:>11.1f} {event.count // rounds:>6}"
+        )
+    return "\n".join(lines)
 
 
 def rows(found: dict[str, Any], memory: dict[tuple[str, str], float]) -> Section:
