@@ -476,6 +476,17 @@ def test_a_named_language_model_brings_its_own_words(tmp_path: Path, caplog: pyt
         lm_decoder(replace(config, lm_words_only=True), units, TEXT)
 
 
+def test_words_that_the_language_model_does_not_tell_apart(tmp_path: Path) -> None:
+    """Dictionaries have boys and boys' and Boys; as one word they are written as the language model has it."""
+    units, lm, lexicon = Units("phones", (BLANK, "AE", "B", "K", "T")), tmp_path / "lm.arpa", tmp_path / "words.txt"
+    lexicon.write_text("Bat'  T AE B\nbat  B AE T\nBAT  K AE T\nCAB'  K AE B\nCab  K AE\n", encoding="utf-8")
+    write_arpa(estimate(["the bat", "cab"], order=2), lm)
+    decoder = lm_decoder(DecodingConfig(lm=lm, lexicon=lexicon), units, TEXT)
+    assert decoder is not None and decoder.words == ["bat", "CAB'"]
+    for phones, word in (("T AE B", "bat"), ("B AE T", "bat"), ("K AE T", "bat"), ("K AE B", "CAB'"), ("K AE", "CAB'")):
+        assert decoder(spoken(phones, units, doubt=0.01)).text(units) == word
+
+
 def test_more_homophones_than_the_search_can_hold(tmp_path: Path) -> None:
     """Of words that sound alike the most frequent stay, without a word of complaint."""
     names = [f"w{number}" for number in range(9)]

@@ -74,10 +74,17 @@ class Order:
 
 @dataclass(frozen=True)
 class NgramModel:
-    """A back-off model: `words` (the first three are <unk>, <s>, </s>) and its n-grams by order."""
+    """A back-off model.
+
+    Attributes:
+        words: the first three are <unk>, <s>, </s>.
+        orders: its n-grams by order.
+        unknown: how many different words <unk> stands for, together.
+    """
 
     words: tuple[str, ...]
     orders: tuple[Order, ...]
+    unknown: int = 1
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -166,7 +173,8 @@ def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> Ngr
     Args:
         sentences: words separated by spaces.
         order: longest n-gram, 2 to 6.
-        words: keep only this many words, the most frequent; 0 keeps all. The rest is <unk>.
+        words: keep only this many words, the most frequent; 0 keeps all. The rest is <unk>, which has in ARPA files the
+            probability of one of them.
 
     Raises:
         ConfigError: `order` or `words` is out of range.
@@ -176,7 +184,7 @@ def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> Ngr
         raise ConfigError(f"--order is {order}; expected {MIN_ORDER} to {MAX_ORDER}")
     if words < 0:
         raise ConfigError(f"--words is {words}; expected 1 or more, or 0 for all")
-    inventory, stream = _words_of(sentences, words)
+    inventory, unknown, stream = _words_of(sentences, words)
     log.info("%d words, %d different; counting n-grams up to %d", len(stream), len(inventory) - 3, order)
     counted = _counted(stream, len(inventory), order)
     orders: list[Order] = []
@@ -188,11 +196,13 @@ def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> Ngr
         if orders:
             orders[-1] = replace(orders[-1], backoff=backoff)
         orders.append(replace(grams, prob=prob))
-    return NgramModel(inventory, tuple(orders))
+    return NgramModel(inventory, tuple(orders), max(1, unknown))
 
 
-def _words_of(sentences: Iterable[str], limit: int) -> tuple[tuple[str, ...], Ints]:
-    """The inventory, most frequent first after the three special words, and the text as <s> word ... </s> <s> ..."""
+def _words_of(sentences: Iterable[str], limit: int) -> tuple[tuple[str, ...], int, Ints]:
+    """The inventory, most frequent first after the three special words; how many words are not in it; and the text as
+    <s> word ... </s> <s> ...
+    """
     known: dict[str, int] = {word: label for label, word in enumerate(_SPECIAL)}
     stream = array("i")
     for sentence in sentences:
@@ -210,7 +220,7 @@ def _words_of(sentences: Iterable[str], limit: int) -> tuple[tuple[str, ...], In
     labels = np.full(len(names), _UNKNOWN)
     labels[[_BEGIN, _END]] = _BEGIN, _END
     labels[kept] = np.arange(len(_SPECIAL), len(_SPECIAL) + len(kept))
-    return (*_SPECIAL, *(names[label] for label in kept)), labels[found]
+    return (*_SPECIAL, *(names[label] for label in kept)), len(ranked) - len(kept), labels[found]
 
 
 def _counted(stream: Ints, vocabulary: int, order: int) -> list[Order]:
@@ -371,7 +381,7 @@ def _without(model: NgramModel, kept: Sequence[NDArray[np.bool_]]) -> NgramModel
             break
         renumbered = np.cumsum(stays) - 1
         result.append(order)
-    return NgramModel(model.words, tuple(result))
+    return replace(model, orders=tuple(result))
 
 
 # ARPA files -----------------------------------------------------------------------------------------------------------
@@ -410,7 +420,9 @@ def _entries(model: NgramModel, chunk: int = 10_000) -> Iterator[tuple[int, str]
                 f"{spelled[history]} {model.words[word]}"
                 for history, word in zip(order.history.tolist(), order.word.tolist(), strict=True)
             ]
-        probs, backoffs = _log10(order.prob), _log10(order.backoff)
+        # A lexicon may list words that are not here: each is as probable as one of those that <unk> stands for.
+        one = np.where(order.word == _UNKNOWN, 1.0 / model.unknown, 1.0)
+        probs, backoffs = _log10(order.prob * one), _log10(order.backoff)
         header = f"\n\\{length}-grams:\n"
         for first in range(0, len(order), chunk):
             part = slice(first, first + chunk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,24 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
                 "%s: %d of its %d words are not in %s and cannot be heard, e.g. %r",
                 *(config.lm, len(lacking), len(names), config.lexicon, min(lacking)),
             )
+    if len(set(named.values())) < len(named):
+        named, spoken = _united(named, spoken)
     return WordList(list(named), list(named.values()), [spoken[word] for word in named])
+
+
+def _united(
+    named: Mapping[str, str], spoken: Mapping[str, list[tuple[int, ...]]]
+) -> tuple[dict[str, str], dict[str, list[tuple[int, ...]]]]:
+    """Words that the language model does not tell apart (boys, boys') as one, written as it has it, spelled as all."""
+    together: dict[str, list[str]] = {}
+    for word, name in named.items():
+        together.setdefault(name, []).append(word)
+    written = {name: name if name in words else words[0] for name, words in together.items()}
+    spellings = {
+        written[name]: list(dict.fromkeys(ids for word in words for ids in spoken[word]))
+        for name, words in together.items()
+    }
+    return {word: name for name, word in written.items()}, spellings
 
 
 def _listed(path: Path) -> list[str]:
