@@ -20,12 +20,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks.measure import RATE, Section, in_turns
+from benchmarks.measure import RATE, SAMPLES, Section, in_turns
 from benchmarks.plain import PlainNetwork
+from wavasr.audio import load_utterance
 from wavasr.config import PRESETS, EncoderConfig, TextConfig
 from wavasr.inference import FastModel
+from wavasr.manifest import read_manifest
 from wavasr.model import Recognizer, save_model
 from wavasr.text import Units
+from wavasr.wavenet import GatedBlock
 
 PLAIN, EAGER, FAST = "plain float32", "wavasr float32", "transcribe float32"
 STEP_PLAIN, STEP32, STEP16 = "step, plain float32", "step, wavasr float32", "step, wavasr bfloat16"
@@ -37,7 +40,7 @@ PIECE_S = 2.0
 def recogniser(preset: str) -> Recognizer:
     """A network of a preset from a random start."""
     torch.manual_seed(0)
-    units = Units.characters(["abcdefghijklmnopqrstuvwxyz' "])
+    units = Units.characters(["abcdefghijklm nopqrstuvwxyz'"])
     return Recognizer(EncoderConfig(preset=preset, init="random"), units, TextConfig()).eval()
 
 
@@ -130,6 +133,35 @@ def measured(preset: str, seconds: float, rounds: int) -> dict[str, Any]:
     return {"difference": difference, "speeds": speeds, "gflop": gflop_per_audio_s(preset)}
 
 
+def curves(preset: str, steps: int) -> dict[str, list[float]]:
+    """CTC in nats per label of each training step, from one start over the same clips of the demo."""
+    utterances = read_manifest(SAMPLES / "demo" / "train.jsonl")
+    found: dict[str, list[float]] = {}
+    for side, half in ((STEP_PLAIN, False), (STEP32, False), (STEP16, True)):
+        model = recogniser(preset).train()
+        network = PlainNetwork(model) if side == STEP_PLAIN else model
+        for block in model.encoder.modules():
+            if isinstance(block, GatedBlock):
+                block.dropout = 0.0  # its draws would differ
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        losses = []
+        for step in range(steps):
+            batch = [utterances[(8 * step + place) % len(utterances)] for place in range(8)]
+            waves = [torch.from_numpy(load_utterance(u, RATE)) for u in batch]
+            labels = [torch.tensor(model.units.encode(u.text)) for u in batch]
+            lengths, counts = (torch.tensor(list(map(len, one))) for one in (waves, labels))
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                log_probs, frames = network(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), lengths)
+            nats = F.ctc_loss(log_probs.float().transpose(0, 1), torch.cat(labels), frames, counts, reduction="sum")
+            loss = nats / counts.sum()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        found[side] = losses
+    return found
+
+
 def batches(preset: str, rounds: int, seconds: float = 5.0, sizes: tuple[int, ...] = (1, 4, 16)) -> dict[str, Any]:
     """Audio seconds per second of forward passes of several recordings at once."""
     model = recogniser(preset)
@@ -149,6 +181,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--once", help="run this side of the first preset once, and print nothing")
     parser.add_argument("--batches", action="store_true", help="batches of the first preset instead")
+    parser.add_argument("--curves", type=int, default=0, metavar="STEPS", help="and losses of so many training steps")
     parser.add_argument("--profile", metavar="SIDE", help="the operations of this side of the first preset instead")
     args = parser.parse_args()
     if args.once:
@@ -159,7 +192,8 @@ def main() -> int:
         print(json.dumps(batches(args.presets[0], args.rounds)))
     else:
         found = {preset: measured(preset, args.seconds, args.rounds) for preset in args.presets}
-        print(json.dumps({"peaks": peaks(), "presets": found}))
+        losses = curves(args.presets[0], args.curves) if args.curves else {}
+        print(json.dumps({"peaks": peaks(), "presets": found, "curves": losses}))
     return 0
 
 
@@ -203,6 +237,13 @@ def rows(found: dict[str, Any], memory: dict[tuple[str, str], float]) -> Section
     section.table([*head, "to plain", "to plain, processor", "peak MB"], table)
     differences = [f"{preset} {result['difference']:.0e}" for preset, result in found["presets"].items()]
     section.note(f"Largest difference of log-probabilities before timing, float32: {', '.join(differences)}.")
+    if found["curves"]:
+        section.note(
+            f"Losses of training `{next(iter(found['presets']))}` on the demo's clips, nats per label by step:"
+        )
+        steps = [step for step in (1, 2, 5, 10, 20, 30, 40, 60) if step <= len(found["curves"][STEP_PLAIN])]
+        table = [[side, *(f"{losses[step - 1]:.3f}" for step in steps)] for side, losses in found["curves"].items()]
+        section.table(["side", *map(str, steps)], table)
     return section
 
 

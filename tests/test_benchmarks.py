@@ -67,6 +67,13 @@ def test_arithmetic_is_as_documented() -> None:
     assert {name: gflop_per_audio_s(name) / 2 for name in PRESETS} == pytest.approx(documented, rel=0.1)
 
 
+def test_training_is_the_plain_networks() -> None:
+    plain, exact, half = networks.curves("small", 6).values()
+    assert exact == pytest.approx(plain, rel=1e-3)
+    assert half == pytest.approx(plain, rel=0.05)
+    assert plain[-1] < 0.7 * plain[0]
+
+
 def test_a_tiny_run_writes_the_report(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import __main__ as benchmark
     from benchmarks import networks, processes
@@ -77,7 +84,8 @@ def test_a_tiny_run_writes_the_report(tiny_model: Path, tmp_path: Path, monkeypa
         stages = (StageConfig(channels=8, window=32, stride=16, dilations=(1, 2), pool=20),)
         model = Recognizer(EncoderConfig(stages=stages, init="random"), UNITS, TextConfig())
         monkeypatch.setattr(networks, "recogniser", lambda preset: model.eval())
-        return {"peaks": networks.peaks(1, 64), "presets": {"small": networks.measured("small", 2.0, 1)}}
+        found = {"small": networks.measured("small", 2.0, 1)}
+        return {"peaks": networks.peaks(1, 64), "presets": found, "curves": networks.curves("small", 3)}
 
     monkeypatch.setattr(benchmark, "_json_of", in_process)
     monkeypatch.setattr(processes, "process", lambda command: Cost(2.0, 1.0, 100.0))
