@@ -68,6 +68,8 @@ def test_arithmetic_is_as_documented() -> None:
 
 
 def test_training_is_the_plain_networks() -> None:
+    from benchmarks import networks
+
     plain, exact, half = networks.curves("small", 6).values()
     assert exact == pytest.approx(plain, rel=1e-3)
     assert half == pytest.approx(plain, rel=0.05)
@@ -85,7 +87,8 @@ def test_a_tiny_run_writes_the_report(tiny_model: Path, tmp_path: Path, monkeypa
         model = Recognizer(EncoderConfig(stages=stages, init="random"), UNITS, TextConfig())
         monkeypatch.setattr(networks, "recogniser", lambda preset: model.eval())
         found = {"small": networks.measured("small", 2.0, 1)}
-        return {"peaks": networks.peaks(1, 64), "presets": found, "curves": networks.curves("small", 3)}
+        curves = {networks.STEP_PLAIN: [3.5, 2.5], networks.STEP16: [3.5, 2.25]}
+        return {"peaks": networks.peaks(1, 64), "presets": found, "curves": curves}
 
     monkeypatch.setattr(benchmark, "_json_of", in_process)
     monkeypatch.setattr(processes, "process", lambda command: Cost(2.0, 1.0, 100.0))
@@ -97,6 +100,7 @@ def test_a_tiny_run_writes_the_report(tiny_model: Path, tmp_path: Path, monkeypa
         "c. One file of",
         "`wavasr transcribe --help` | 2.00 s",
         "step, wavasr bfloat16",
+        "| step, wavasr bfloat16 | 3.500 | 2.250 |",
         "plot.svg",
         "torch ",
     ):
