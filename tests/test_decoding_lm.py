@@ -487,6 +487,37 @@ def test_words_that_the_language_model_does_not_tell_apart(tmp_path: Path) -> No
         assert decoder(spoken(phones, units, doubt=0.01)).text(units) == word
 
 
+@pytest.mark.parametrize("kind", ["phones", "characters"])
+def test_words_that_the_language_model_does_not_know(kind: str, tmp_path: Path) -> None:
+    """They are as probable as its least probable word, not as all unknown words together; hotwords have their boost."""
+    lm, lexicon = tmp_path / "lm.arpa", tmp_path / "words.txt"
+    write_arpa(estimate(["ab ab ab ab ba", "ab ba ab x y z"], order=2, words=2), lm)
+    arpa = read_arpa(lm)
+    assert arpa["<unk>",][0] < arpa["ba",][0]
+    fat = lm.read_text(encoding="utf-8").replace(f"{arpa['<unk>',][0]:.5g}\t<unk>", "-0.1\t<unk>")
+    lm.write_text(fat, encoding="utf-8")
+    if kind == "phones":
+        units = Units("phones", (BLANK, "A", "B"))
+        lexicon.write_text("ab  A B\nba  B A\nbb  B B\nb  B\nbeh  B\naab  A A B\n", encoding="utf-8")
+    else:
+        units = Units.characters(["a b"])
+        lexicon.write_text("ab\nba\nbb\nb\naab\n", encoding="utf-8")
+    config = DecodingConfig(lm=lm, lexicon=lexicon, lm_weight=0.5, word_score=0.0, beam=WIDE)
+    decoder = lm_decoder(config, units, TEXT)
+    assert decoder is not None
+    for said, word in (("B B", "bb"), ("B", "b"), ("A A B", "aab"), ("B A", "ba"), ("A B", "ab")):
+        values = spoken(said if kind == "phones" else said.replace(" ", "").lower(), units, doubt=1e-4)
+        found = decoder(values)
+        assert found.text(units) == word
+        known = word if word in ("ab", "ba") else "ba"
+        expected = ctc_log_probs(values, [found.ids])[0] + 0.5 * sentence_nats(arpa, (known,))
+        assert found.score == pytest.approx(expected, abs=1e-3)
+    boosted = lm_decoder(replace(config, hotwords=("bb",), hotword_boost=9.0), units, TEXT)
+    assert boosted is not None
+    mumbled = spoken("B B" if kind == "phones" else "bb", units, doubt=0.3)
+    assert boosted(mumbled).text(units) == "bb"
+
+
 def test_more_homophones_than_the_search_can_hold(tmp_path: Path) -> None:
     """Of words that sound alike the most frequent stay, without a word of complaint."""
     names = [f"w{number}" for number in range(9)]

@@ -134,6 +134,8 @@ class LMDecoder:
         self._space = units.symbols.index(" ") if units.kind == "characters" and " " in units.symbols else None
         self._copies = words is not None and self._space is None
         self.weights = self._chosen_weights()
+        self._rarest = -1  # as which the words are searched that the language model does not know
+        self._strangers: dict[tuple[int, ...], int] = {}  # these, by their spelling
         self._trie = self._new_trie(words) if words else None
 
     def with_weights(self, weights: Weights) -> LMDecoder:
@@ -252,6 +254,12 @@ class LMDecoder:
         return flashlight.LexiconDecoder(chosen, self._trie, lm, self._silence, _BLANK, -1, [], False)
 
     def _new_trie(self, words: WordList) -> Any:
+        """The words' spellings.
+
+        What a language model says of words that it does not know is said of all such words together, or of nothing that
+        it saw: heard at that rate, they would be everywhere. So they are searched as its least probable word, and told
+        apart by their spelling. Hotwords stay themselves.
+        """
         from flashlight.lib.text import decoder as flashlight
 
         lm = self._new_lm()
@@ -259,13 +267,24 @@ class LMDecoder:
         insert, endings, labels = trie.insert, self._endings, len(self._units)  # a word counts 50,000 times
         start = lm.start(False)
         scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
+        strangers = words.strangers - (self._score.phrases.labels if self._score.phrases else set())
+        if len(strangers) < len(scores):
+            self._rarest = min((n for n in range(len(scores)) if n not in strangers), key=scores.__getitem__)
+            for number in strangers:
+                scores[number] = scores[self._rarest]
         alike: dict[tuple[int, ...], int] = {}
-        for number in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
+        for number in sorted(range(len(scores)), key=lambda number: (-scores[number], number in strangers)):
+            searched_as = number
             for ids in words.spellings[number]:
+                if number in strangers and self._rarest >= 0:
+                    if ids in self._strangers or ids in words.spellings[self._rarest]:
+                        continue
+                    self._strangers[ids] = number
+                    searched_as = self._rarest
                 alike[ids] = count = alike.get(ids, 0) + 1
                 if count <= _HOMOPHONES:
                     for spelling in endings(ids, labels):
-                        insert(spelling, number, scores[number])
+                        insert(spelling, searched_as, scores[number])
         trie.smear(flashlight.SmearingMode.MAX)
         return trie
 
@@ -339,7 +358,10 @@ class LMDecoder:
             if ids and not self._copies:
                 ids.append(self._space or 0)
             first = len(ids)
-            ids += self._spelling(number, result.tokens[before : place + 1])
+            spelled = self._spelling(number, result.tokens[before : place + 1])
+            ids += spelled
+            if number == self._rarest:
+                number = self._strangers.get(spelled, number)
             words.append((number, first, len(ids)))
             before = place + 1
         return tuple(ids), tuple(words)
@@ -347,13 +369,14 @@ class LMDecoder:
     def _spelling(self, number: int, tokens: Sequence[int]) -> tuple[int, ...]:
         """Which of the word's spellings the tokens of its frames are."""
         assert self._words is not None
-        spellings = self._words.spellings[number]
-        if len(spellings) == 1:
-            return spellings[0]
+        own = self._words.spellings[number]
+        others = self._strangers if number == self._rarest else {}
+        if len(own) == 1 and not others:
+            return own[0]
         labels = len(self._units)
         heard = tuple(label for label, _ in itertools.groupby(token % labels for token in tokens) if label)
         # A blank between the last label's copy and the label itself makes two of it.
-        return next((ids for ids in (heard, heard[:-1]) if ids in spellings), spellings[0])
+        return next((ids for ids in (heard, heard[:-1]) if ids in own or ids in others), own[0])
 
     def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found]) -> list[_Found]:
         """The results with their whole score, best first; ways to say the same words are joined."""

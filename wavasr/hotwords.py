@@ -51,6 +51,11 @@ class Phrases:
                     self.fallback[child] = self._reached(self.fallback[node], label)
                 waiting.append(child)
 
+    @property
+    def labels(self) -> set[int]:
+        """All that occur in phrases."""
+        return {label for children in self.children for label in children}
+
     def _reached(self, node: int, label: int) -> int:
         while node and label not in self.children[node]:
             node = self.fallback[node]

@@ -26,11 +26,13 @@ class WordList:
         words: as they are written in transcripts.
         names: as the language model knows them.
         spellings: for each word the ways to spell it in units.
+        strangers: numbers of the words that the language model does not know.
     """
 
     words: list[str]
     names: list[str]
     spellings: list[list[tuple[int, ...]]]
+    strangers: frozenset[int] = frozenset()
 
 
 def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordList | None:
@@ -66,7 +68,8 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
             )
     if len(set(named.values())) < len(named):
         named, spoken = _united(named, spoken)
-    return WordList(list(named), list(named.values()), [spoken[word] for word in named])
+    strangers = frozenset(number for number, name in enumerate(named.values()) if names and name not in names)
+    return WordList(list(named), list(named.values()), [spoken[word] for word in named], strangers)
 
 
 def _united(
