@@ -21,9 +21,9 @@ import pytest
 from numpy.typing import NDArray
 
 from wavasr.config import NOTHING, DecodingConfig, TextConfig
-from wavasr.decoding import Hypothesis, greedy, penalised, prefix_beam
+from wavasr.decoding import Hypothesis, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding_lm import ctc_log_probs, lm_decoder
-from wavasr.errors import ConfigError, TextError
+from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.export import export_model
 from wavasr.hotwords import Phrases
 from wavasr.lm import Weights, estimate, vocabulary, weights_path, write_arpa
@@ -315,7 +315,7 @@ def test_a_missing_model_or_library_is_no_error(
 ) -> None:
     class Model:
         file = None
-        units, text = CHARACTERS, TEXT
+        units, text, metadata = CHARACTERS, TEXT, {}  # noqa: RUF012
 
     values = lattice(20, len(CHARACTERS), seed=1, sharpness=3.0)
     missing = DecodingConfig(lm=tmp_path / "none.arpa")
@@ -362,6 +362,31 @@ def test_a_penalty_for_blanks_without_words() -> None:
         silent.tolist(),
     )
     assert np.exp(penalised(silent, math.log(8))).tolist() == [pytest.approx([1 / 3, 1 / 2, 1 / 6])] * 2
+
+
+def test_labels_are_divided_by_the_root_of_their_priors(lm: Path) -> None:
+    values = lattice(6, 5, 3, 1.0)
+    priors = (0.64, 0.16, 0.04, 0.16, 0.0)
+    shares = np.exp(values.astype(np.float64)) / np.sqrt(np.maximum(priors, 1e-4)) * [math.exp(-1.5), 1, 1, 1, 1]
+    expected = np.log(shares / shares.sum(axis=1, keepdims=True))
+    before = values.copy()
+    found = penalised(values, 1.5, priors)
+    assert found == pytest.approx(expected, abs=1e-5) and np.array_equal(values, before)
+    config = DecodingConfig(beam=WIDE, n_best=3, lm=lm, lm_weight=0.5, word_score=0.1, blank_penalty=1.5)
+    plain = lm_decoder(replace(config, blank_penalty=0.0), CHARACTERS, TEXT)
+    scaled = lm_decoder(config, CHARACTERS, TEXT, priors=priors[: len(CHARACTERS)])
+    assert plain is not None and scaled is not None and "root of their priors" in scaled.description
+    few = lattice(6, len(CHARACTERS), 3, 1.0)
+    one, other = scaled(few), plain(penalised(few, 1.5, priors[: len(CHARACTERS)]))
+    assert (one.ids, one.score) == (other.ids, pytest.approx(other.score, abs=1e-4))
+
+
+def test_priors_of_a_model_file() -> None:
+    assert priors_of({}, 3) is None
+    assert priors_of({"label_priors": [0.5, 0.25, 0.25]}, 3) == (0.5, 0.25, 0.25)
+    for damaged in ([0.5, 0.5], "abc", 3, [0.5, 0.5, 2], [0.5, 0.5, "x"]):
+        with pytest.raises(ModelError, match="label_priors of the model file is damaged"):
+            priors_of({"label_priors": damaged}, 3)
 
 
 def test_tuned_weights_are_the_defaults(lm: Path) -> None:

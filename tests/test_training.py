@@ -21,6 +21,7 @@ import soundfile
 import torch
 import yaml
 
+from wavasr.audio import load_utterance
 from wavasr.config import AugmentConfig, DataConfig, EncoderConfig, FitConfig, OptimConfig, StageConfig, from_dict
 from wavasr.dataset import Batch
 from wavasr.errors import WavasrError
@@ -34,6 +35,7 @@ from wavasr.training import fit, main
 from wavasr.training.callbacks import CsvLog, Keeper
 from wavasr.training.data import SpeechData
 from wavasr.training.task import Heard, RecognitionTask, ctc_nats, ear_parameters, error_rates, lr_scale, seed_of
+from wavasr.transcribe import log_probs_of
 from wavasr.wavenet import Features
 
 RATE = 8000
@@ -276,6 +278,15 @@ def test_a_run_leaves_logs_for_people_and_tensorboard(uninterrupted: Path) -> No
         assert float(row["train_loss"]) == pytest.approx(whole, rel=1e-5)
         assert float(row["audio_s_per_s"]) > 0 and 0 <= float(row["data_wait_share"]) < 1
     assert sum(bool(row["dev_wer"]) for row in found) == 3
+
+
+def test_the_model_file_tells_how_frequent_its_labels_are(uninterrupted: Path) -> None:
+    model = load_model(uninterrupted / "model.wavasr")
+    priors = model.metadata["label_priors"]
+    config = from_dict(FitConfig, json.loads((uninterrupted / "run.json").read_text(encoding="utf-8"))["config"])
+    heard = [log_probs_of(model, load_utterance(u, model.sample_rate)) for u in read_splits(config).dev.utterances]
+    assert priors == pytest.approx(np.exp(np.concatenate(heard)).mean(axis=0), abs=2e-3)
+    assert sum(priors) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_main_prints_the_model_and_its_reports(

@@ -6,7 +6,7 @@ input gives equal output. Log-probabilities are arrays or tensors; the work is d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 LogProbs: TypeAlias = "NDArray[np.floating[Any]] | Tensor"
 
+PRIORS = "label_priors"  # in a model file's metadata
+
 _BLANK = 0
+_PRIOR_SCALE = 0.5
+_LEAST_PRIOR = 1e-4  # a label that was hardly ever heard is not to be heard everywhere
 _LOWEST = -200.0  # keeps sums over frames finite; e^-200 of a probability decides nothing
 
 
@@ -144,17 +148,43 @@ def checked(log_probs: LogProbs) -> NDArray[np.float32]:
     return np.maximum(values, np.float32(_LOWEST))
 
 
-def penalised(log_probs: LogProbs, penalty: float) -> NDArray[np.float32]:
+def penalised(log_probs: LogProbs, penalty: float, priors: Sequence[float] | None = None) -> NDArray[np.float32]:
     """Log-probabilities whose blank has `penalty` nats less than before, in frames that again sum to one.
+
+    Args:
+        log_probs: (T, V) natural log-probabilities, label 0 the blank.
+        penalty: nats.
+        priors: of the labels: the square root of each is taken off too. What a network hears mixes with how often it
+            was told each label, which a language model says better (as hybrid systems do, with the whole prior).
 
     Raises:
         ModelError: they are not numbers.
     """
     values = checked(log_probs)
-    if not penalty or not len(values):
+    if not (penalty or priors) or not len(values):
         return values
+    if priors:
+        values = values - np.float32(_PRIOR_SCALE) * np.log(np.maximum(priors, _LEAST_PRIOR)).astype(np.float32)
     values[:, _BLANK] -= penalty
     return values - np.logaddexp.reduce(values, axis=1, keepdims=True)
+
+
+def priors_of(metadata: Mapping[str, Any], labels: int) -> tuple[float, ...] | None:
+    """The mean probability of each label on the dev set, which `fit` writes into the model file; None without.
+
+    Raises:
+        ModelError: they are damaged.
+    """
+    found = metadata.get(PRIORS)
+    if found is None:
+        return None
+    try:
+        priors = tuple(float(value) for value in found)
+    except (TypeError, ValueError):
+        priors = ()
+    if len(priors) != labels or not all(0 <= value <= 1 for value in priors):
+        raise ModelError(f"{PRIORS} of the model file is damaged; train it again")
+    return priors
 
 
 def _labels_of_path(

@@ -6,8 +6,9 @@ A hypothesis scores, in nats,
 
     log P(its labels | audio) + lm_weight * log P(its words) + word_score * (number of words) + boosts of its hotwords
 
-where P(labels | audio) is the sum over all CTC paths (Graves et al. 2006, arXiv 1609.03193 for the search), where the
-blank has `blank_penalty` nats less than the model gave it: a trained network prefers it, and words would be left out.
+where P(labels | audio) is the sum over all CTC paths (Graves et al. 2006, arXiv 1609.03193 for the search). Before that
+each label's probability is divided by the square root of its prior, where the model file tells it, and the blank gets
+`blank_penalty` nats less: a trained network prefers what is frequent, blanks above all, and words would be left out.
 Without a word list the search is over the units themselves: phones with a model of phones, or hotwords alone.
 """
 
@@ -65,7 +66,13 @@ def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
     )
 
 
-def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig, shelf: Shelf | None = None) -> LMDecoder | None:
+def lm_decoder(
+    config: DecodingConfig,
+    units: Units,
+    text: TextConfig,
+    shelf: Shelf | None = None,
+    priors: tuple[float, ...] | None = None,
+) -> LMDecoder | None:
     """The decoder that `config` asks for, or None, with a warning, where a language model or the library is missing.
 
     Args:
@@ -74,6 +81,7 @@ def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig, shelf: Sh
         text: the model's spelling.
         shelf: the model's, where a decoder of the same files and configuration may be, or what was read for another
             configuration; what is made here stays there.
+        priors: of the labels, see `decoding.penalised`.
 
     Raises:
         TextError: the language model is damaged.
@@ -92,11 +100,18 @@ def lm_decoder(config: DecodingConfig, units: Units, text: TextConfig, shelf: Sh
         return None
     shelf = shelf or Shelf()
     files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
-    key = config, files, stamp(config.lm and weights_path(config.lm))
-    return shelf.get("decoder", key, lambda: _new_decoder(config, files, units, text, shelf))
+    key = config, files, stamp(config.lm and weights_path(config.lm)), priors
+    return shelf.get("decoder", key, lambda: _new_decoder(config, files, units, text, shelf, priors))
 
 
-def _new_decoder(config: DecodingConfig, files: Hashable, units: Units, text: TextConfig, shelf: Shelf) -> LMDecoder:
+def _new_decoder(
+    config: DecodingConfig,
+    files: Hashable,
+    units: Units,
+    text: TextConfig,
+    shelf: Shelf,
+    priors: tuple[float, ...] | None,
+) -> LMDecoder:
     def read() -> tuple[WordList | None, Any]:
         words = word_list(config, units, text)
         return words, read_language_model(config.lm, units, words)
@@ -104,7 +119,7 @@ def _new_decoder(config: DecodingConfig, files: Hashable, units: Units, text: Te
     # Hotwords are words of their own, unless words have to be pronounced.
     key = files, config.lm_words_only, () if units.is_phones else config.hotwords
     words, lm = shelf.get("language", key, read)
-    return LMDecoder(units, words, LanguageScore.of(config, lm, units, words, text), config)
+    return LMDecoder(units, words, LanguageScore.of(config, lm, units, words, text), config, priors)
 
 
 @dataclass(frozen=True)
@@ -126,8 +141,16 @@ class LMDecoder:
     Threads may share it: each call searches by itself.
     """
 
-    def __init__(self, units: Units, words: WordList | None, score: LanguageScore, config: DecodingConfig) -> None:
+    def __init__(
+        self,
+        units: Units,
+        words: WordList | None,
+        score: LanguageScore,
+        config: DecodingConfig,
+        priors: tuple[float, ...] | None = None,
+    ) -> None:
         self._units = units
+        self._priors = priors
         self._words = words
         self._score = score
         self._config = config
@@ -162,6 +185,8 @@ class LMDecoder:
             )
         if config.lexicon:
             parts.append(f"lexicon {config.lexicon.name}")
+        if self._priors:
+            parts.append("labels over the root of their priors")
         if config.hotwords:
             parts.append(f"{len(config.hotwords)} hotwords (boost {config.hotword_boost:g})")
         return ", ".join(parts)
@@ -310,7 +335,7 @@ class LMDecoder:
             ModelError: the log-probabilities are not numbers.
         """
         values = checked(log_probs)
-        searched = penalised(values, self.weights.blank_penalty)
+        searched = penalised(values, self.weights.blank_penalty, self._priors)
         n_best = self._config.n_best
         found = self._ranked(searched, self._results(searched)) if len(values) else []
         hypotheses = [self._hypothesis(values, one) for one in found[:n_best]]

@@ -25,7 +25,7 @@ from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
 from wavasr.calibration import ConfidenceMap, mean
 from wavasr.config import DecodingConfig
-from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam
+from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.helpers import Helpers, Pending
@@ -290,7 +290,8 @@ def _configured(config: DecodingConfig, model: Listener | None) -> Decode:
     if config.searches:
         if model is None:
             raise ConfigError("a decoder with a language model or hotwords needs the model whose output it decodes")
-        if found := lm_decoder(config, model.units, model.text, shelf_of(model)):
+        priors = priors_of(model.metadata, len(model.units))
+        if found := lm_decoder(config, model.units, model.text, shelf_of(model), priors):
             return found
     penalty = config.blank_penalty or 0.0
     if not config.beam and config.n_best == 1:

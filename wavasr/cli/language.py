@@ -100,6 +100,7 @@ def _lm_tune(arguments: list[str]) -> int:
         raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
     configure_logging()
     from wavasr.config import DecodingConfig
+    from wavasr.decoding import priors_of
     from wavasr.decoding_lm import complete, lm_decoder
     from wavasr.helpers import usable_processes
     from wavasr.manifest import read_manifest
@@ -109,7 +110,7 @@ def _lm_tune(arguments: list[str]) -> int:
     utterances = read_manifest(args.manifest)
     model = load_listener(args.model)
     config = complete(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model.file)
-    decoder = lm_decoder(config, model.units, model.text)
+    decoder = lm_decoder(config, model.units, model.text, priors=priors_of(model.metadata, len(model.units)))
     if decoder is None:
         return BAD_INPUT  # the reason has been told
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from wavasr.dataset import Batch, SpeechLoader
+from wavasr.decoding import PRIORS
 from wavasr.heard import forget
 from wavasr.manifest import atomic_text
 from wavasr.model import save_model
@@ -94,7 +95,8 @@ class Keeper(pl.Callback):
             self.best, self.best_epoch = reached, trainer.current_epoch
             if trainer.is_global_zero:
                 best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
-                save_model(pl_module.listener, self.run_dir / MODEL_NAME, {**self._record, "best": best}, half=True)
+                told = {**self._record, "best": best, PRIORS: pl_module.label_priors}
+                save_model(pl_module.listener, self.run_dir / MODEL_NAME, told, half=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Tell whoever interrupts how to go on."""

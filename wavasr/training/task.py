@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -32,6 +32,8 @@ from wavasr.training.processes import connected
 from wavasr.wavenet import Features
 
 log = logging.getLogger("wavasr")
+
+T = TypeVar("T")
 
 _AVERAGE_SHORTEST = 10  # the average covers about a tenth of the steps so far
 
@@ -64,6 +66,8 @@ class RecognitionTask(pl.LightningModule):
         if frame_phones:
             self.frame_head = nn.Conv1d(config.encoder.stages[-1].output_channels, frame_phones, 1)
         self._heard: dict[str, Heard] = {}
+        self._label_sums = torch.zeros(len(recognizer.units) + 1, dtype=torch.float64)  # of probabilities; frames
+        self.label_priors: list[float] = []  # mean probabilities on the dev set
         self.epoch_losses: list[float] = []
 
     @property
@@ -190,6 +194,8 @@ class RecognitionTask(pl.LightningModule):
         nats = ctc_nats(log_probs, frames, batch).tolist()
         units = self.recognizer.units
         for row, name in enumerate(batch.ids):
+            heard = log_probs[row, : int(frames[row])].double().exp().cpu()
+            self._label_sums += torch.cat([heard.sum(dim=0), torch.tensor([len(heard)])])
             labels = int(batch.target_lengths[row])
             hypothesis = greedy(log_probs[row, : int(frames[row])].float().cpu()).ids
             reference = units.decode(batch.targets[row, :labels].tolist())
@@ -197,6 +203,9 @@ class RecognitionTask(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Counts are summed over the set, also over several processes, and divided once."""
+        sums = sum(gathered({str(self.global_rank): self._label_sums}).values(), torch.zeros(()))
+        self.label_priors = [round(float(value), 7) for value in sums[:-1] / sums[-1].clamp(min=1)]
+        self._label_sums = torch.zeros_like(self._label_sums)
         heard = list(gathered(self._heard).values())
         references, hypotheses = [h.reference for h in heard], [h.hypothesis for h in heard]
         rates = error_rates(references, hypotheses, self.recognizer.units, self.config.units.phone_set)
@@ -212,12 +221,12 @@ class RecognitionTask(pl.LightningModule):
             self.log(name, rate, prog_bar=name == self.error_name, sync_dist=connected())
 
 
-def gathered(heard: dict[str, Heard]) -> dict[str, Heard]:
-    """What all processes heard, each utterance once."""
+def gathered(mine: dict[str, T]) -> dict[str, T]:
+    """What all processes have, by name, each once."""
     if not connected():
-        return dict(heard)
+        return dict(mine)
     parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, heard)
+    torch.distributed.all_gather_object(parts, mine)
     return {name: result for part in parts for name, result in part.items()}
 
 
