@@ -315,7 +315,7 @@ def test_a_missing_model_or_library_is_no_error(
 ) -> None:
     class Model:
         file = None
-        units, text, metadata = CHARACTERS, TEXT, {}  # noqa: RUF012
+        units, text, metadata = CHARACTERS, TEXT, {}
 
     values = lattice(20, len(CHARACTERS), seed=1, sharpness=3.0)
     missing = DecodingConfig(lm=tmp_path / "none.arpa")
