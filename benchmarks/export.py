@@ -1,4 +1,4 @@
-"""What an exported model is worth: one network run by torch (float32, bfloat16) and onnxruntime (float32, 8 bits).
+"""What an exported model is worth: one network run by numpy, by torch, and by onnxruntime (float32, 8 bits).
 
     python benchmarks/export.py [--model default] [--manifest dev.jsonl --dev-speakers 8] [--seconds 20] [--rounds 5]
 
@@ -33,23 +33,6 @@ from wavasr.transcribe import load_listener
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 COLD_S, LONG_S, RATE = 5.0, 600.0, 16000
-
-
-class Autocast:
-    """A torch model that computes in bfloat16."""
-
-    def __init__(self, model: Listener) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def infer(self, waveform: Any, lengths: Any) -> Any:
-        """As the model's, in bfloat16."""
-        import torch
-
-        with torch.autocast("cpu", torch.bfloat16):
-            return self._model.infer(waveform, lengths)
 
 
 def speeds(models: dict[str, Listener], audio: Any, rounds: int) -> dict[str, float]:
@@ -110,7 +93,7 @@ def dev_part(manifest: Path, speakers: int) -> list[Utterance]:
 
 def main() -> int:
     """Measure everything and print the tables."""
-    parser = argparse.ArgumentParser(description="Exported models against torch.")
+    parser = argparse.ArgumentParser(description="Exported models against torch and numpy.")
     parser.add_argument("--model", default="default")
     parser.add_argument("--manifest", type=Path)
     parser.add_argument("--dev-speakers", type=int, default=0, help="only the speakers that a recipe holds out")
@@ -121,7 +104,7 @@ def main() -> int:
     print(f"{machine()}; model {args.model}, one thread, processor seconds.\n")
     with tempfile.TemporaryDirectory() as folder:
         files = {
-            "torch": resolve(args.model),
+            "as it is": resolve(args.model),
             "ONNX": Path(folder, "float.onnx"),
             "ONNX int8": Path(folder, "int8.onnx"),
         }
@@ -147,10 +130,11 @@ def print_processes(files: dict[str, Path], folder: Path) -> None:
 
 def print_networks(files: dict[str, Path], args: argparse.Namespace) -> None:
     """The networks alone, in turns in this process; and their errors on real speech."""
-    model = load_listener(files["torch"])
-    models = {
-        "torch float32": model,
-        "torch bfloat16": Autocast(model),
+    from wavasr.model import load_model
+
+    models: dict[str, Listener] = {
+        "torch float32": load_model(files["as it is"]),
+        "numpy float32 (transcribe)": load_listener(files["as it is"]),
         "ONNX float32": OnnxModel(files["ONNX"]),
         "ONNX int8": OnnxModel(files["ONNX int8"]),
     }
