@@ -43,7 +43,14 @@ def test_results_come_in_order_and_errors_with_them(count: int) -> None:
 def test_helpers_know_what_this_process_knew() -> None:
     known = {"bias": 1.0}
     with Helpers(lambda values: float(values.sum()) + known["bias"], 2) as helpers:
-        assert helpers.submit(np.ones(3, np.float32)).result() == 4.0
+        assert [one.result() for one in [helpers.submit(np.ones(3, np.float32)) for _ in range(3)]] == [4.0] * 3
+
+
+@needs_fork
+def test_one_array_alone_is_worth_no_helper() -> None:
+    with Helpers(total, 2) as helpers:
+        assert helpers.submit(np.ones(3, np.float32)).result() == (3.0, os.getpid())
+        assert helpers.submit(np.ones(3, np.float32)).result()[1] != os.getpid()
 
 
 @needs_fork
@@ -67,7 +74,8 @@ def test_without_processes_it_works_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("wavasr.helpers.ProcessPoolExecutor", refuse)
     with Helpers(total, 2) as helpers:
-        assert helpers.submit(np.ones(3, np.float32)).result() == (3.0, os.getpid())
+        found = [helpers.submit(np.ones(3, np.float32)) for _ in range(3)]
+        assert [one.result() for one in found] == [(3.0, os.getpid())] * 3
 
 
 @needs_fork
@@ -76,7 +84,8 @@ def test_helpers_end_with_a_process_that_is_killed() -> None:
 import os, time, numpy as np
 from wavasr.helpers import Helpers
 helpers = Helpers(lambda values: os.getpid(), 2)
-print(*{helpers.submit(np.ones(1, np.float32)).result() for _ in range(8)}, flush=True)
+begun = [helpers.submit(np.ones(1, np.float32)) for _ in range(8)]
+print(*{one.result() for one in begun}, flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
@@ -101,7 +110,7 @@ def alive(process: int) -> bool:
 def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
-    for threads, count in (("", 4), ("2", 2), ("1", 0), ("16", 4), ("many", 4)):
+    for threads, count in (("", 4), ("2", 2), ("1", 0), ("16", 4), ("many", 4), ("0", 4)):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         assert usable_processes() == count
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)

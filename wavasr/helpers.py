@@ -25,18 +25,21 @@ from numpy.typing import NDArray
 from wavasr.errors import WavasrError
 
 T = TypeVar("T")
+Floats = NDArray[np.float32]
+Work = Callable[[Floats], T]
 
+_MOST = 8  # more could not be given enough to do
 _BEGUN = 4  # pieces of work that a process may have before it; more would only fill memory
 _ORPHAN_CHECK_S = 2.0
 
-_work: Callable[[NDArray[np.float32]], Any] | None = None  # of this process, where it is a helper
+_work: Work[Any] | None = None  # of this process, where it is a helper
 
 
 def usable_processes() -> int:
-    """How many helpers keep the cores busy: as many as OMP_NUM_THREADS says, else one for each core; 0 for none."""
+    """How many helpers keep the cores busy: as OMP_NUM_THREADS says, else one for each core, 8 at most; 0 for none."""
     if sys.platform != "linux":
         return 0
-    cores = len(os.sched_getaffinity(0))
+    cores = min(_MOST, len(os.sched_getaffinity(0)))
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     count = min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores
     return count if count > 1 else 0
@@ -45,8 +48,28 @@ def usable_processes() -> int:
 class Pending(Generic[T]):
     """A result that may not be there yet."""
 
-    def __init__(self, future: Future[T]) -> None:
-        self._future = future
+    def __init__(self, work: Work[T], values: Floats) -> None:
+        self._work = work
+        self._values: Floats | None = values
+        self._future: Future[T] = Future()
+
+    @property
+    def waits(self) -> bool:
+        """Whether nobody has begun."""
+        return self._values is not None
+
+    def begin(self, pool: ProcessPoolExecutor | None = None) -> Future[T]:
+        """Have a helper do the work, or do it now."""
+        assert self._values is not None
+        try:
+            if pool is not None:
+                self._future = pool.submit(_run, self._values)
+            else:
+                self._future.set_result(self._work(self._values))
+        except Exception as error:  # whoever asks for the result gets it
+            self._future.set_exception(error)
+        self._values = None
+        return self._future
 
     def result(self) -> T:
         """Wait for it; what went wrong is raised.
@@ -54,6 +77,8 @@ class Pending(Generic[T]):
         Raises:
             WavasrError: the helper is gone.
         """
+        if self.waits:
+            self.begin()
         try:
             return self._future.result()
         except BrokenProcessPool as error:
@@ -65,29 +90,35 @@ class Pending(Generic[T]):
 class Helpers(Generic[T]):
     """`work` on one array after the other, by `count` helpers, or with 0 by this process; a context manager.
 
-    The helpers are forked with the first array, and know what this process knew then.
+    The helpers are forked with the second array (one alone is not worth it), and know what this process knew then.
     """
 
-    def __init__(self, work: Callable[[NDArray[np.float32]], T], count: int = 0) -> None:
+    def __init__(self, work: Work[T], count: int = 0) -> None:
         self._work = work
         self._count = count
         self._pool: ProcessPoolExecutor | None = None
+        self._first: Pending[T] | None = None
         self._begun: deque[Future[T]] = deque()
 
-    def submit(self, values: NDArray[np.float32]) -> Pending[T]:
+    def submit(self, values: Floats) -> Pending[T]:
         """Begin; the result is what `work` returns or raises. Waits while all helpers have enough to do."""
+        pending = Pending(self._work, values)
         if self._count and self._pool is None:
+            if self._first is None:
+                self._first = pending
+                return pending
             self._pool = self._new_pool()
-        if self._pool is None:
-            return Pending(self._done(values))
-        while len(self._begun) >= _BEGUN * self._count:
+            if self._first.waits:
+                self._begin(self._first)
+        self._begin(pending)
+        return pending
+
+    def _begin(self, pending: Pending[T]) -> None:
+        while len(self._begun) >= _BEGUN * self._count > 0:
             wait([self._begun.popleft()])
-        try:
-            self._begun.append(self._pool.submit(_run, values))
-        except BrokenProcessPool as error:
-            self._begun.append(Future())
-            self._begun[-1].set_exception(error)
-        return Pending(self._begun[-1])
+        future = pending.begin(self._pool)
+        if self._pool is not None:
+            self._begun.append(future)
 
     def _new_pool(self) -> ProcessPoolExecutor | None:
         try:
@@ -97,14 +128,6 @@ class Helpers(Generic[T]):
         except (ImportError, NotImplementedError, OSError):  # no shared memory here, or no more processes
             self._count = 0
             return None
-
-    def _done(self, values: NDArray[np.float32]) -> Future[T]:
-        future: Future[T] = Future()
-        try:
-            future.set_result(self._work(values))
-        except Exception as error:  # whoever asks for the result gets it
-            future.set_exception(error)
-        return future
 
     def __enter__(self) -> Helpers[T]:
         return self
@@ -117,7 +140,7 @@ class Helpers(Generic[T]):
             self._pool = None
 
 
-def _become_helper(work: Callable[[NDArray[np.float32]], Any], parent: int) -> None:
+def _become_helper(work: Work[Any], parent: int) -> None:
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells whoever interrupts
@@ -131,6 +154,6 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _run(values: NDArray[np.float32]) -> Any:
+def _run(values: Floats) -> Any:
     assert _work is not None
     return _work(values)
