@@ -32,6 +32,7 @@ def info(arguments: list[str]) -> int:
 def describe_model(path: Path, header: dict[str, Any]) -> str:
     """The header of a model file for people, a line for each thing."""
     from wavasr.config import EncoderConfig, TextConfig, from_dict
+    from wavasr.decoding import PRIORS
     from wavasr.geometry import receptive_field
     from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, companion
     from wavasr.text import Units
@@ -57,7 +58,8 @@ def describe_model(path: Path, header: dict[str, Any]) -> str:
     if names := [found.name for found in beside if found]:
         lines["decoded with"] = f"{', '.join(names)}, which lie beside it"
     metadata = dict(header["metadata"])
-    config = metadata.pop("config", {})  # all of it with --json
+    config = metadata.pop("config", {})  # all of it with --json, and the priors
+    metadata.pop(PRIORS, None)
     lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
     width = max(map(len, lines))
     rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]
