@@ -110,8 +110,9 @@ class Helpers(Generic[T]):
                 self._first = pending
                 return pending
             self._pool = self._new_pool()
-            # Cores that wait for their part of a product do so busily, and would keep the helpers from theirs.
-            self._limits = threadpool_limits(max(1, self._count // 2), user_api="blas")
+            if self._pool is not None:
+                # Cores that wait for their part of a product do so busily, and would keep the helpers from theirs.
+                self._limits = threadpool_limits(max(1, self._count // 2), user_api="blas")
             if self._first.waits:
                 self._begin(self._first)
         self._begin(pending)
