@@ -293,15 +293,18 @@ class LMDecoder:
         start = lm.start(False)
         scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
         strangers = words.strangers - (self._score.phrases.labels if self._score.phrases else set())
-        if len(strangers) < len(scores):
-            self._rarest = min((n for n in range(len(scores)) if n not in strangers), key=scores.__getitem__)
+        known = set(range(len(scores))) - strangers
+        if strangers and known:
+            self._rarest = min(sorted(known), key=scores.__getitem__)
             for number in strangers:
                 scores[number] = scores[self._rarest]
+        else:
+            strangers = frozenset()
         alike: dict[tuple[int, ...], int] = {}
         for number in sorted(range(len(scores)), key=lambda number: (-scores[number], number in strangers)):
             searched_as = number
             for ids in words.spellings[number]:
-                if number in strangers and self._rarest >= 0:
+                if number in strangers:
                     if ids in self._strangers or ids in words.spellings[self._rarest]:
                         continue
                     self._strangers[ids] = number

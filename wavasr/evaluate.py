@@ -39,7 +39,17 @@ from wavasr.modelfile import read_header, write_metadata
 from wavasr.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
 from wavasr.runtime import Listener
 from wavasr.text import Units, normalise
-from wavasr.transcribe import DEFAULT_DECODER, Decode, Decoder, calibration_of, decoded, decoder_of, joined, words_of
+from wavasr.transcribe import (
+    DEFAULT_DECODER,
+    Decode,
+    Decoder,
+    calibration_of,
+    decoded,
+    decoder_of,
+    joined,
+    words_of,
+    worth_helping,
+)
 
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
 _PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "soundfile", "soxr", "jiwer")
@@ -109,7 +119,7 @@ def evaluate(
     references = [scale.reference(u) for u in utterances]
     also_greedy = isinstance(decode, LMDecoder) and not spells_words
     start = time.perf_counter()
-    with Helpers(both_ways(decode), processes if isinstance(decode, LMDecoder) else 0) as helpers:
+    with Helpers(both_ways(decode), worth_helping(decode, processes)) as helpers:
         recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy, helpers=helpers)
         outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
     wall_s = time.perf_counter() - start

@@ -166,6 +166,7 @@ def transcribe_many(
     name = model_name or name_of(model)
     decode = decoder_of(decoder, beam, recognizer)
     waiting: deque[tuple[Source, Callable[[], Transcript]]] = deque()
+    processes = worth_helping(decode, processes)
     with Helpers(decode, processes) as helpers:
 
         def finished() -> Iterator[Transcript]:
@@ -194,8 +195,7 @@ def _begun(
     failure: Exception | None = None
     parts: list[Pending[Hypothesis]] = []
     try:
-        for values in stretches(stream_log_probs(model, meter), _stretch_frames(model)):
-            parts.append(helpers.submit(values))  # those before a failure were begun
+        parts.extend(map(helpers.submit, stretches(stream_log_probs(model, meter), _stretch_frames(model))))
     except (WavasrError, OSError) as error:
         failure = error
 
@@ -211,6 +211,11 @@ def _begun(
         )
 
     return finish
+
+
+def worth_helping(decode: Decode, processes: int) -> int:
+    """So many helpers as are offered for a search with words or a language model; none for what takes no time."""
+    return processes if isinstance(decode, LMDecoder) else 0
 
 
 def opened(model: Listener | str | Path) -> Listener:

@@ -26,7 +26,7 @@ from wavasr.lm import Weights, weights_path
 from wavasr.manifest import Utterance, atomic_text
 from wavasr.metrics import ErrorCounts
 from wavasr.runtime import Listener
-from wavasr.transcribe import Decode, decoded, joined
+from wavasr.transcribe import Decode, decoded, joined, worth_helping
 
 LM_WEIGHTS = (0.15, 0.3, 0.5, 0.8, 1.2, 1.6)
 BLANK_PENALTIES = (0.0, 1.0, 2.0, 3.0)
@@ -85,7 +85,7 @@ def tune(
     heard = [listen(model, u) for u in tqdm(utterances, desc="listen", unit=" utterances", disable=not progress)]
 
     def errors(decode: Decode) -> ErrorCounts:
-        with Helpers(decode, processes) as helpers:
+        with Helpers(decode, worth_helping(decode, processes)) as helpers:
             begun = [[helpers.submit(values) for values in parts] for parts in heard]
             texts = [joined([part.result() for part in parts]).text(model.units) for parts in begun]
         return ErrorCounts.total(metrics.count_all(references, [scale.symbols(text) for text in texts]))

@@ -100,18 +100,16 @@ def _lm_tune(arguments: list[str]) -> int:
         raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
     configure_logging()
     from wavasr.config import DecodingConfig
-    from wavasr.decoding import priors_of
-    from wavasr.decoding_lm import complete, lm_decoder
+    from wavasr.decoding_lm import LMDecoder
     from wavasr.helpers import usable_processes
     from wavasr.manifest import read_manifest
-    from wavasr.transcribe import load_listener
+    from wavasr.transcribe import decoder_of, load_listener
     from wavasr.tuning import table, tune, write_weights
 
     utterances = read_manifest(args.manifest)
     model = load_listener(args.model)
-    config = complete(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model.file)
-    decoder = lm_decoder(config, model.units, model.text, priors=priors_of(model.metadata, len(model.units)))
-    if decoder is None:
+    decoder = decoder_of(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model=model)
+    if not isinstance(decoder, LMDecoder):
         return BAD_INPUT  # the reason has been told
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())
     print(table(tuning))

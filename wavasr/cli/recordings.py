@@ -26,7 +26,6 @@ def transcribe(arguments: list[str]) -> int:
         raise WavasrError("-: standard input is named twice; it can be read once")
     configure_logging()
     with starting():
-        from wavasr.decoding_lm import LMDecoder
         from wavasr.formats import Folder, render
         from wavasr.helpers import usable_processes
         from wavasr.transcribe import decoder_of, opened, transcribe_many
@@ -42,7 +41,7 @@ def transcribe(arguments: list[str]) -> int:
         decoder=decoder,
         model_name=args.model,
         progress=sys.stderr.isatty(),
-        processes=usable_processes() if isinstance(decoder, LMDecoder) else 0,
+        processes=usable_processes(),
     )
     for index, transcript in enumerate(done):
         if folder is not None:
