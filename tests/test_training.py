@@ -289,6 +289,19 @@ def test_the_model_file_tells_how_frequent_its_labels_are(uninterrupted: Path) -
     assert sum(priors) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_a_random_field_is_chosen_by_its_own_loss(tones: Path, tmp_path: Path) -> None:
+    run = train(tmp_path, tones, auxiliary={"crf_weight": 0.9}, trainer={"max_epochs": 4}, optim={"lr": 0.03})
+    for row in (row for row in rows(run) if row["train_loss"]):
+        ctc, competitors = (float(row[f"train_{name}_nats_per_label"]) for name in ("ctc", "competitors"))
+        assert float(row["train_loss"]) == pytest.approx(ctc + 0.9 * competitors, rel=1e-4, abs=1e-4)
+        assert ctc + competitors >= 0  # -log of a probability
+    reached = [float(row["dev_crf_nats_per_label"]) for row in rows(run) if row["dev_crf_nats_per_label"]]
+    assert len(reached) == 4 and reached[-1] < reached[0]
+    model = load_model(run / "model.wavasr")
+    assert model.metadata["best"]["dev_crf_nats_per_label"] == pytest.approx(min(reached), abs=1e-6)
+    assert "label_priors" not in model.metadata
+
+
 def test_main_prints_the_model_and_its_reports(
     tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

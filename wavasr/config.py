@@ -212,6 +212,8 @@ class AuxiliaryConfig:
         span_ms: non-causal only: length of a hidden span.
         levels: mu-law classes.
         frame_weight: weight of the frame-classification loss in nats per frame; needs time-aligned phones.
+        crf_weight: how much the labels have to beat all other label sequences, weighed by a trigram model of the
+            training labels: 0 is CTC alone, 1 a conditional random field; see `wavasr.training.crf`.
     """
 
     weight: float = 0.0
@@ -219,8 +221,10 @@ class AuxiliaryConfig:
     span_ms: float = 20.0
     levels: int = 256
     frame_weight: float = 0.0
+    crf_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        _require(0 <= self.crf_weight <= 1, f"auxiliary.crf_weight is {self.crf_weight}; expected 0 to 1")
         _require(self.weight >= 0, f"auxiliary.weight is {self.weight}; expected 0 or more")
         _require(0 < self.hidden_share < 1, f"auxiliary.hidden_share is {self.hidden_share}; expected between 0 and 1")
         _require(self.span_ms > 0, f"auxiliary.span_ms is {self.span_ms}; expected more than 0")

@@ -75,13 +75,12 @@ class Keeper(pl.Callback):
             if name in found
         )
         log.info(
-            "epoch %d of %s: loss %.3f, dev %.3f nats/label, %s (best %.1f %% in epoch %d), %.0f audio-s/s",
+            "epoch %d of %s: loss %.3f, dev %.3f nats/label, %s (best so far: epoch %d), %.0f audio-s/s",
             trainer.current_epoch,
             trainer.max_epochs,
             sum(losses) / max(1, len(losses)),
-            found.get("dev_ctc_nats_per_label", math.nan),
+            found.get("dev_crf_nats_per_label", found.get("dev_ctc_nats_per_label", math.nan)),
             rates,
-            100 * self.best[0],
             self.best_epoch,
             found.get("audio_s_per_s", math.nan),
         )
@@ -89,13 +88,15 @@ class Keeper(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the model if its error rate is the lowest so far; the loss decides between equal rates."""
         assert isinstance(pl_module, RecognitionTask)
-        names = (pl_module.error_name, "dev_ctc_nats_per_label")
+        names = pl_module.chosen_by
         reached = (float(trainer.callback_metrics[names[0]]), float(trainer.callback_metrics[names[1]]))
         if reached < self.best:
             self.best, self.best_epoch = reached, trainer.current_epoch
             if trainer.is_global_zero:
                 best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
-                told = {**self._record, "best": best, PRIORS: pl_module.label_priors}
+                told = {**self._record, "best": best}
+                if pl_module.competitors is None:  # of which the network has learnt to leave the priors out
+                    told[PRIORS] = pl_module.label_priors
                 save_model(pl_module.listener, self.run_dir / MODEL_NAME, told, half=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -148,8 +149,8 @@ class CsvLog(Logger):
 
     COLUMNS = (
         "epoch", "step", "lr", "train_loss", "train_ctc_nats_per_label", "train_auxiliary_nats_per_sample",
-        "train_frame_nats_per_frame", "dev_ctc_nats_per_label", "dev_wer", "dev_cer", "dev_per", "audio_s_per_s",
-        "data_wait_share",
+        "train_frame_nats_per_frame", "train_competitors_nats_per_label", "dev_ctc_nats_per_label",
+        "dev_crf_nats_per_label", "dev_wer", "dev_cer", "dev_per", "audio_s_per_s", "data_wait_share",
     )  # fmt: skip
 
     def __init__(self, path: Path, first_step: int) -> None:

@@ -122,7 +122,8 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
     elif last is None:
         load_ear(recognizer, config.encoder.init)
     data = SpeechData(config, splits, recognizer)
-    task = RecognitionTask(recognizer, config, len(data.frame_labels.phones) if data.frame_labels else 0)
+    phones = len(data.frame_labels.phones) if data.frame_labels else 0
+    task = RecognitionTask(recognizer, config, phones, data.train.labels)
     log.info(
         "training on %.2f h in %d utterances, validating on %.2f h in %d; %d %s; %.1f million parameters",
         splits.train.hours, len(data.train), splits.dev.hours, len(data.dev), len(recognizer.units) - 1,

@@ -27,6 +27,7 @@ from wavasr.generative import AuxiliaryLoss
 from wavasr.geometry import frames_of
 from wavasr.model import Recognizer
 from wavasr.text import Units
+from wavasr.training.crf import Competitors
 from wavasr.training.optimizer import Muon
 from wavasr.training.processes import connected
 from wavasr.wavenet import Features
@@ -39,11 +40,12 @@ _AVERAGE_SHORTEST = 10  # the average covers about a tenth of the steps so far
 
 
 class Heard(NamedTuple):
-    """One validation utterance: what was said and heard, and its CTC loss in nats."""
+    """One validation utterance: what was said and heard, and its losses in nats."""
 
     reference: str
     hypothesis: str
-    nats: float
+    ctc_nats: float
+    crf_nats: float
     labels: int
 
 
@@ -54,9 +56,12 @@ class RecognitionTask(pl.LightningModule):
         recognizer: the network.
         config: the run's configuration.
         frame_phones: how many classes the frame loss has; 0 for none.
+        texts: the labels of the training texts, where `auxiliary.crf_weight` needs them.
     """
 
-    def __init__(self, recognizer: Recognizer, config: FitConfig, frame_phones: int = 0) -> None:
+    def __init__(
+        self, recognizer: Recognizer, config: FitConfig, frame_phones: int = 0, texts: Sequence[Sequence[int]] = ()
+    ) -> None:
         super().__init__()
         self.config = config
         self.recognizer = recognizer
@@ -65,6 +70,7 @@ class RecognitionTask(pl.LightningModule):
         self.frame_head: nn.Module | None = None
         if frame_phones:
             self.frame_head = nn.Conv1d(config.encoder.stages[-1].output_channels, frame_phones, 1)
+        self.competitors = Competitors(texts, len(recognizer.units)) if config.auxiliary.crf_weight else None
         self._heard: dict[str, Heard] = {}
         self._label_sums = torch.zeros(len(recognizer.units) + 1, dtype=torch.float64)  # of probabilities; frames
         self.label_priors: list[float] = []  # mean probabilities on the dev set
@@ -76,9 +82,14 @@ class RecognitionTask(pl.LightningModule):
         return self.average if self.average is not None else self.recognizer
 
     @property
-    def error_name(self) -> str:
-        """The error rate that chooses the best epoch."""
-        return "dev_per" if self.recognizer.units.is_phones else "dev_wer"
+    def chosen_by(self) -> tuple[str, str]:
+        """What chooses the best epoch, and what decides between equals.
+
+        The likeliest label of each frame tells little of a conditional random field, which leaves to the language what
+        the language knows.
+        """
+        error = "dev_per" if self.recognizer.units.is_phones else "dev_wer"
+        return ("dev_crf_nats_per_label", error) if self.competitors else (error, "dev_ctc_nats_per_label")
 
     # --- training ---
 
@@ -97,6 +108,8 @@ class RecognitionTask(pl.LightningModule):
             total = total + weights.weight * losses["auxiliary_nats_per_sample"]
         if self.frame_head is not None:
             total = total + weights.frame_weight * losses["frame_nats_per_frame"]
+        if "competitors_nats_per_label" in losses:
+            total = total + weights.crf_weight * losses["competitors_nats_per_label"]
         if not torch.isfinite(total):
             raise WavasrError(
                 f"the loss is {float(total.detach())} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
@@ -119,8 +132,11 @@ class RecognitionTask(pl.LightningModule):
                 waveform = hidden.waveform
             features = self.recognizer.features(waveform, batch.lengths)
         labels = batch.target_lengths.sum().clamp(min=1)
-        nats = ctc_nats(self.recognizer.head(features[-1]), features[-1].lengths, batch)
-        losses = {"ctc_nats_per_label": nats.sum() / labels}
+        log_probs, frames = self.recognizer.head(features[-1]), features[-1].lengths
+        losses = {"ctc_nats_per_label": ctc_nats(log_probs, frames, batch).sum() / labels}
+        if self.competitors is not None:
+            nats = self.competitors(log_probs, frames, batch.targets, batch.target_lengths)
+            losses["competitors_nats_per_label"] = nats.sum() / labels
         if self.auxiliary is not None and hidden is not None:
             losses["auxiliary_nats_per_sample"] = self.auxiliary(features, hidden)
         if self.frame_head is not None:
@@ -191,7 +207,10 @@ class RecognitionTask(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the loss and the greedy transcripts."""
         log_probs, frames = self.listener(batch.waveform, batch.lengths)
-        nats = ctc_nats(log_probs, frames, batch).tolist()
+        nats = ctc_nats(log_probs, frames, batch)
+        crf = nats
+        if self.competitors is not None:
+            crf = nats + self.competitors(log_probs, frames, batch.targets, batch.target_lengths)
         units = self.recognizer.units
         for row, name in enumerate(batch.ids):
             heard = log_probs[row, : int(frames[row])].double().exp().cpu()
@@ -199,7 +218,7 @@ class RecognitionTask(pl.LightningModule):
             labels = int(batch.target_lengths[row])
             hypothesis = greedy(log_probs[row, : int(frames[row])].float().cpu()).ids
             reference = units.decode(batch.targets[row, :labels].tolist())
-            self._heard[name] = Heard(reference, units.decode(hypothesis), nats[row], labels)
+            self._heard[name] = Heard(reference, units.decode(hypothesis), float(nats[row]), float(crf[row]), labels)
 
     def on_validation_epoch_end(self) -> None:
         """Counts are summed over the set, also over several processes, and divided once."""
@@ -209,7 +228,10 @@ class RecognitionTask(pl.LightningModule):
         heard = list(gathered(self._heard).values())
         references, hypotheses = [h.reference for h in heard], [h.hypothesis for h in heard]
         rates = error_rates(references, hypotheses, self.recognizer.units, self.config.units.phone_set)
-        rates["dev_ctc_nats_per_label"] = sum(h.nats for h in heard) / max(1, sum(h.labels for h in heard))
+        labels = max(1, sum(h.labels for h in heard))
+        rates["dev_ctc_nats_per_label"] = sum(h.ctc_nats for h in heard) / labels
+        if self.competitors is not None:
+            rates["dev_crf_nats_per_label"] = sum(h.crf_nats for h in heard) / labels
         self._heard.clear()
         if not any(hypotheses):
             log.warning(
@@ -218,7 +240,7 @@ class RecognitionTask(pl.LightningModule):
                 self.current_epoch,
             )
         for name, rate in rates.items():
-            self.log(name, rate, prog_bar=name == self.error_name, sync_dist=connected())
+            self.log(name, rate, prog_bar=name in self.chosen_by, sync_dist=connected())
 
 
 def gathered(mine: dict[str, T]) -> dict[str, T]:
