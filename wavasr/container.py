@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 # Sizes from 2 GiB less a little on stand for "not known yet" in headers that were written to a pipe.
 _UNKNOWN_SIZE = 0x7FFF0000
-# Files of real corpora (TIMIT's among them) lack a sample or two at the end.
+# Files of real corpora, cut by whoever copied them, lack a sample or two at the end.
 _SLACK_FRAMES = 16
 _OGG_TAIL = 1 << 17
 _INSTALL = "install ffmpeg so that it can be read, or convert it to WAV or FLAC"

@@ -20,7 +20,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".a
 # A segment may end this much after its file: transcribers' clocks are not the sound card's.
 OVERSHOOT_S = 0.5
 
-# What may be missing at a file's end: NLTK's copies of TIMIT lack a sample or two.
+# What may be missing at a file's end, which copies of corpora have lost.
 TOLERATED_S = 0.01
 
 # Writers that cannot seek back leave such sizes in a WAV header; the file is whole all the same.

@@ -134,7 +134,7 @@ class _All(torch.autograd.Function):
             torch.sum(here[..., :labels], dim=2, out=passed[t])
             passed[t, Units.blank] += here[..., labels:].sum(dim=(0, 2))
             label = ahead[..., :labels] * probs[t]
-            before = torch.bmm(label.permute(2, 1, 0), back)
+            before = torch.bmm(label.permute(2, 1, 0).contiguous(), back)  # of views it would copy each matrix
             blank = ahead[..., labels:] * probs[t, Units.blank]
             before[..., :labels] += label
             before[..., :labels] += blank
