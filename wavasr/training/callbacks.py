@@ -86,7 +86,7 @@ class Keeper(pl.Callback):
         )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the model if its error rate is the lowest so far; the loss decides between equal rates."""
+        """Keep the model if it is the best so far."""
         assert isinstance(pl_module, RecognitionTask)
         names = pl_module.chosen_by
         reached = (float(trainer.callback_metrics[names[0]]), float(trainer.callback_metrics[names[1]]))
