@@ -577,11 +577,11 @@ def test_samples_are_predicted_once_the_ear_listens_again(tones: Path, tmp_path:
 def test_blank_output_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     task = tiny_task()
     monkeypatch.setattr(task, "log", lambda *arguments, **options: None)
-    task._heard = {"1": Heard("a b", "", 3.0, 3), "2": Heard("c", "", 1.0, 1)}
+    task._heard = {"1": Heard("a b", "", 3.0, 3.0, 3), "2": Heard("c", "", 1.0, 1.0, 1)}
     task.on_validation_epoch_end()
     assert "the output is all blanks" in caplog.text
     caplog.clear()
-    task._heard = {"1": Heard("a b", "", 3.0, 3), "2": Heard("c", "c", 1.0, 1)}
+    task._heard = {"1": Heard("a b", "", 3.0, 3.0, 3), "2": Heard("c", "c", 1.0, 1.0, 1)}
     task.on_validation_epoch_end()
     assert not caplog.text
 
