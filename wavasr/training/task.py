@@ -211,6 +211,7 @@ class RecognitionTask(pl.LightningModule):
         crf = nats
         if self.competitors is not None:
             crf = nats + self.competitors(log_probs, frames, batch.targets, batch.target_lengths)
+        ctc_nats_of, crf_nats_of = nats.tolist(), crf.tolist()  # one wait for the device, not one an utterance
         units = self.recognizer.units
         for row, name in enumerate(batch.ids):
             heard = log_probs[row, : int(frames[row])].double().exp().cpu()
@@ -218,7 +219,7 @@ class RecognitionTask(pl.LightningModule):
             labels = int(batch.target_lengths[row])
             hypothesis = greedy(log_probs[row, : int(frames[row])].float().cpu()).ids
             reference = units.decode(batch.targets[row, :labels].tolist())
-            self._heard[name] = Heard(reference, units.decode(hypothesis), float(nats[row]), float(crf[row]), labels)
+            self._heard[name] = Heard(reference, units.decode(hypothesis), ctc_nats_of[row], crf_nats_of[row], labels)
 
     def on_validation_epoch_end(self) -> None:
         """Counts are summed over the set, also over several processes, and divided once."""
