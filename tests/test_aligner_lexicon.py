@@ -120,6 +120,31 @@ def test_a_manifest_of_phones_is_made(
     assert starts == {round(unit.start_s, 3) for unit in aligned.units}
 
 
+def test_before_there_is_a_model_words_become_their_first_pronunciations(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest, output, lexicon = tmp_path / "words.jsonl", tmp_path / "phones.jsonl", tmp_path / "lexicon.txt"
+    lexicon.write_text(LEXICON + "four  F AO R\n", encoding="utf-8")
+    line = '{{"id": "{}", "audio_filepath": "gone.wav", "duration": 0.5, "text": "{}"}}\n'
+    texts = {"1": "The end, the 4!", "2": "The beginning", "3": "..."}
+    manifest.write_text("".join(line.format(name, text) for name, text in texts.items()), encoding="utf-8")
+    arguments = ["align", "--manifest", str(manifest), "--model", "none", "--output", str(output)]
+    assert cli.main([*arguments, "--lexicon", str(lexicon)]) == 0
+    assert "1 of 3 utterances pronounced" in capsys.readouterr().out
+    assert "2: 'beginning' is not in the lexicon; 3: no words" in caplog.text
+    [found] = read_manifest(output)
+    assert (found.text, found.alignment) == ("DH AH EH N D DH AH F AO R", ())
+    assert cli.main([*arguments, "--lexicon", str(tmp_path / "no.txt")]) == 2
+    assert "no.txt" in capsys.readouterr().err
+
+
+def test_before_there_is_a_model_the_shipped_lexicon_serves(tmp_path: Path) -> None:
+    manifest, output = tmp_path / "words.jsonl", tmp_path / "phones.jsonl"
+    manifest.write_text('{"audio_filepath": "a.wav", "duration": 1, "text": "Speech"}\n', encoding="utf-8")
+    assert cli.main(["align", "--manifest", str(manifest), "--model", "none", "--output", str(output)]) == 0
+    assert read_manifest(output)[0].text == "S P IY CH"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import wavasr
-from wavasr import modelfile, transcribe
+from wavasr import cli, modelfile, transcribe
 from wavasr.config import EncoderConfig, StageConfig, TextConfig, to_dict
 from wavasr.errors import ModelError
-from wavasr.model import Recognizer, load_ear, load_model, save_ear, save_model, start_from
-from wavasr.modelfile import EAR_FORMAT, FORMAT_VERSION, asset, read_header, resolve
+from wavasr.model import Recognizer, load_ear, load_model, save_ear, save_model, start_from, weights_sha256
+from wavasr.modelfile import EAR_FORMAT, PACKED_VERSION, asset, read_header, resolve
 from wavasr.text import Units
 
 STAGES = (
@@ -236,6 +236,77 @@ def test_half_precision_is_half_the_size_and_close(tmp_path: Path) -> None:
     assert 0 < (a - b).abs().max() < 0.01
 
 
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """A model with arrays of more than 4,096 weights above its first stage, one of their outputs all zeros."""
+    torch.manual_seed(3)
+    stages = (STAGES[0], StageConfig(channels=64, dilations=(1, 2), pool=2))
+    model = Recognizer(config_of(stages=stages), Units.characters(["abc d"]), TextConfig(), {"name": "wide"})
+    with torch.no_grad():
+        model.encoder.stages[1].blocks[0].dilated.weight[5] = 0
+    save_model(model, tmp_path / "wide.wavasr", half=True)
+    return tmp_path / "wide.wavasr"
+
+
+def test_weights_in_bytes_are_half_a_step_from_their_places(wide: Path) -> None:
+    wide.with_name("wide.lexicon.txt").write_text("a  a\n", encoding="utf-8")
+    packed = wide.with_name("small.wavasr")
+    assert cli.main(["export", str(wide), "--int8", "--output", str(packed)]) == 0
+    assert packed.with_name("small.lexicon.txt").is_file()
+    whole, read = modelfile.read_arrays(wide), modelfile.read_arrays(packed)
+    assert whole.keys() == read.keys()
+    changed = {name for name in whole if not np.array_equal(whole[name], read[name])}
+    assert changed and not any("stages.0." in name for name in changed)
+    assert all(whole[name].size >= 4096 for name in changed)
+    assert sum(whole[name].size for name in changed) > 0.8 * sum(map(np.size, whole.values()))
+    for name in changed:
+        rows, back = (arrays[name].reshape(len(whole[name]), -1) for arrays in (whole, read))
+        steps = np.abs(rows).max(1, keepdims=True) / 127
+        assert (np.abs(rows - back) <= 0.5001 * steps).all(), name
+        assert np.unique(back[0] / np.where(steps[0] > 0, steps[0], 1)).size > 50
+    assert packed.stat().st_size < 0.65 * wide.stat().st_size
+    model = load_model(packed)
+    tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    assert all(np.array_equal(read[name], tensors[name]) for name in read)
+    assert weights_sha256(model) == modelfile.Weights.read(packed).sha256()
+    assert model.metadata == load_model(wide).metadata
+    with torch.no_grad():
+        a, b = (m(noise(1, 999), torch.tensor([999]))[0] for m in (model, load_model(wide)))
+    assert 0 < (a - b).abs().max() < 0.05
+
+
+def test_packing_twice_changes_nothing(wide: Path, tmp_path: Path) -> None:
+    once, twice = tmp_path / "once.wavasr", tmp_path / "twice.wavasr"
+    modelfile.pack_model(wide, once)
+    modelfile.pack_model(once, twice)
+    assert once.read_bytes() == twice.read_bytes()
+    modelfile.write_metadata(once, {"name": "other"})
+    assert load_model(once).metadata["name"] == "other"
+    assert load_model(once).facts() == load_model(twice).facts()
+
+
+def test_what_cannot_be_packed_is_one_line(wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(wide), "--output", str(tmp_path / "x.wavasr")]) == 2
+    assert "--int8" in capsys.readouterr().err
+    assert cli.main(["export", str(tmp_path / "no.wavasr"), "--int8", "--output", str(tmp_path / "x.wavasr")]) == 2
+    assert "no.wavasr: no such model file" in capsys.readouterr().err
+    model = load_model(wide)
+    with torch.no_grad():
+        model.encoder.stages[1].blocks[0].dilated.weight[5] = torch.nan
+    save_model(model, wide)
+    with pytest.raises(ModelError, match=r"dilated.weight is not all numbers"):
+        modelfile.pack_model(wide, tmp_path / "x.wavasr")
+    assert not (tmp_path / "x.wavasr").exists()
+
+
+def test_a_step_without_weights_is_a_damaged_file(wide: Path) -> None:
+    header = modelfile.read_header(wide)
+    tensors = {**load_file(wide), "gone.step": torch.ones(3, 1, 1)}
+    save_file(tensors, wide, {modelfile.METADATA_KEY: json.dumps(header)})
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(wide)
+
+
 def test_the_file_obeys_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -348,7 +419,7 @@ BAD: dict[str, Callable[[Path], bytes]] = {
     "a version that is no number": lambda path: rewritten(path, lambda h: h.update(format_version="x")),
     "no version": lambda path: rewritten(path, lambda h: {k: v for k, v in h.items() if k != "format_version"}),
     "an ear": lambda path: rewritten(path, lambda h: h.update(format=EAR_FORMAT)),
-    "newer": lambda path: rewritten(path, lambda h: h.update(format_version=FORMAT_VERSION + 1)),
+    "newer": lambda path: rewritten(path, lambda h: h.update(format_version=PACKED_VERSION + 1)),
     "no encoder": lambda path: rewritten(path, lambda h: {k: v for k, v in h.items() if k != "encoder"}),
     "no units": lambda path: rewritten(path, lambda h: h.update(units={})),
     "other units": lambda path: rewritten(path, lambda h: h.update(units=Units.characters(["ab"]).to_dict())),
@@ -378,7 +449,7 @@ def test_the_exploit_of_the_test_works(tmp_path: Path) -> None:
 
 def test_messages_say_what_to_do(saved: Path) -> None:
     saved.write_bytes(BAD["newer"](saved))
-    with pytest.raises(ModelError, match=r"newer wavasr \(format 2, this one reads up to 1\).*pip install --upgrade"):
+    with pytest.raises(ModelError, match=r"newer wavasr \(format 3, this one reads up to 2\).*pip install --upgrade"):
         read_header(saved)
     with pytest.raises(ModelError, match="is a folder; expected a model file"):
         load_model(saved.parent)

@@ -174,6 +174,21 @@ def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Le
     report_dropped("texts that cannot be aligned", dropped)
 
 
+def pronounce_manifest(utterances: Sequence[Utterance], lexicon: Lexicon) -> Iterator[Utterance]:
+    """The utterances as a phone model can learn them before any model aligns them: the first pronunciations, no times.
+
+    Utterances with a word that the lexicon lacks are left out with a warning that names it.
+    """
+    dropped = {}
+    for utterance in utterances:
+        words = normalise(utterance.text, TextConfig(digits="spell")).split()
+        if words and not (missing := lexicon.missing(words)):
+            yield replace(utterance, text=" ".join(phone for word in words for phone in lexicon[word][0]))
+        else:
+            dropped[utterance.id] = f"{missing[0]!r} is not in the lexicon" if words else "no words"
+    report_dropped("words that cannot be pronounced", dropped)
+
+
 def with_silences(units: Sequence[Word], duration_s: float) -> Iterator[AlignedPhone]:
     """Aligned phones, and SILENCE where none is said for 40 ms or more; shorter gaps belong to the phone before."""
     at = 0.0

@@ -75,7 +75,10 @@ def export_model(model: str | Path, output: Path, int8: bool = False) -> None:
     if path.suffix.lower() == ONNX_SUFFIX:
         raise ModelError(f"{path}: is an exported model; give the {SUFFIX} file that it came from")
     if output.suffix.lower() != ONNX_SUFFIX:
-        raise ConfigError(f"{output}: exported models are named {ONNX_SUFFIX}; give e.g. {output.stem}{ONNX_SUFFIX}")
+        example = f"{output.stem}{ONNX_SUFFIX}"
+        raise ConfigError(
+            f"{output}: exported models are named {ONNX_SUFFIX}, or {SUFFIX} with --int8; give e.g. {example}"
+        )
     header = read_header(path)
     weights = Weights.read(path)
     parameters = weights.parameters()

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -33,6 +32,7 @@ from wavasr.modelfile import (
     ONNX_SUFFIX,
     SUFFIX,
     asset,
+    read_arrays,
     read_header,
     resolve,
     write_whole,
@@ -245,10 +245,4 @@ def _ear_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Weights as float32 copies: those of the archive are a view of the file, which may change or go."""
-    try:
-        with safe_open(path, framework="pt") as archive:
-            names = archive.keys()
-            return {name: archive.get_tensor(name).to(torch.float32, copy=True) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
+    return {name: torch.from_numpy(values) for name, values in read_arrays(path).items()}

@@ -18,12 +18,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from wavasr.errors import ModelError
 
 FORMAT = "wavasr-model"
 EAR_FORMAT = "wavasr-model-ear"
 FORMAT_VERSION = 1
+PACKED_VERSION = 2  # some weights are bytes
 SUFFIX = ".wavasr"
 ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
@@ -31,6 +33,9 @@ METADATA_KEY = "wavasr"
 LM_SUFFIXES = (".lm.arpa.gz", ".lm.arpa", ".lm.bin")
 WEIGHTS_SUFFIX = ".json"  # of a language model: its weights, as tuned
 LEXICON_SUFFIX = ".lexicon.txt"
+_STEP = ".step"  # of a weight stored in bytes: what one is worth, for each output
+_FIRST_STAGE = ".stages.0."
+_FEWEST_PACKED = 4096  # weights of an array, to be stored in bytes
 
 
 def asset(name: str) -> Path:
@@ -79,12 +84,68 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
     expected = expected or (FORMAT,)
     if found not in expected:
         raise ModelError(f"{path}: holds {found!r}; expected {' or '.join(map(repr, expected))}")
-    if version > FORMAT_VERSION:
+    if version > PACKED_VERSION:
         raise ModelError(
-            f"{path}: written by a newer wavasr (format {version}, this one reads up to {FORMAT_VERSION}); "
+            f"{path}: written by a newer wavasr (format {version}, this one reads up to {PACKED_VERSION}); "
             "upgrade with `pip install --upgrade wavasr`"
         )
     return dict(header)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The weights of a model or ear file by name, float32.
+
+    Raises:
+        ModelError: the file cannot be read, or is damaged.
+    """
+    stored = _stored(path)
+    steps = {name.removesuffix(_STEP): stored.pop(name) for name in list(stored) if name.endswith(_STEP)}
+    arrays = {name: values.astype(np.float32) for name, values in stored.items()}
+    try:
+        for name, step in steps.items():
+            arrays[name] *= step
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
+    return arrays
+
+
+def pack_model(model: str | Path, output: Path) -> None:
+    """Write a model file with the large weights in bytes, half as large: an output's weights have a step of their own.
+
+    It is used, trained on from and exported like any model file. The language model and the lexicon beside the model
+    are copied beside it. The file appears whole or not at all.
+
+    Args:
+        model: a model file or a shipped name.
+        output: the file to write.
+
+    Raises:
+        ModelError: not a model file, an exported one, or damaged.
+    """
+    path = resolve(model)
+    if path.suffix.lower() == ONNX_SUFFIX:
+        raise ModelError(f"{path}: is an exported model; give the {SUFFIX} file that it came from")
+    header = {**read_header(path), "format_version": PACKED_VERSION}
+    packed: dict[str, NDArray[Any]] = {}
+    for name, values in _stored(path).items():
+        if not np.isfinite(values).all():
+            raise ModelError(f"{path}: {name} is not all numbers; train the model again")
+        packed[name] = values
+        # What hears the samples keeps its precision: soft sounds are far below the loudest that its filters pass.
+        if values.dtype != np.int8 and values.ndim > 1 and values.size >= _FEWEST_PACKED and _FIRST_STAGE not in name:
+            largest = np.abs(values.astype(np.float32)).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+            step = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+            packed[name], packed[name + _STEP] = np.rint(values / step).astype(np.int8), step
+    write_whole(output, save(packed, {METADATA_KEY: json.dumps(header, ensure_ascii=False)}))
+    copy_companions(path, output)
+
+
+def _stored(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with safe_open(path, framework="numpy") as archive:
+            return {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
 
 
 class Weights:
@@ -100,11 +161,7 @@ class Weights:
         Raises:
             ModelError: the file cannot be read, or is damaged.
         """
-        try:
-            with safe_open(path, framework="numpy") as archive:
-                return cls({name: archive.get_tensor(name).astype(np.float32) for name in archive.keys()})  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
+        return cls(read_arrays(path))
 
     def parameters(self) -> int:
         """How many numbers are left."""

@@ -117,12 +117,14 @@ def align(arguments: list[str]) -> int:
         prog="wavasr align",
         description="Find when each word and unit of a known text was said: forced alignment. The text is spelled as\n"
         "the model's own normalisation has it; a phone model without a lexicon takes phones separated by spaces.\n"
-        "With --manifest, a manifest of phones with their times for a phone model to learn from.",
+        "With --manifest, a manifest of phones with their times for a phone model to learn from; where there is no\n"
+        "model yet (--model none) the first pronunciations, without times.",
         epilog="examples:\n"
         '  wavasr align yes.wav --text "yes please" > yes.TextGrid\n'
         "  wavasr align chapter.flac --text-file chapter.txt --output chapter.TextGrid\n"
         '  wavasr align call.wav --text "one two" --format json\n'
-        "  wavasr align --manifest train.jsonl --output phones/train.jsonl",
+        "  wavasr align --manifest train.jsonl --output phones/train.jsonl\n"
+        "  wavasr align --manifest train.jsonl --model none --lexicon cmudict.txt --output phones/train.jsonl",
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help="a recording; - reads one from standard input")
     text = parser.add_mutually_exclusive_group(required=True)
@@ -176,20 +178,24 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     if args.output is None or args.format:
         parser.error("--manifest needs --output F, a manifest too, and no --format")
     configure_logging()
-    from wavasr.aligner import align_manifest, lexicon_of
+    from wavasr.aligner import align_manifest, lexicon_of, pronounce_manifest
+    from wavasr.config import NOTHING
     from wavasr.manifest import read_manifest, write_manifest
     from wavasr.transcribe import load_listener
 
     utterances = read_manifest(args.manifest)
-    model = load_listener(args.model)
+    without_model = args.model == str(NOTHING)
+    model = load_listener("default" if without_model else args.model)
     lexicon = lexicon_of(model, args.lexicon)
     if lexicon is None:
         raise ConfigError(f"{args.model}: --manifest takes a model of phones with a lexicon; give --lexicon")
-    aligned = list(align_manifest(utterances, model, lexicon))
+    made = pronounce_manifest(utterances, lexicon) if without_model else align_manifest(utterances, model, lexicon)
+    aligned = list(made)
     if not aligned:
         raise TextError(f"{args.manifest}: none of its texts can be aligned; see the messages above")
     write_manifest(args.output, aligned)
-    print(f"{args.output}: {len(aligned)} of {len(utterances)} utterances aligned")
+    done = "pronounced" if without_model else "aligned"
+    print(f"{args.output}: {len(aligned)} of {len(utterances)} utterances {done}")
     return OK
 
 
