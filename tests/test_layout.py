@@ -9,14 +9,14 @@ import pytest
 
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
-    errors config geometry modelfile text lexicon manifest lm splits corpora metrics calibration results container
+    errors config geometry modelfile text lexicon manifest lm g2p splits corpora metrics calibration results container
     sphere opus audio augment heard runtime inference wavenet generative model dataset viterbi decoding wordlist
     hotwords decoding_lm alignment helpers transcribe aligner formats evaluate report tuning recipe training warmup
     export cli __main__
 """.split()
 WITHOUT_TORCH = """
-    errors config geometry modelfile text lexicon manifest lm corpora metrics calibration results report formats audio
-    augment runtime inference viterbi decoding wordlist hotwords decoding_lm alignment helpers transcribe aligner
+    errors config geometry modelfile text lexicon manifest lm g2p corpora metrics calibration results report formats
+    audio augment runtime inference viterbi decoding wordlist hotwords decoding_lm alignment helpers transcribe aligner
     evaluate export tuning cli
 """.split()
 PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"

@@ -7,7 +7,7 @@ chooses between the pronunciations of a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from wavasr.config import DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis
 from wavasr.decoding_lm import complete, ctc_log_probs
 from wavasr.errors import TextError
+from wavasr.g2p import completed
 from wavasr.lexicon import PHONE_SETS, Lexicon, fold
 from wavasr.manifest import AlignedPhone, Utterance
 from wavasr.runtime import Listener, shelf_of, stamp
@@ -96,7 +97,7 @@ def align(
             model's set).
         model: a loaded model, a model file, or the name of a shipped model.
         lexicon: for a phone model, how words are pronounced; None: as the lexicon beside its file says, `NOTHING`: the
-            text is phones.
+            text is phones. Words that it lacks are pronounced as its own suggest, where it has enough of them.
         model_name: what the result calls the model; by default its file or shipped name.
 
     Raises:
@@ -109,7 +110,7 @@ def align(
     words: list[Spoken] = []
     lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(listener, lexicon)
     if lexicon:
-        words = pronounced(text, listener, lexicon, name)
+        words = pronounced(text, listener, completed(lexicon, normalise(text, listener.text).split()), name)
         ids = _labels(words)
     else:
         ids = labels_of(text, listener.units, listener.text, name)
@@ -155,8 +156,9 @@ def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Le
     Args:
         utterances: transcribed in words.
         model: of phones.
-        lexicon: how the words are pronounced.
+        lexicon: how the words are pronounced; those that it lacks as its own suggest.
     """
+    lexicon = completed(lexicon, _words(utterances, model.text))
     dropped = {}
     for utterance in tqdm(utterances, "aligning", disable=None):
         waveform = load_utterance(utterance, model.sample_rate)
@@ -177,16 +179,22 @@ def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Le
 def pronounce_manifest(utterances: Sequence[Utterance], lexicon: Lexicon) -> Iterator[Utterance]:
     """The utterances as a phone model can learn them before any model aligns them: the first pronunciations, no times.
 
-    Utterances with a word that the lexicon lacks are left out with a warning that names it.
+    Words that the lexicon lacks are pronounced as its own suggest; utterances with others are left out with a warning.
     """
+    text = TextConfig(digits="spell")
+    lexicon = completed(lexicon, _words(utterances, text))
     dropped = {}
     for utterance in utterances:
-        words = normalise(utterance.text, TextConfig(digits="spell")).split()
+        words = normalise(utterance.text, text).split()
         if words and not (missing := lexicon.missing(words)):
             yield replace(utterance, text=" ".join(phone for word in words for phone in lexicon[word][0]))
         else:
             dropped[utterance.id] = f"{missing[0]!r} is not in the lexicon" if words else "no words"
     report_dropped("words that cannot be pronounced", dropped)
+
+
+def _words(utterances: Iterable[Utterance], text: TextConfig) -> Iterator[str]:
+    return (word for utterance in utterances for word in normalise(utterance.text, text).split())
 
 
 def with_silences(units: Sequence[Word], duration_s: float) -> Iterator[AlignedPhone]:

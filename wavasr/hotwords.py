@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,9 +174,14 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def biased(inner: Any, phrases: Phrases | None, bonus: float, scale: float) -> Any:
-    """Another flashlight model, with a bonus for each label and for hotwords, both times `scale`."""
-    return _biased_class()(inner, phrases, bonus, scale)
+def biased(
+    inner: Any, phrases: Phrases | None, bonus: float, scale: float, stand_ins: Mapping[int, int] | None = None
+) -> Any:
+    """Another flashlight model, with a bonus for each label and for hotwords, both times `scale`.
+
+    Labels that it does not know can have the scores of others that it does: `stand_ins`.
+    """
+    return _biased_class()(inner, phrases, bonus, scale, stand_ins or {})
 
 
 @functools.cache
@@ -187,12 +192,15 @@ def _biased_class() -> Any:
     class Biased(LM):  # type: ignore[misc]
         """Another model, with a bonus for each label and for hotwords."""
 
-        def __init__(self, inner: Any, phrases: Phrases | None, bonus: float, scale: float) -> None:
+        def __init__(
+            self, inner: Any, phrases: Phrases | None, bonus: float, scale: float, stand_ins: Mapping[int, int]
+        ) -> None:
             LM.__init__(self)
             self._inner = inner
             self._phrases = phrases or Phrases([])
             self._bonus = bonus
             self._scale = scale
+            self._stand_ins = stand_ins
             self._known: dict[Any, tuple[Any, int]] = {}
 
         def start(self, start_with_nothing: bool) -> Any:
@@ -204,7 +212,7 @@ def _biased_class() -> Any:
 
         def score(self, state: Any, label: int) -> tuple[Any, float]:
             inner, node = self._known[state]
-            inner_after, score = self._inner.score(inner, label)
+            inner_after, score = self._inner.score(inner, self._stand_ins.get(label, label))
             node_after, earned = self._phrases.step(node, label)
             after = state.child(label)
             self._known[after] = (inner_after, node_after)

@@ -77,7 +77,7 @@ _VARIANT = re.compile(r"^(.+)\((\d+)\)$")
 _STRESSED = re.compile(r"^([A-Za-z]+)[0-2]$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lexicon:
     """Words and their pronunciations, each a tuple of phones, in the order of the file.
 

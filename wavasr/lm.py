@@ -185,7 +185,6 @@ def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> Ngr
     if words < 0:
         raise ConfigError(f"--words is {words}; expected 1 or more, or 0 for all")
     inventory, unknown, stream = _words_of(sentences, words)
-    log.info("%d words, %d different; counting n-grams up to %d", len(stream), len(inventory) - 3, order)
     counted = _counted(stream, len(inventory), order)
     orders: list[Order] = []
     for level, grams in enumerate(counted):

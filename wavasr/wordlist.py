@@ -11,10 +11,13 @@ from pathlib import Path
 
 from wavasr.config import DecodingConfig, TextConfig
 from wavasr.errors import ConfigError, TextError
+from wavasr.g2p import completed
 from wavasr.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone
 from wavasr.lm import vocabulary
 from wavasr.text import Units, normalise
 
+_GUESSES = 3  # pronunciations of a word that a lexicon lacks
+_MOST_GUESSED = 2000  # words of a language model
 log = logging.getLogger("wavasr")
 
 
@@ -46,7 +49,10 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
     known = vocabulary(config.lm) if config.lm else []
     if units.is_phones:
         assert config.lexicon is not None
-        spoken = pronunciations(Lexicon.read(config.lexicon), units, str(config.lexicon))
+        pronounced = Lexicon.read(config.lexicon)
+        wanted = pronounced.missing(_normal(known, text))[:_MOST_GUESSED] if config.only_lm_words else []
+        wanted += hotword_words(config.hotwords, text)
+        spoken = pronunciations(completed(pronounced, wanted, _GUESSES), units, str(config.lexicon))
     else:
         lexicon = None if config.only_lm_words else config.lexicon
         listed = _listed(lexicon) if lexicon else known

@@ -119,5 +119,6 @@ COMMANDS = {
     "warmup": _command("train the first stages without labels", "training.warmup"),
     "export": _command("a model to ONNX, also in 8 bits", "models.export"),
     "lm": _command("make a language model, or choose its weights", "language.lm"),
+    "pronounce": _command("words to lines of a lexicon", "language.pronounce"),
     "info": _command("what a model file carries", "models.info"),
 }

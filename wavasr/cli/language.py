@@ -1,4 +1,4 @@
-"""`wavasr lm`: language models made and tuned."""
+"""`wavasr lm`: language models made and tuned; `wavasr pronounce`: words for lexicons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wavasr.cli.console import BAD_INPUT, OK, complain, configure_logging, did_you_mean, help_stream
 from wavasr.cli.options import Parser, add_language_model, add_manifest, add_model, count
-from wavasr.errors import TextError
+from wavasr.errors import ConfigError, TextError
 
 LM_HELP = """\
 usage: wavasr lm build TEXT ... -o LM.arpa [options]
@@ -114,4 +114,48 @@ def _lm_tune(arguments: list[str]) -> int:
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())
     print(table(tuning))
     print(write_weights(tuning, args.lm, {"model": args.model, "manifest": args.manifest.as_posix()}))
+    return OK
+
+
+def pronounce(arguments: list[str]) -> int:
+    """`wavasr pronounce`: lines of a lexicon."""
+    parser = Parser(
+        prog="wavasr pronounce",
+        description="Print how words are pronounced, as lines of a lexicon. Words that it lacks are guessed as its\n"
+        "own words suggest, and marked: correct them, and give the file to --lexicon.",
+        epilog="examples:\n"
+        "  wavasr pronounce Zarathustra Wodehouse --n-best 3\n"
+        "  wavasr pronounce $(cat names.txt) --lexicon cmudict.txt > names.lexicon.txt",
+    )
+    parser.add_argument("words", nargs="+", metavar="WORD", help="a word")
+    add_model(parser)
+    parser.add_argument(
+        "--lexicon", type=Path, metavar="F", help="whose words are known, as in CMUdict (default: the model's own)"
+    )
+    parser.add_argument("--n-best", type=count, default=1, metavar="N", help="at most N guesses (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    configure_logging()
+    from wavasr.config import TextConfig
+    from wavasr.g2p import FEWEST_WORDS, completed
+    from wavasr.lexicon import Lexicon
+    from wavasr.modelfile import LEXICON_SUFFIX, companion, resolve
+    from wavasr.text import normalise
+
+    path = args.lexicon or companion(resolve(args.model), LEXICON_SUFFIX)
+    if path is None:
+        raise ConfigError(f"{args.model}: no lexicon lies beside it; give one (--lexicon)")
+    words = normalise(" ".join(args.words), TextConfig()).split()
+    known = Lexicon.read(path)
+    lexicon = completed(known, words, args.n_best)
+    missing = lexicon.missing(words)
+    for word in dict.fromkeys(words):
+        for number, phones in enumerate([] if word in missing else lexicon[word], 1):
+            variant = f"({number})" if number > 1 else ""
+            print(f"{word}{variant}  {' '.join(phones)}{'' if word in known else '  # guessed'}")
+    if missing:
+        complain(
+            f"{missing[0]!r} cannot be pronounced: {path} has none of its letters, or fewer than {FEWEST_WORDS} words "
+            "to learn from"
+        )
+        return BAD_INPUT
     return OK
