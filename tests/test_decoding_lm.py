@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, greedy, penalised, prefix_beam, priors_of
-from wavasr.decoding_lm import ctc_log_probs, lm_decoder
+from wavasr.decoding_lm import complete, ctc_log_probs, lm_decoder
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.export import export_model
 from wavasr.hotwords import Phrases
 from wavasr.lm import Weights, estimate, vocabulary, weights_path, write_arpa
+from wavasr.modelfile import asset
 from wavasr.text import BLANK, Units
 from wavasr.transcribe import decoder_of, joined, load_listener, transcribe
 
@@ -541,6 +542,21 @@ def test_words_that_the_language_model_does_not_know(kind: str, tmp_path: Path) 
     assert boosted is not None
     mumbled = spoken("B B" if kind == "phones" else "bb", units, doubt=0.3)
     assert boosted(mumbled).text(units) == "bb"
+
+
+def test_what_ships_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    beside, lexicon, default = tmp_path / "m.lexicon.txt", asset("default.lexicon.txt"), Path("default")
+    beside.write_text("a  AH\n", encoding="utf-8")
+    model = tmp_path / "m.wavasr"
+    config = complete(DecodingConfig(lm=default, lexicon=default), model)
+    assert (config.lm, config.lexicon) == (asset("default.lm.bin"), lexicon)
+    assert complete(DecodingConfig(), model).lexicon == beside
+    assert complete(DecodingConfig(lexicon=NOTHING), model).lexicon is None
+    for other in (Path("defualt"), Path("x") / "default", lexicon):
+        assert complete(DecodingConfig(lexicon=other), model).lexicon == other
+    default.write_text("a  AH\n", encoding="utf-8")
+    assert complete(DecodingConfig(lexicon=default), model).lexicon == default, "a file is itself"
 
 
 def test_more_homophones_than_the_search_can_hold(tmp_path: Path) -> None:

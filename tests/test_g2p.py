@@ -161,6 +161,7 @@ def test_what_a_lexicon_cannot_teach(shipped: Lexicon, caplog: pytest.LogCapture
     caplog.set_level("INFO", "wavasr")
     assert completed(TOY, ["shops"]) is TOY, "too few words to learn from"
     assert completed(shipped, ["speech", "the"]) is shipped
+    assert completed(Lexicon({"OX": (("AA", "K", "S"),)}), ["ox", "six"]).missing(["ox", "six"]) == ["six"]
     assert not caplog.messages
     more = completed(shipped, ["speech", "naïve", "Wodehouse", "мир", "4"], 3)
     assert more.missing(["naïve", "Wodehouse", "мир", "4"]) == ["мир", "4"]

@@ -29,7 +29,7 @@ from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, LogProbs, best_path, checked, penalised
 from wavasr.hotwords import LanguageScore, biased, read_language_model
 from wavasr.lm import Weights, tuned_weights, vocabulary, weights_path
-from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, companion
+from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, companion
 from wavasr.runtime import Shelf, stamp
 from wavasr.text import Units, ctc_frames_needed
 from wavasr.wordlist import WordList, word_list
@@ -56,17 +56,25 @@ log = logging.getLogger("wavasr")
 def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
     """The configuration with the language model and the lexicon that lie beside a model file, unless it says others.
 
-    A language model that is named alone brings its own words: from the lexicon beside the model come their spellings.
+    The name of a shipped model ("default") stands for what lies beside that. A language model that is named alone brings its own words: from the lexicon beside the model come their spellings.
     """
     named_alone = config.lm not in (None, NOTHING) and config.lexicon is None
-    lm = config.lm or companion(model, *LM_SUFFIXES)
-    lexicon = config.lexicon or companion(model, LEXICON_SUFFIX)
+    lm = _beside_shipped(config.lm, *LM_SUFFIXES) or companion(model, *LM_SUFFIXES)
+    lexicon = _beside_shipped(config.lexicon, LEXICON_SUFFIX) or companion(model, LEXICON_SUFFIX)
     return replace(
         config,
         lm=None if lm == NOTHING else lm,
         lexicon=None if lexicon == NOTHING else lexicon,
         lm_words_only=config.lm_words_only or named_alone,
     )
+
+
+def _beside_shipped(path: Path | None, *suffixes: str) -> Path | None:
+    """A path as it is; for the name of a shipped model, which is no file, what lies beside that."""
+    if path is None or path.is_file():
+        return path
+    shipped = companion(asset(f"{path}{SUFFIX}"), *suffixes) if path.name == str(path) else None
+    return shipped or path
 
 
 def lm_decoder(

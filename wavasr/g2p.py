@@ -39,18 +39,21 @@ Pair = tuple[str, tuple[str, ...]]
 def completed(lexicon: Lexicon, words: Iterable[str], n_best: int = 1) -> Lexicon:
     """The lexicon, and those of the words that it lacks, pronounced as its own suggest; which is told.
 
-    Words without its letters are still missing, and all are where it has fewer than `FEWEST_WORDS` to learn from.
+    Words without its letters are still missing, and all are where it has fewer than `FEWEST_WORDS` to learn from. Those
+    that it has in capitals, as CMUdict does, are not missing.
     """
     missing = lexicon.missing(words)
-    if not missing or len(lexicon) < FEWEST_WORDS:
-        return lexicon
-    pronounce = pronouncer(lexicon)
-    guessed = {word: tuple(spoken) for word in missing if (spoken := pronounce(word, n_best))}
-    if guessed:
-        named = "; ".join(f"{word}  {' '.join(spoken[0])}" for word, spoken in list(guessed.items())[:3])
-        more = "; ..." if len(guessed) > 3 else ""
-        log.info("pronounced as the words of the lexicon suggest, which lacks them: %s%s", named, more)
-    return Lexicon({**lexicon.pronunciations, **guessed})
+    found = {word: lexicon[word.upper()] for word in missing if word.upper() in lexicon}
+    unknown = [word for word in missing if word not in found]
+    if unknown and len(lexicon) >= FEWEST_WORDS:
+        pronounce = pronouncer(lexicon)
+        guessed = {word: tuple(spoken) for word in unknown if (spoken := pronounce(word, n_best))}
+        if guessed:
+            named = "; ".join(f"{word}  {' '.join(spoken[0])}" for word, spoken in list(guessed.items())[:3])
+            more = "; ..." if len(guessed) > 3 else ""
+            log.info("pronounced as the words of the lexicon suggest, which lacks them: %s%s", named, more)
+        found |= guessed
+    return Lexicon({**lexicon.pronunciations, **found}) if found else lexicon
 
 
 @functools.lru_cache(maxsize=1)

@@ -122,7 +122,8 @@ def pronounce(arguments: list[str]) -> int:
     parser = Parser(
         prog="wavasr pronounce",
         description="Print how words are pronounced, as lines of a lexicon. Words that it lacks are guessed as its\n"
-        "own words suggest, and marked: correct them, and give the file to --lexicon.",
+        "own words suggest, and marked: correct them, and append them to a copy of the lexicon, for --lexicon; that of\n"
+        "a model lies beside it (wavasr info).",
         epilog="examples:\n"
         "  wavasr pronounce Zarathustra Wodehouse --n-best 3\n"
         "  wavasr pronounce $(cat names.txt) --lexicon cmudict.txt > names.lexicon.txt",
@@ -134,7 +135,6 @@ def pronounce(arguments: list[str]) -> int:
     )
     parser.add_argument("--n-best", type=count, default=1, metavar="N", help="at most N guesses (default: %(default)s)")
     args = parser.parse_args(arguments)
-    configure_logging()
     from wavasr.config import TextConfig
     from wavasr.g2p import FEWEST_WORDS, completed
     from wavasr.lexicon import Lexicon
@@ -151,7 +151,9 @@ def pronounce(arguments: list[str]) -> int:
     for word in dict.fromkeys(words):
         for number, phones in enumerate([] if word in missing else lexicon[word], 1):
             variant = f"({number})" if number > 1 else ""
-            print(f"{word}{variant}  {' '.join(phones)}{'' if word in known else '  # guessed'}")
+            print(
+                f"{word}{variant}  {' '.join(phones)}{'' if word in known or word.upper() in known else '  # guessed'}"
+            )
     if missing:
         complain(
             f"{missing[0]!r} cannot be pronounced: {path} has none of its letters, or fewer than {FEWEST_WORDS} words "

@@ -43,7 +43,7 @@ def add_manifest(parser: Parser) -> None:
 
 def add_language_model(parser: argparse._ActionsContainer, required: bool = False) -> None:
     """--lm and --lexicon."""
-    own = "" if required else " (default: the model's own; none: without)"
+    own = "" if required else ", or the name of a shipped model (default: the model's own; none: without)"
     parser.add_argument(
         "--lm",
         type=Path,
