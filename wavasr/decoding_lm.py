@@ -56,7 +56,8 @@ log = logging.getLogger("wavasr")
 def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
     """The configuration with the language model and the lexicon that lie beside a model file, unless it says others.
 
-    The name of a shipped model ("default") stands for what lies beside that. A language model that is named alone brings its own words: from the lexicon beside the model come their spellings.
+    The name of a shipped model ("default") stands for what lies beside that. A language model that is named alone
+    brings its own words: from the lexicon beside the model come their spellings.
     """
     named_alone = config.lm not in (None, NOTHING) and config.lexicon is None
     lm = _beside_shipped(config.lm, *LM_SUFFIXES) or companion(model, *LM_SUFFIXES)

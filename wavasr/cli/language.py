@@ -122,8 +122,8 @@ def pronounce(arguments: list[str]) -> int:
     parser = Parser(
         prog="wavasr pronounce",
         description="Print how words are pronounced, as lines of a lexicon. Words that it lacks are guessed as its\n"
-        "own words suggest, and marked: correct them, and append them to a copy of the lexicon, for --lexicon; that of\n"
-        "a model lies beside it (wavasr info).",
+        "own words suggest, and marked: correct them, and append them to a copy of the lexicon, for --lexicon.\n"
+        "That of a model lies beside it (wavasr info).",
         epilog="examples:\n"
         "  wavasr pronounce Zarathustra Wodehouse --n-best 3\n"
         "  wavasr pronounce $(cat names.txt) --lexicon cmudict.txt > names.lexicon.txt",
