@@ -131,6 +131,10 @@ def test_a_pronunciation_is_the_best_of_all(tmp_path: Path) -> None:
         assert found == likely, word
 
 
+def test_nothing_to_learn() -> None:
+    assert Pronouncer(Lexicon({"1": (("W", "AH", "N"),)}))("11") == []
+
+
 def test_unheard_words_of_the_shipped_lexicon(shipped: Lexicon) -> None:
     """Every 20th word, learnt from the others: about 7 % of the phones are wrong, and one word in four."""
     words = sorted(shipped)

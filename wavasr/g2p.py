@@ -77,12 +77,14 @@ class Pronouncer:
     """
 
     def __init__(self, lexicon: Lexicon) -> None:
+        self._says: dict[str, list[int]] = {}  # the labels of its pairs, for each letter
         aligned = list(_aligned([(word, lexicon[word][0]) for word in lexicon]))
+        if not aligned:
+            return
         pairs = sorted({pair for word in aligned for pair in word})
         name_of = {pair: str(number) for number, pair in enumerate(pairs)}
         self._model = estimate((" ".join(name_of[pair] for pair in word) for word in aligned), order=_ORDER)
         self._pairs: list[Pair] = [("", ())] * len(self._model.words)
-        self._says: dict[str, list[int]] = {}
         for label, name in enumerate(self._model.words):
             if name.isdigit():
                 self._pairs[label] = pairs[int(name)]
@@ -153,6 +155,8 @@ def _aligned(entries: Sequence[tuple[str, tuple[str, ...]]]) -> Iterator[list[Pa
     """For each word its letters, each with the phones that it says; words with too many phones are left out."""
     usable = [(_letters(word), phones) for word, phones in entries]
     usable = [(letters, phones) for letters, phones in usable if 0 < len(phones) <= _MOST_PHONES * len(letters)]
+    if not usable:
+        return
     alphabet = sorted({letter for letters, _ in usable for letter in letters})
     inventory = sorted({phone for _, phones in usable for phone in phones})
     label_of = {letter: label for label, letter in enumerate(alphabet)}
