@@ -131,7 +131,8 @@ def test_a_pronunciation_is_the_best_of_all(tmp_path: Path) -> None:
         assert found == likely, word
 
 
-def test_nothing_to_learn() -> None:
+def test_little_to_learn() -> None:
+    assert Pronouncer(Lexicon({"a": (("AH",),)}))("aa") == [("AH", "AH")]
     assert Pronouncer(Lexicon({"1": (("W", "AH", "N"),)}))("11") == []
 
 

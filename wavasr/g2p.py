@@ -14,6 +14,7 @@ import itertools
 import logging
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -89,6 +90,8 @@ class Pronouncer:
             if name.isdigit():
                 self._pairs[label] = pairs[int(name)]
                 self._says.setdefault(self._pairs[label][0], []).append(label)
+        orders = tuple(order for order in self._model.orders if len(order))  # short words have no long n-grams
+        self._model = replace(self._model, orders=orders)
         self._keys = [order.history * len(self._model.words) + order.word for order in self._model.orders]
 
     def __call__(self, word: str, n_best: int = 1) -> list[tuple[str, ...]]:
@@ -100,9 +103,8 @@ class Pronouncer:
         if not letters:
             return []
         model = self._model
-        begin = np.full((1, _ORDER), -1)
-        begin[0, 0] = model.words.index(BEGIN)
-        rows, scores = begin, np.zeros(1)
+        rows, scores = np.full((1, len(model.orders)), -1), np.zeros(1)
+        rows[0, 0] = model.words.index(BEGIN)
         steps: list[tuple[Ints, Ints]] = []  # for each letter: the hypothesis that goes on, and its pair
         for letter in letters:
             said = np.array(self._says[letter])
