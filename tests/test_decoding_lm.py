@@ -169,6 +169,52 @@ def test_pronunciations_against_every_path(
     check(decoder(values), PHONES, expected)
 
 
+def earned(words: tuple[str, ...], hotwords: dict[tuple[str, ...], float]) -> float:
+    """The most that hotwords, none over another, earn in these words."""
+    if not words:
+        return 0.0
+    ways = [nats + earned(words[len(h) :], hotwords) for h, nats in hotwords.items() if words[: len(h)] == h]
+    return max([earned(words[1:], hotwords), *ways])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("hotwords", [("bab",), ("a", "ab"), ("b a",), ("ab", "b a b")])
+@pytest.mark.parametrize("units", [CHARACTERS, PHONES], ids=["characters", "phones"])
+def test_hotwords_against_every_path(
+    lm: Path, tmp_path: Path, units: Units, hotwords: tuple[str, ...], seed: int
+) -> None:
+    lexicon = None
+    spellings = {word: [tuple(units.encode(word))] for word in ("a", "b", "ab", "bab")} if units is CHARACTERS else {}
+    if units is PHONES:
+        lexicon = tmp_path / "lexicon.txt"
+        lexicon.write_text("a  X\nb  Y\nab  X Y X\nbab  Y Y\n", encoding="utf-8")
+        spellings = {"a": [(1,)], "b": [(2,)], "ab": [(1, 2, 1)], "bab": [(2, 2)]}
+    values = lattice(6, len(units), seed, 2.0)
+    arpa = read_arpa(lm)
+    nats = {tuple(hotword.split()): 1.3 * len(hotword.split()) for hotword in hotwords}
+    sentences = every_sentence(values, units, spellings)
+    has_phrases = max(map(len, nats)) > 1
+    if has_phrases and units is CHARACTERS:  # ways with more than a space between words do not count then
+        heard_as = every_labelling(values)
+        sentences = {words: heard_as.get(tuple(units.encode(" ".join(words))), -math.inf) for words in sentences}
+    expected = {
+        words: heard + 0.7 * sentence_nats(arpa, words) + 0.3 * len(words) + earned(words, nats)
+        for words, heard in sentences.items()
+    }
+    config = DecodingConfig(beam=WIDE, n_best=4, lm=lm, lexicon=lexicon, lm_weight=0.7, word_score=0.3)
+    decoder = lm_decoder(replace(config, hotwords=hotwords, hotword_boost=1.3), units, TEXT)
+    assert decoder is not None
+    found = decoder(values)
+    if not has_phrases:
+        check(found, units, expected)
+        return
+    assert expected[said(found, units)] == pytest.approx(max(expected.values()), abs=1e-3)
+    for one in found.alternatives:  # which may be said without the phrase: the search takes it for its last word
+        assert (
+            one.score == pytest.approx(expected[said(one, units)], abs=1e-3) or one.score < expected[said(one, units)]
+        )
+
+
 def test_a_word_with_two_pronunciations(lm: Path, tmp_path: Path) -> None:
     lexicon = tmp_path / "lexicon.txt"
     lexicon.write_text("a  X\na(2)  X Y\nbab  Y Y Y\n", encoding="utf-8")

@@ -20,7 +20,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +35,12 @@ from wavasr.text import Units, ctc_frames_needed
 from wavasr.wordlist import WordList, word_list
 
 DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the model `default`; 1000 another point
-_HOTWORD_BEAM = 100  # the scores of hotwords are made in Python
+_FREE_HOTWORD_BEAM = 100  # without a list of words the scores of hotwords are made in Python
 DEFAULT_WEIGHTS = Weights(0.4, 1.5)  # near the best on AN4 dev
 _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
 _COPIED_BEAM_THRESHOLD = 9.0  # see `_endings`; as good as 10.5 on LibriSpeech dev, in three quarters of the time
 _COLUMNS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
 _COPIED_COLUMNS_A_FRAME = 16  # see `_endings`; as good as 24, in four fifths of the time
-# A hotword that the language model does not know is expected like the least probable of a twentieth of its words: of 15
-# such words of LibriSpeech dev 9 were heard, and none elsewhere (6 and none like the rarest, 12 and 26 like <unk>).
-_RARER_THAN_HOTWORDS = 20
 _HOMOPHONES = 6  # flashlight keeps no more words of one pronunciation; the most frequent ones stay
 _NEVER = -1e5
 _COPY_NATS = -1e-3
@@ -141,6 +138,31 @@ class _Found:
     score: float
 
 
+class _Expected(NamedTuple):
+    """A hotword, said in one way.
+
+    Attributes:
+        words: numbers and labels of its words.
+        searched_as: for each the word that the language model takes it for.
+        nats: what it earns.
+    """
+
+    words: tuple[tuple[int, tuple[int, ...]], ...]
+    searched_as: tuple[int, ...]
+    nats: float
+
+
+class _Read(NamedTuple):
+    """What a result of the search says: labels, words as (number, first label, end), the words that the language model
+    takes them for, and what hotwords earn.
+    """
+
+    ids: tuple[int, ...]
+    words: tuple[tuple[int, int, int], ...] = ()
+    searched_as: tuple[int, ...] = ()
+    nats: float = 0.0
+
+
 class LMDecoder:
     """Log-probabilities (T, V) to the best `Hypothesis`, the n best in its `alternatives`.
 
@@ -169,7 +191,12 @@ class LMDecoder:
         self.weights = self._chosen_weights()
         self._rarest = -1  # as which the words are searched that the language model does not know
         self._strangers: dict[tuple[int, ...], int] = {}  # these, by their spelling
-        self._stand_ins: dict[int, int] = {}  # and for hotwords among them, which stay themselves
+        self._expected: dict[tuple[int, ...], _Expected] = {}  # hotwords, by their labels
+        self._hotword_ends: list[tuple[int, float]] = []  # their last labels, and what they earn
+        self._has_phrases = False
+        # The search is not exact about words without a space between them, and takes phrases for their last word.
+        self._scored_again = self._copies
+        self._label_of = list(range(len(units)))  # the label that each column of the search stands for
         self._trie = self._new_trie(words) if words else None
 
     def with_weights(self, weights: Weights) -> LMDecoder:
@@ -241,7 +268,8 @@ class LMDecoder:
 
     @property
     def _beam(self) -> int:
-        return self._config.beam or (_HOTWORD_BEAM if self._score.phrases else DEFAULT_BEAM)
+        slow = self._score.hotwords and self._words is None
+        return self._config.beam or (_FREE_HOTWORD_BEAM if slow else DEFAULT_BEAM)
 
     @property
     def _is_zero(self) -> bool:
@@ -253,34 +281,30 @@ class LMDecoder:
         return 1.0 if self._is_zero else self.weights.lm_weight * _NATS
 
     @property
-    def _columns(self) -> int:
-        return 2 * len(self._units) + 1 if self._copies else len(self._units)
+    def _first_hotword_column(self) -> int:
+        return len(self._units) * (2 if self._copies else 1)
 
     @property
     def _silence(self) -> int:
-        return self._columns - 1 if self._space is None else self._space
-
-    @property
-    def _plain_lm(self) -> Any:
-        from flashlight.lib.text.decoder import ZeroLM
-
-        return ZeroLM() if self._is_zero else self._score.lm
+        return len(self._label_of) - 1 if self._space is None else self._space
 
     def _new_lm(self) -> Any:
-        """The language model with hotwords, as flashlight takes it; that of hotwords knows the search it is in."""
-        lm = self._plain_lm
-        bonus = 0.0 if self._words else self.weights.word_score
-        if self._score.phrases or bonus:
-            return biased(lm, self._score.phrases, bonus, 1.0 / self._lm_scale, self._stand_ins)
+        """The language model as flashlight takes it; without words with hotwords' and units' bonus, for one search."""
+        from flashlight.lib.text.decoder import ZeroLM
+
+        lm = ZeroLM() if self._is_zero else self._score.lm
+        if self._words is None and (self._score.hotwords or self.weights.word_score):
+            return biased(lm, self._score.hotwords, self.weights.word_score, 1.0 / self._lm_scale)
         return lm
 
     def _new_search(self, lm: Any) -> Any:
         """A search, which holds the state of one recording; `lm` has to be kept beside it."""
         from flashlight.lib.text import decoder as flashlight
 
+        columns = (_COPIED_COLUMNS_A_FRAME if self._copies else _COLUMNS_A_FRAME) + len(self._hotword_ends)
         options: dict[str, Any] = {
             "beam_size": self._beam,
-            "beam_size_token": min(self._columns, _COPIED_COLUMNS_A_FRAME if self._copies else _COLUMNS_A_FRAME),
+            "beam_size_token": min(len(self._label_of), columns),
             "beam_threshold": _COPIED_BEAM_THRESHOLD if self._copies else _BEAM_THRESHOLD,
             "lm_weight": self._lm_scale,
             "sil_score": 0.0,
@@ -298,28 +322,40 @@ class LMDecoder:
 
         What a language model says of words that it does not know is said of all such words together, or of nothing that
         it saw: heard at that rate, they would be everywhere. So they are searched as its least probable word, and told
-        apart by their spelling. Hotwords among them stay themselves: as probable as a frequent word, and their boost.
+        apart by their spelling. Hotwords among them are as probable as the median word, and have their boost.
         """
         from flashlight.lib.text import decoder as flashlight
 
-        trie = flashlight.Trie(self._columns, self._silence)
-        insert, endings, labels = trie.insert, self._endings, len(self._units)  # a word counts 50,000 times
-        scores, strangers = self._word_scores(self._plain_lm, words), words.strangers
+        lm = self._new_lm()
+        start = lm.start(False)
+        scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
+        strangers = words.strangers
+        median = -1
         if ranked := sorted(set(range(len(scores))) - strangers, key=lambda number: (scores[number], number)):
-            self._rarest = ranked[0]
-            if self._score.phrases:
-                expected = strangers & self._score.phrases.labels
-                self._stand_ins = dict.fromkeys(expected, ranked[-1 - len(ranked) // _RARER_THAN_HOTWORDS])
-                strangers -= expected
-                scores = self._word_scores(self._new_lm(), words)
+            self._rarest, median = ranked[0], ranked[len(ranked) // 2]
             for number in strangers:
                 scores[number] = scores[self._rarest]
         else:
             strangers = frozenset()
+        self._expected = self._expectations(words, strangers, median)
+        self._hotword_ends = sorted({(self._last(ids), hotword.nats) for ids, hotword in self._expected.items()})
+        ends, labels = [label for label, _ in self._hotword_ends], self._label_of
+        self._label_of = [*labels, *labels, *ends, _BLANK] if self._copies else [*labels, *ends]
+        self._has_phrases = any(len(hotword.words) > 1 for hotword in self._expected.values())
+        self._scored_again |= self._has_phrases
+        trie = flashlight.Trie(len(self._label_of), self._silence)
+        insert, endings = trie.insert, self._endings  # a word counts 50,000 times
+        for ids, hotword in self._expected.items():
+            number = hotword.searched_as[-1]
+            column = self._first_hotword_column + self._hotword_ends.index((self._last(ids), hotword.nats))
+            for spelling in endings(ids, column):
+                insert(spelling, number, lm.score(start, number)[1] + hotword.nats / self._lm_scale)
         alike: dict[tuple[int, ...], int] = {}
         for number in sorted(range(len(scores)), key=lambda number: (-scores[number], number in strangers)):
             searched_as = number
             for ids in words.spellings[number]:
+                if ids in self._expected and self._expected[ids].words == ((number, ids),):
+                    continue
                 if number in strangers:
                     if ids in self._strangers or ids in words.spellings[self._rarest]:
                         continue
@@ -327,31 +363,49 @@ class LMDecoder:
                     searched_as = self._rarest
                 alike[ids] = count = alike.get(ids, 0) + 1
                 if count <= _HOMOPHONES:
-                    for spelling in endings(ids, labels):
+                    for spelling in endings(ids):
                         insert(spelling, searched_as, scores[number])
         trie.smear(flashlight.SmearingMode.MAX)
         return trie
 
-    @staticmethod
-    def _word_scores(lm: Any, words: WordList) -> list[float]:
-        """What each word is worth with nothing before it."""
-        start = lm.start(False)
-        return [lm.score(start, number)[1] for number in range(len(words.spellings))]
+    def _expectations(
+        self, words: WordList, strangers: frozenset[int], stand_in: int
+    ) -> dict[tuple[int, ...], _Expected]:
+        """The hotwords by their labels: each way to say one is a word of its own for the search.
 
-    def _endings(self, ids: tuple[int, ...], labels: int) -> tuple[tuple[int, ...], ...]:
-        """The paths of a word through the trie; there are V `labels`.
+        Its last label has a column of its own, which is worth more by what the hotword earns. A phrase's words but the
+        last are nothing to the language model until the whole result is scored.
+        """
+        found: dict[tuple[int, ...], _Expected] = {}
+        space = () if self._space is None else (self._space,)
+        for hotword in sorted(self._score.hotwords, key=lambda hotword: -hotword.nats):
+            searched_as = tuple(stand_in if number in strangers else number for number in hotword.labels)
+            ways = itertools.product(*(words.spellings[number] for number in hotword.labels))
+            for spelled in itertools.islice(ways, _HOMOPHONES):
+                ids = tuple(itertools.chain(spelled[0], *((*space, *part) for part in spelled[1:])))
+                parts = tuple(zip(hotword.labels, spelled, strict=True))
+                found.setdefault(ids, _Expected(parts, searched_as, hotword.nats))
+        return found
+
+    def _last(self, ids: tuple[int, ...]) -> int:
+        """The label that ends a word."""
+        return ids[-1] if self._space is None else self._space
+
+    def _endings(self, ids: tuple[int, ...], column: int = -1) -> tuple[tuple[int, ...], ...]:
+        """The paths of a word through the trie; `column` is that of its last label, if it is not the label itself.
 
         A word ends in a space. Without spaces its last label would have one frame only, since flashlight leaves the
-        trie with it: so the frames before the last one go to the label's copy, `label + V`. Two equal labels at the end
-        get the blank's copy between them, which flashlight would forget.
+        trie with it: so the frames before the last one go to the label's copy, `label + V` of V labels. Two equal
+        labels at the end get the blank's copy between them, which flashlight would forget.
         """
         if self._space is not None:
-            return ((*ids, self._space),)
+            return ((*ids, self._space if column < 0 else column),)
+        labels = len(self._units)
         first, last = ids[:-1], ids[-1]
+        end = last if column < 0 else column
         if first and first[-1] == last:
             first += (_BLANK + labels,)
-            ids = (*first, last)
-        return ids, (*first, last + labels, last)
+        return (*first, end), (*first, last + labels, end)
 
     def __call__(self, log_probs: LogProbs) -> Hypothesis:
         """Decode (T, V) natural log-probabilities, label 0 the blank; T may be 0.
@@ -371,50 +425,85 @@ class LMDecoder:
     def _results(self, values: NDArray[np.float32]) -> list[_Found]:
         """What flashlight finds, equal results joined, best first.
 
-        With copied columns the score is only what language model, words and hotwords make of it.
+        Where they are scored again (`_ranked`), the score is only what language model, words and hotwords make of them.
         """
         emissions = self._emissions(values)
         lm = self._new_lm()
         results = self._new_search(lm).decode(emissions.ctypes.data, *emissions.shape)
-        joined: dict[tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]], float] = {}
+        joined: dict[_Read, float] = {}
         for result in results[: 4 * self._config.n_best + 8]:
-            key = self._read(result)
-            if self._copies:
-                joined.setdefault(key, self._lm_scale * result.lmScore + self.weights.word_score * len(key[1]))
+            read = self._read(result)
+            if self._scored_again:
+                said = self._sentence_score(lm, read.searched_as) if self._has_phrases else result.lmScore
+                words = self.weights.word_score * len(read.words)
+                joined.setdefault(read, self._lm_scale * said + words + read.nats)
             else:
-                joined[key] = float(np.logaddexp(joined.get(key, -math.inf), result.score))
-        return [_Found(ids, words, score) for (ids, words), score in joined.items()]
+                joined[read] = float(np.logaddexp(joined.get(read, -math.inf), result.score))
+        found: dict[tuple[Any, ...], _Found] = {}
+        for read, score in joined.items():  # a phrase can be found as such, and as its words
+            key = read.ids, read.words
+            if key not in found or score > found[key].score:
+                found[key] = _Found(read.ids, read.words, score)
+        return list(found.values())
+
+    @staticmethod
+    def _sentence_score(lm: Any, numbers: Sequence[int]) -> float:
+        state, total = lm.start(False), 0.0
+        for number in numbers:
+            state, score = lm.score(state, number)
+            total += score
+        return total + float(lm.finish(state)[1])
 
     def _emissions(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        ends = [values[:, label, None] + np.float32(nats) for label, nats in self._hotword_ends]
         if self._copies:
             # Equal scores flashlight ranks by address, which changes from run to run: so a copy is worth a bit less.
             never = np.full((len(values), 1), _NEVER, np.float32)
-            return np.concatenate([values, values + np.float32(_COPY_NATS), never], axis=1)
+            return np.concatenate([values, values + np.float32(_COPY_NATS), *ends, never], axis=1)
         if self._words is None:
             return np.ascontiguousarray(values)
-        end = np.full((1, values.shape[1]), _NEVER, np.float32)
-        end[0, self._space] = 0.0  # the last word ends with the recording
-        return np.concatenate([values, end])
+        last = np.full((1, len(self._label_of)), _NEVER, np.float32)
+        last[0, self._space] = 0.0  # the last word ends with the recording
+        last[0, values.shape[1] :] = [nats for _, nats in self._hotword_ends]
+        return np.concatenate([np.concatenate([values, *ends], axis=1), last])
 
-    def _read(self, result: Any) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
-        """Labels and words (number, first label, end) of a result of flashlight."""
+    def _read(self, result: Any) -> _Read:
         if self._words is None:
-            return tuple(label for label, _ in itertools.groupby(result.tokens[1:-1]) if label), ()
+            return _Read(tuple(label for label, _ in itertools.groupby(result.tokens[1:-1]) if label))
         said = [(place, number) for place, number in enumerate(result.words) if number >= 0]
         ids: list[int] = []
-        words = []
-        before = 1
+        words: list[tuple[int, int, int]] = []
+        searched_as: list[int] = []
+        nats, before = 0.0, 1
         for place, number in said:
-            if ids and not self._copies:
-                ids.append(self._space or 0)
-            first = len(ids)
-            spelled = self._spelling(number, result.tokens[before : place + 1])
-            ids += spelled
-            if number == self._rarest:
-                number = self._strangers.get(spelled, number)
-            words.append((number, first, len(ids)))
+            hotword = self._said(number, result.tokens[before : place + 1])
+            for word, spelled in hotword.words:
+                if ids and not self._copies:
+                    ids.append(self._space or 0)
+                words.append((word, len(ids), len(ids) + len(spelled)))
+                ids += spelled
+            searched_as += hotword.searched_as
+            nats += hotword.nats
             before = place + 1
-        return tuple(ids), tuple(words)
+        return _Read(tuple(ids), tuple(words), tuple(searched_as), nats)
+
+    def _said(self, number: int, tokens: Sequence[int]) -> _Expected:
+        """What a word of the search is: a hotword by its last column, another one by its number and labels."""
+        if self._expected and 0 <= tokens[-1] - self._first_hotword_column < len(self._hotword_ends):
+            heard = self._heard(tokens)
+            return self._expected[heard if heard in self._expected else heard[:-1]]
+        spelled = self._spelling(number, tokens)
+        word = self._strangers.get(spelled, number) if number == self._rarest else number
+        return _Expected(((word, spelled),), (number,), 0.0)
+
+    def _heard(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """The labels of a word's frames. A blank between the last label's copy and the label itself makes two of it; in
+        words that end in a space that follows.
+        """
+        heard = [label for label, _ in itertools.groupby(self._label_of[token] for token in tokens) if label]
+        while heard and heard[0] == self._space:
+            del heard[0]
+        return tuple(heard)
 
     def _spelling(self, number: int, tokens: Sequence[int]) -> tuple[int, ...]:
         """Which of the word's spellings the tokens of its frames are."""
@@ -423,14 +512,12 @@ class LMDecoder:
         others = self._strangers if number == self._rarest else {}
         if len(own) == 1 and not others:
             return own[0]
-        labels = len(self._units)
-        heard = tuple(label for label, _ in itertools.groupby(token % labels for token in tokens) if label)
-        # A blank between the last label's copy and the label itself makes two of it.
+        heard = self._heard(tokens)
         return next((ids for ids in (heard, heard[:-1]) if ids in own or ids in others), own[0])
 
     def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found]) -> list[_Found]:
         """The results with their whole score, best first; ways to say the same words are joined."""
-        if self._copies:
+        if self._scored_again:
             heard = ctc_log_probs(values, [one.ids for one in found])
             found = [replace(one, score=one.score + more) for one, more in zip(found, heard, strict=True)]
         found = sorted(found, key=lambda one: (-one.score, one.ids, one.words))

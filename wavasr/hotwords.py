@@ -6,10 +6,10 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wavasr.config import DecodingConfig, TextConfig
 from wavasr.errors import ConfigError, TextError
@@ -19,13 +19,13 @@ from wavasr.wordlist import WordList, encoded
 
 
 class Phrases:
-    """Hotwords as a trie of labels, with the bonus that a hypothesis has earned at each node.
+    """Hotwords as a trie of units, with the bonus that a hypothesis has earned at each node.
 
     A node gives a share of its phrase's bonus, which is taken back when the phrase is not finished (as in icefall's
     context graphs: Aho & Corasick 1975). Node 0 is the start.
     """
 
-    def __init__(self, phrases: Iterable[tuple[tuple[int, ...], float]]) -> None:
+    def __init__(self, phrases: Iterable[Hotword | tuple[tuple[int, ...], float]]) -> None:
         self.children: list[dict[int, int]] = [{}]
         self.value = [0.0]  # earned on the way to the node
         self.kept = [0.0]  # of it, what stays when the phrase breaks off
@@ -51,11 +51,6 @@ class Phrases:
                     self.fallback[child] = self._reached(self.fallback[node], label)
                 waiting.append(child)
 
-    @property
-    def labels(self) -> set[int]:
-        """All that occur in phrases."""
-        return {label for children in self.children for label in children}
-
     def _reached(self, node: int, label: int) -> int:
         while node and label not in self.children[node]:
             node = self.fallback[node]
@@ -76,6 +71,18 @@ class Phrases:
         return self.kept[node] - self.value[node]
 
 
+class Hotword(NamedTuple):
+    """A word or phrase to expect.
+
+    Attributes:
+        labels: numbers of its words; without a word list its units.
+        nats: what it earns.
+    """
+
+    labels: tuple[int, ...]
+    nats: float
+
+
 @dataclass(frozen=True)
 class LanguageScore:
     """What words (or units, without a word list) are worth: flashlight's language model, and hotwords.
@@ -83,12 +90,12 @@ class LanguageScore:
     Attributes:
         lm: flashlight's model.
         is_zero: whether it is no model, only a place for one.
-        phrases: hotwords in numbers of words, or in units.
+        hotwords: what to expect.
     """
 
     lm: Any
     is_zero: bool
-    phrases: Phrases | None
+    hotwords: tuple[Hotword, ...] = ()
 
     @classmethod
     def of(
@@ -99,7 +106,7 @@ class LanguageScore:
         Raises:
             ConfigError: a hotword cannot be said.
         """
-        return cls(lm, config.lm is None, _phrases(config, units, words, text) if config.hotwords else None)
+        return cls(lm, config.lm is None, tuple(_hotwords(config, units, words, text)))
 
 
 def read_language_model(path: Path | None, units: Units, words: WordList | None) -> Any:
@@ -123,9 +130,8 @@ def _check_units_known(path: Path, units: Units) -> None:
         )
 
 
-def _phrases(config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> Phrases:
-    numbers = {word: number for number, word in enumerate(words.words)} if words else {}
-    found = []
+def _hotwords(config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> Iterator[Hotword]:
+    numbers = {word: number for number, word in enumerate(words.words)} if words and config.hotwords else {}
     for hotword in config.hotwords:
         spoken = hotword.split() if words is None and units.is_phones else normalise(hotword, text).split()
         if not spoken:
@@ -136,8 +142,7 @@ def _phrases(config: DecodingConfig, units: Units, words: WordList | None, text:
             raise ConfigError(f"hotword {hotword!r}: {missing[0]!r} is not in {config.lexicon}; add its pronunciation")
         else:
             labels = [numbers[word] for word in spoken]
-        found.append((tuple(labels), config.hotword_boost * len(spoken)))
-    return Phrases(found)
+        yield Hotword(tuple(labels), config.hotword_boost * len(spoken))
 
 
 def _load(path: Path | None, names: Sequence[str]) -> Any:
@@ -174,14 +179,9 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def biased(
-    inner: Any, phrases: Phrases | None, bonus: float, scale: float, stand_ins: Mapping[int, int] | None = None
-) -> Any:
-    """Another flashlight model, with a bonus for each label and for hotwords, both times `scale`.
-
-    Labels that it does not know can have the scores of others that it does: `stand_ins`.
-    """
-    return _biased_class()(inner, phrases, bonus, scale, stand_ins or {})
+def biased(inner: Any, hotwords: Iterable[Hotword], bonus: float, scale: float) -> Any:
+    """Another flashlight model, with a bonus for each label and for hotwords, both times `scale`."""
+    return _biased_class()(inner, Phrases(hotwords), bonus, scale)
 
 
 @functools.cache
@@ -192,15 +192,12 @@ def _biased_class() -> Any:
     class Biased(LM):  # type: ignore[misc]
         """Another model, with a bonus for each label and for hotwords."""
 
-        def __init__(
-            self, inner: Any, phrases: Phrases | None, bonus: float, scale: float, stand_ins: Mapping[int, int]
-        ) -> None:
+        def __init__(self, inner: Any, phrases: Phrases, bonus: float, scale: float) -> None:
             LM.__init__(self)
             self._inner = inner
-            self._phrases = phrases or Phrases([])
+            self._phrases = phrases
             self._bonus = bonus
             self._scale = scale
-            self._stand_ins = stand_ins
             self._known: dict[Any, tuple[Any, int]] = {}
 
         def start(self, start_with_nothing: bool) -> Any:
@@ -212,7 +209,7 @@ def _biased_class() -> Any:
 
         def score(self, state: Any, label: int) -> tuple[Any, float]:
             inner, node = self._known[state]
-            inner_after, score = self._inner.score(inner, self._stand_ins.get(label, label))
+            inner_after, score = self._inner.score(inner, label)
             node_after, earned = self._phrases.step(node, label)
             after = state.child(label)
             self._known[after] = (inner_after, node_after)

@@ -68,7 +68,7 @@ def add_decoding(parser: Parser) -> None:
         type=count,
         default=0,
         metavar="N",
-        help="beam search with N hypotheses (default: greedy; 500 with a language model or lexicon, 100 with hotwords)",
+        help="hypotheses of a beam search (default: 500 with a language model or lexicon, 100 with hotwords alone)",
     )
     group.add_argument("--n-best", type=count, default=1, metavar="N", help="the N best texts, in JSON")
     add_language_model(group)
