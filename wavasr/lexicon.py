@@ -77,7 +77,7 @@ _VARIANT = re.compile(r"^(.+)\((\d+)\)$")
 _STRESSED = re.compile(r"^([A-Za-z]+)[0-2]$")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # `g2p.pronouncer` keeps what one teaches, by identity
 class Lexicon:
     """Words and their pronunciations, each a tuple of phones, in the order of the file.
 
