@@ -330,13 +330,18 @@ class LMDecoder:
         start = lm.start(False)
         scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
         strangers = words.strangers
-        median = -1
-        if ranked := sorted(set(range(len(scores))) - strangers, key=lambda number: (scores[number], number)):
-            self._rarest, median = ranked[0], ranked[len(ranked) // 2]
+        known = set(range(len(scores))) - strangers
+        if known:
+            self._rarest = min(known, key=lambda number: (scores[number], number))
             for number in strangers:
                 scores[number] = scores[self._rarest]
         else:
             strangers = frozenset()
+        median = (
+            sorted(known, key=lambda number: (scores[number], number))[len(known) // 2]
+            if known and self._score.hotwords
+            else -1
+        )
         self._expected = self._expectations(words, strangers, median)
         self._hotword_ends = sorted({(self._last(ids), hotword.nats) for ids, hotword in self._expected.items()})
         ends, labels = [label for label, _ in self._hotword_ends], self._label_of

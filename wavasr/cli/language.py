@@ -135,13 +135,14 @@ def pronounce(arguments: list[str]) -> int:
     )
     parser.add_argument("--n-best", type=count, default=1, metavar="N", help="at most N guesses (default: %(default)s)")
     args = parser.parse_args(arguments)
-    from wavasr.config import TextConfig
+    from wavasr.config import DecodingConfig, TextConfig
+    from wavasr.decoding_lm import complete
     from wavasr.g2p import FEWEST_WORDS, completed
     from wavasr.lexicon import Lexicon
-    from wavasr.modelfile import LEXICON_SUFFIX, companion, resolve
+    from wavasr.modelfile import resolve
     from wavasr.text import normalise
 
-    path = args.lexicon or companion(resolve(args.model), LEXICON_SUFFIX)
+    path = complete(DecodingConfig(lexicon=args.lexicon), resolve(args.model)).lexicon
     if path is None:
         raise ConfigError(f"{args.model}: no lexicon lies beside it; give one (--lexicon)")
     words = normalise(" ".join(args.words), TextConfig()).split()
