@@ -11,13 +11,13 @@ import pytest
 ORDER = """
     errors config geometry modelfile text lexicon manifest lm g2p splits corpora metrics calibration results container
     sphere opus audio augment heard runtime inference wavenet generative model dataset viterbi decoding wordlist
-    hotwords decoding_lm alignment helpers transcribe aligner formats evaluate report tuning recipe training warmup
-    export cli __main__
+    hotwords searchtree decoding_lm alignment helpers transcribe aligner formats evaluate report tuning recipe training
+    warmup export cli __main__
 """.split()
 WITHOUT_TORCH = """
     errors config geometry modelfile text lexicon manifest lm g2p corpora metrics calibration results report formats
-    audio augment runtime inference viterbi decoding wordlist hotwords decoding_lm alignment helpers transcribe aligner
-    evaluate export tuning cli
+    audio augment runtime inference viterbi decoding wordlist hotwords searchtree decoding_lm alignment helpers
+    transcribe aligner evaluate export tuning cli
 """.split()
 PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"
 

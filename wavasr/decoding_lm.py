@@ -20,7 +20,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from wavasr.hotwords import LanguageScore, biased, read_language_model
 from wavasr.lm import Weights, tuned_weights, vocabulary, weights_path
 from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, companion
 from wavasr.runtime import Shelf, stamp
+from wavasr.searchtree import Read, SearchTree
 from wavasr.text import Units, ctc_frames_needed
 from wavasr.wordlist import WordList, word_list
 
@@ -38,12 +39,11 @@ DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the
 _FREE_HOTWORD_BEAM = 100  # without a list of words the scores of hotwords are made in Python
 DEFAULT_WEIGHTS = Weights(0.4, 1.5)  # near the best on AN4 dev
 _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
-_COPIED_BEAM_THRESHOLD = 9.0  # see `_endings`; as good as 10.5 on LibriSpeech dev, in three quarters of the time
+_COPIED_BEAM_THRESHOLD = (
+    9.0  # where labels have copies; as good as 10.5 on LibriSpeech dev, in three quarters of the time
+)
 _COLUMNS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
-_COPIED_COLUMNS_A_FRAME = 16  # see `_endings`; as good as 24, in four fifths of the time
-_HOMOPHONES = 6  # flashlight keeps no more words of one pronunciation; the most frequent ones stay
-_NEVER = -1e5
-_COPY_NATS = -1e-3
+_COPIED_COLUMNS_A_FRAME = 16  # likewise; as good as 24, in four fifths of the time
 _BLANK = 0
 _NATS = math.log(10)  # KenLM's logarithms are decimal
 
@@ -138,37 +138,10 @@ class _Found:
     score: float
 
 
-class _Expected(NamedTuple):
-    """A hotword, said in one way.
-
-    Attributes:
-        words: numbers and labels of its words.
-        searched_as: for each the word that the language model takes it for.
-        nats: what it earns.
-    """
-
-    words: tuple[tuple[int, tuple[int, ...]], ...]
-    searched_as: tuple[int, ...]
-    nats: float
-
-
-class _Read(NamedTuple):
-    """What a result of the search says: labels, words as (number, first label, end), the words that the language model
-    takes them for, and what hotwords earn.
-    """
-
-    ids: tuple[int, ...]
-    words: tuple[tuple[int, int, int], ...] = ()
-    searched_as: tuple[int, ...] = ()
-    nats: float = 0.0
-
-
 class LMDecoder:
     """Log-probabilities (T, V) to the best `Hypothesis`, the n best in its `alternatives`.
 
-    flashlight knows words that end in a space. Units without one (phones, SentencePiece) get a second copy of every
-    column, so that the last label of a word may last: see `_endings`. What this lets through wrongly, such as a word
-    repeated without a blank between, is put right by the exact score of each result.
+    Where the search is not exact (see `SearchTree`), the exact score of each result puts that right.
 
     Threads may share it: each call searches by itself.
     """
@@ -186,18 +159,11 @@ class LMDecoder:
         self._words = words
         self._score = score
         self._config = config
-        self._space = units.symbols.index(" ") if units.kind == "characters" and " " in units.symbols else None
-        self._copies = words is not None and self._space is None
         self.weights = self._chosen_weights()
-        self._rarest = -1  # as which the words are searched that the language model does not know
-        self._strangers: dict[tuple[int, ...], int] = {}  # these, by their spelling
-        self._expected: dict[tuple[int, ...], _Expected] = {}  # hotwords, by their labels
-        self._hotword_ends: list[tuple[int, float]] = []  # their last labels, and what they earn
-        self._has_phrases = False
-        # The search is not exact about words without a space between them, and takes phrases for their last word.
-        self._scored_again = self._copies
-        self._label_of = list(range(len(units)))  # the label that each column of the search stands for
-        self._trie = self._new_trie(words) if words else None
+        self._tree = SearchTree(units, words, score.hotwords, self._new_lm(), self._lm_scale) if words else None
+        self._copied = self._tree is not None and self._tree.copied
+        self._has_phrases = self._tree is not None and self._tree.has_phrases
+        self._scored_again = self._copied or self._has_phrases
 
     def with_weights(self, weights: Weights) -> LMDecoder:
         """The same decoder with other weights; the language model and the words are shared."""
@@ -280,14 +246,6 @@ class LMDecoder:
         """Nats of a unit of the language model's logarithms, weighted."""
         return 1.0 if self._is_zero else self.weights.lm_weight * _NATS
 
-    @property
-    def _first_hotword_column(self) -> int:
-        return len(self._units) * (2 if self._copies else 1)
-
-    @property
-    def _silence(self) -> int:
-        return len(self._label_of) - 1 if self._space is None else self._space
-
     def _new_lm(self) -> Any:
         """The language model as flashlight takes it; without words with hotwords' and units' bonus, for one search."""
         from flashlight.lib.text.decoder import ZeroLM
@@ -301,116 +259,22 @@ class LMDecoder:
         """A search, which holds the state of one recording; `lm` has to be kept beside it."""
         from flashlight.lib.text import decoder as flashlight
 
-        columns = (_COPIED_COLUMNS_A_FRAME if self._copies else _COLUMNS_A_FRAME) + len(self._hotword_ends)
+        tree = self._tree
+        columns = (_COPIED_COLUMNS_A_FRAME if self._copied else _COLUMNS_A_FRAME) + (tree.extra if tree else 0)
         options: dict[str, Any] = {
             "beam_size": self._beam,
-            "beam_size_token": min(len(self._label_of), columns),
-            "beam_threshold": _COPIED_BEAM_THRESHOLD if self._copies else _BEAM_THRESHOLD,
+            "beam_size_token": min(tree.columns if tree else len(self._units), columns),
+            "beam_threshold": _COPIED_BEAM_THRESHOLD if self._copied else _BEAM_THRESHOLD,
             "lm_weight": self._lm_scale,
             "sil_score": 0.0,
             "log_add": True,
             "criterion_type": flashlight.CriterionType.CTC,
         }
-        if self._words is None:
+        if tree is None:
             free = flashlight.LexiconFreeDecoderOptions(**options)
             return flashlight.LexiconFreeDecoder(free, lm, _BLANK, _BLANK, [])
         chosen = flashlight.LexiconDecoderOptions(word_score=self.weights.word_score, unk_score=-math.inf, **options)
-        return flashlight.LexiconDecoder(chosen, self._trie, lm, self._silence, _BLANK, -1, [], False)
-
-    def _new_trie(self, words: WordList) -> Any:
-        """The words' spellings.
-
-        What a language model says of words that it does not know is said of all such words together, or of nothing that
-        it saw: heard at that rate, they would be everywhere. So they are searched as its least probable word, and told
-        apart by their spelling. Hotwords among them are as probable as the median word, and have their boost.
-        """
-        from flashlight.lib.text import decoder as flashlight
-
-        lm = self._new_lm()
-        start = lm.start(False)
-        scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
-        strangers = words.strangers
-        known = set(range(len(scores))) - strangers
-        if known:
-            self._rarest = min(known, key=lambda number: (scores[number], number))
-            for number in strangers:
-                scores[number] = scores[self._rarest]
-        else:
-            strangers = frozenset()
-        median = (
-            sorted(known, key=lambda number: (scores[number], number))[len(known) // 2]
-            if known and self._score.hotwords
-            else -1
-        )
-        self._expected = self._expectations(words, strangers, median)
-        self._hotword_ends = sorted({(self._last(ids), hotword.nats) for ids, hotword in self._expected.items()})
-        ends, labels = [label for label, _ in self._hotword_ends], self._label_of
-        self._label_of = [*labels, *labels, *ends, _BLANK] if self._copies else [*labels, *ends]
-        self._has_phrases = any(len(hotword.words) > 1 for hotword in self._expected.values())
-        self._scored_again |= self._has_phrases
-        trie = flashlight.Trie(len(self._label_of), self._silence)
-        insert, endings = trie.insert, self._endings  # a word counts 50,000 times
-        for ids, hotword in self._expected.items():
-            number = hotword.searched_as[-1]
-            column = self._first_hotword_column + self._hotword_ends.index((self._last(ids), hotword.nats))
-            for spelling in endings(ids, column):
-                insert(spelling, number, lm.score(start, number)[1] + hotword.nats / self._lm_scale)
-        alike: dict[tuple[int, ...], int] = {}
-        for number in sorted(range(len(scores)), key=lambda number: (-scores[number], number in strangers)):
-            searched_as = number
-            for ids in words.spellings[number]:
-                if ids in self._expected and self._expected[ids].words == ((number, ids),):
-                    continue
-                if number in strangers:
-                    if ids in self._strangers or ids in words.spellings[self._rarest]:
-                        continue
-                    self._strangers[ids] = number
-                    searched_as = self._rarest
-                alike[ids] = count = alike.get(ids, 0) + 1
-                if count <= _HOMOPHONES:
-                    for spelling in endings(ids):
-                        insert(spelling, searched_as, scores[number])
-        trie.smear(flashlight.SmearingMode.MAX)
-        return trie
-
-    def _expectations(
-        self, words: WordList, strangers: frozenset[int], stand_in: int
-    ) -> dict[tuple[int, ...], _Expected]:
-        """The hotwords by their labels: each way to say one is a word of its own for the search.
-
-        Its last label has a column of its own, which is worth more by what the hotword earns. A phrase's words but the
-        last are nothing to the language model until the whole result is scored.
-        """
-        found: dict[tuple[int, ...], _Expected] = {}
-        space = () if self._space is None else (self._space,)
-        for hotword in sorted(self._score.hotwords, key=lambda hotword: -hotword.nats):
-            searched_as = tuple(stand_in if number in strangers else number for number in hotword.labels)
-            ways = itertools.product(*(words.spellings[number] for number in hotword.labels))
-            for spelled in itertools.islice(ways, _HOMOPHONES):
-                ids = tuple(itertools.chain(spelled[0], *((*space, *part) for part in spelled[1:])))
-                parts = tuple(zip(hotword.labels, spelled, strict=True))
-                found.setdefault(ids, _Expected(parts, searched_as, hotword.nats))
-        return found
-
-    def _last(self, ids: tuple[int, ...]) -> int:
-        """The label that ends a word."""
-        return ids[-1] if self._space is None else self._space
-
-    def _endings(self, ids: tuple[int, ...], column: int = -1) -> tuple[tuple[int, ...], ...]:
-        """The paths of a word through the trie; `column` is that of its last label, if it is not the label itself.
-
-        A word ends in a space. Without spaces its last label would have one frame only, since flashlight leaves the
-        trie with it: so the frames before the last one go to the label's copy, `label + V` of V labels. Two equal
-        labels at the end get the blank's copy between them, which flashlight would forget.
-        """
-        if self._space is not None:
-            return ((*ids, self._space if column < 0 else column),)
-        labels = len(self._units)
-        first, last = ids[:-1], ids[-1]
-        end = last if column < 0 else column
-        if first and first[-1] == last:
-            first += (_BLANK + labels,)
-        return (*first, end), (*first, last + labels, end)
+        return flashlight.LexiconDecoder(chosen, tree.trie, lm, tree.silence, _BLANK, -1, [], False)
 
     def __call__(self, log_probs: LogProbs) -> Hypothesis:
         """Decode (T, V) natural log-probabilities, label 0 the blank; T may be 0.
@@ -432,12 +296,13 @@ class LMDecoder:
 
         Where they are scored again (`_ranked`), the score is only what language model, words and hotwords make of them.
         """
-        emissions = self._emissions(values)
+        tree = self._tree
+        emissions = tree.emissions(values) if tree else np.ascontiguousarray(values)
         lm = self._new_lm()
         results = self._new_search(lm).decode(emissions.ctypes.data, *emissions.shape)
-        joined: dict[_Read, float] = {}
+        joined: dict[Read, float] = {}
         for result in results[: 4 * self._config.n_best + 8]:
-            read = self._read(result)
+            read = tree.read(result) if tree else _read_freely(result)
             if self._scored_again:
                 said = self._sentence_score(lm, read.searched_as) if self._has_phrases else result.lmScore
                 words = self.weights.word_score * len(read.words)
@@ -459,67 +324,6 @@ class LMDecoder:
             total += score
         return total + float(lm.finish(state)[1])
 
-    def _emissions(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        ends = [values[:, label, None] + np.float32(nats) for label, nats in self._hotword_ends]
-        if self._copies:
-            # Equal scores flashlight ranks by address, which changes from run to run: so a copy is worth a bit less.
-            never = np.full((len(values), 1), _NEVER, np.float32)
-            return np.concatenate([values, values + np.float32(_COPY_NATS), *ends, never], axis=1)
-        if self._words is None:
-            return np.ascontiguousarray(values)
-        last = np.full((1, len(self._label_of)), _NEVER, np.float32)
-        last[0, self._space] = 0.0  # the last word ends with the recording
-        last[0, values.shape[1] :] = [nats for _, nats in self._hotword_ends]
-        return np.concatenate([np.concatenate([values, *ends], axis=1), last])
-
-    def _read(self, result: Any) -> _Read:
-        if self._words is None:
-            return _Read(tuple(label for label, _ in itertools.groupby(result.tokens[1:-1]) if label))
-        said = [(place, number) for place, number in enumerate(result.words) if number >= 0]
-        ids: list[int] = []
-        words: list[tuple[int, int, int]] = []
-        searched_as: list[int] = []
-        nats, before = 0.0, 1
-        for place, number in said:
-            hotword = self._said(number, result.tokens[before : place + 1])
-            for word, spelled in hotword.words:
-                if ids and not self._copies:
-                    ids.append(self._space or 0)
-                words.append((word, len(ids), len(ids) + len(spelled)))
-                ids += spelled
-            searched_as += hotword.searched_as
-            nats += hotword.nats
-            before = place + 1
-        return _Read(tuple(ids), tuple(words), tuple(searched_as), nats)
-
-    def _said(self, number: int, tokens: Sequence[int]) -> _Expected:
-        """What a word of the search is: a hotword by its last column, another one by its number and labels."""
-        if self._expected and 0 <= tokens[-1] - self._first_hotword_column < len(self._hotword_ends):
-            heard = self._heard(tokens)
-            return self._expected[heard if heard in self._expected else heard[:-1]]
-        spelled = self._spelling(number, tokens)
-        word = self._strangers.get(spelled, number) if number == self._rarest else number
-        return _Expected(((word, spelled),), (number,), 0.0)
-
-    def _heard(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """The labels of a word's frames. A blank between the last label's copy and the label itself makes two of it; in
-        words that end in a space that follows.
-        """
-        heard = [label for label, _ in itertools.groupby(self._label_of[token] for token in tokens) if label]
-        while heard and heard[0] == self._space:
-            del heard[0]
-        return tuple(heard)
-
-    def _spelling(self, number: int, tokens: Sequence[int]) -> tuple[int, ...]:
-        """Which of the word's spellings the tokens of its frames are."""
-        assert self._words is not None
-        own = self._words.spellings[number]
-        others = self._strangers if number == self._rarest else {}
-        if len(own) == 1 and not others:
-            return own[0]
-        heard = self._heard(tokens)
-        return next((ids for ids in (heard, heard[:-1]) if ids in own or ids in others), own[0])
-
     def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found]) -> list[_Found]:
         """The results with their whole score, best first; ways to say the same words are joined."""
         if self._scored_again:
@@ -538,10 +342,15 @@ class LMDecoder:
     def _hypothesis(self, values: NDArray[np.float32], found: _Found) -> Hypothesis:
         spans, confidences = best_path(values, found.ids)
         words = None
-        if self._words is not None and self._copies and self._units.kind != "sentencepiece":
+        if self._words is not None and self._copied and self._units.kind != "sentencepiece":
             # The labels do not tell where words begin.
             words = tuple((self._words.words[number], first, end) for number, first, end in found.words)
         return Hypothesis(found.ids, found.score, spans, confidences, len(values), words)
+
+
+def _read_freely(result: Any) -> Read:
+    """What a result of the search without a word list says."""
+    return Read(tuple(label for label, _ in itertools.groupby(result.tokens[1:-1]) if label))
 
 
 def ctc_log_probs(log_probs: NDArray[np.float32], labellings: Sequence[Sequence[int]]) -> list[float]:
