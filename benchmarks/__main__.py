@@ -81,7 +81,7 @@ def _json_of(*arguments: str) -> Any:
 def _networks(args: argparse.Namespace) -> Section:
     seconds, rounds = (2.0, 1) if args.quick else (10.0, 3)
     memory: dict[tuple[str, str], float] = {}
-    sides = ("plain float32", "transcribe float32", "step, plain float32", "step, wavasr bfloat16")
+    sides = ("plain float32", "transcribe, 8 bits", "step, plain float32", "step, wavasr bfloat16")
     command = [sys.executable, "-m", "benchmarks.networks", "--seconds", str(seconds), "--once"]
     for preset in () if args.quick else args.presets:
         memory |= {(preset, side): process([*command, side, preset]).peak_mb for side in sides}

@@ -1,4 +1,4 @@
-"""What an exported model is worth: one network run by numpy, by torch, and by onnxruntime (float32, 8 bits).
+"""What 8 bits are worth: one network run by torch, and by onnxruntime in float32 and, as `transcribe` does, in 8 bits.
 
     python benchmarks/export.py [--model default] [--manifest dev.jsonl --dev-speakers 8] [--seconds 20] [--rounds 5]
 
@@ -28,7 +28,7 @@ from wavasr.evaluate import machine
 from wavasr.export import export_model
 from wavasr.manifest import Utterance, read_manifest
 from wavasr.modelfile import resolve
-from wavasr.runtime import Listener, OnnxModel
+from wavasr.runtime import Listener
 from wavasr.transcribe import load_listener
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
@@ -93,7 +93,7 @@ def dev_part(manifest: Path, speakers: int) -> list[Utterance]:
 
 def main() -> int:
     """Measure everything and print the tables."""
-    parser = argparse.ArgumentParser(description="Exported models against torch and numpy.")
+    parser = argparse.ArgumentParser(description="8 bits against float32, onnxruntime against torch.")
     parser.add_argument("--model", default="default")
     parser.add_argument("--manifest", type=Path)
     parser.add_argument("--dev-speakers", type=int, default=0, help="only the speakers that a recipe holds out")
@@ -105,11 +105,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         files = {
             "as it is": resolve(args.model),
-            "ONNX": Path(folder, "float.onnx"),
-            "ONNX int8": Path(folder, "int8.onnx"),
+            "ONNX, float32": Path(folder, "float.onnx"),
+            "ONNX, 8 bits": Path(folder, "int8.onnx"),
         }
-        export_model(args.model, files["ONNX"])
-        export_model(args.model, files["ONNX int8"], int8=True)
+        export_model(args.model, files["ONNX, float32"])
+        export_model(args.model, files["ONNX, 8 bits"], int8=True)
         # First the processes: the peak of one begins with that of its parent, which has loaded no network yet.
         print_processes(files, Path(folder))
         print_networks(files, args)
@@ -134,9 +134,8 @@ def print_networks(files: dict[str, Path], args: argparse.Namespace) -> None:
 
     models: dict[str, Listener] = {
         "torch float32": load_model(files["as it is"]),
-        "numpy float32 (transcribe)": load_listener(files["as it is"]),
-        "ONNX float32": OnnxModel(files["ONNX"]),
-        "ONNX int8": OnnxModel(files["ONNX int8"]),
+        "onnxruntime float32": load_listener(files["ONNX, float32"]),
+        "onnxruntime, 8 bits (transcribe)": load_listener(files["as it is"]),
     }
     fast = speeds(models, speech(args.seconds), args.rounds)
     figures = of_speech(models, dev_part(args.manifest, args.dev_speakers)) if args.manifest else {}

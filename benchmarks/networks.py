@@ -30,10 +30,11 @@ from wavasr.model import Recognizer, save_model
 from wavasr.text import Units
 from wavasr.wavenet import GatedBlock
 
-PLAIN, EAGER, FAST = "plain float32", "wavasr float32", "transcribe float32"
+PLAIN, EAGER, FAST = "plain float32", "wavasr float32", "transcribe, 8 bits"
 STEP_PLAIN, STEP32, STEP16 = "step, plain float32", "step, wavasr float32", "step, wavasr bfloat16"
 FORWARD, STEPS = (PLAIN, EAGER, FAST), (STEP_PLAIN, STEP32, STEP16)
-CLOSE = 1e-3
+CLOSE = 1e-3  # log-probabilities in float32
+NEAR = 0.05  # probabilities in 8 bits
 PIECE_S = 2.0
 
 
@@ -77,17 +78,18 @@ def peaks(rounds: int = 8, size: int = 1024) -> dict[str, tuple[float, float]]:
     }
 
 
-def largest_difference(model: Recognizer, samples: int = 2 * RATE) -> float:
-    """Of log-probabilities, between the plain network, `forward` and what `transcribe` runs, all in float32."""
+def largest_differences(model: Recognizer, samples: int = 2 * RATE) -> tuple[float, float]:
+    """Between the plain network and `forward`, of log-probabilities; and what `transcribe` runs, of probabilities."""
     waveform, lengths = 0.1 * torch.randn(2, samples), torch.tensor([samples, samples - 1234])
     with torch.no_grad():
         expected, frames = PlainNetwork(model)(waveform, lengths)
-        found = (
-            model(waveform, lengths)[0],
-            torch.from_numpy(as_transcribed(model).infer(waveform.numpy(), lengths.numpy())[0]),
-        )
+        found = model(waveform, lengths)[0]
+    near = torch.from_numpy(as_transcribed(model).infer(waveform.numpy(), lengths.numpy())[0])
     within = torch.arange(expected.shape[1]) < frames[:, None]
-    return max(float((one - expected)[within].abs().max()) for one in found)
+    return (
+        float((found - expected)[within].abs().max()),
+        float((near.exp() - expected.exp())[within].abs().max()),
+    )
 
 
 def actions(model: Recognizer, seconds: float, batch: int = 1) -> dict[str, Callable[[], Any]]:
@@ -123,14 +125,16 @@ def actions(model: Recognizer, seconds: float, batch: int = 1) -> dict[str, Call
 
 
 def measured(preset: str, seconds: float, rounds: int) -> dict[str, Any]:
-    """One preset: the difference of its sides' outputs, and audio seconds per second of each side."""
+    """One preset: the differences of its sides' outputs, and audio seconds per second of each side."""
     model = recogniser(preset)
-    difference = largest_difference(model)
-    if difference > CLOSE:
-        raise SystemExit(f"{preset}: the plain network's outputs differ by {difference:.1e}; nothing to compare")
+    difference, of_bytes = largest_differences(model)
+    if difference > CLOSE or of_bytes > NEAR:
+        raise SystemExit(
+            f"{preset}: outputs differ by {difference:.1e} in float32 and {of_bytes:.1e} in 8 bits; nothing to compare"
+        )
     costs = in_turns(actions(model, seconds), rounds)
     speeds = {side: (seconds / cost.wall_s, seconds / max(cost.cpu_s, 1e-9)) for side, cost in costs.items()}
-    return {"difference": difference, "speeds": speeds, "gflop": gflop_per_audio_s(preset)}
+    return {"difference": difference, "of_bytes": of_bytes, "speeds": speeds, "gflop": gflop_per_audio_s(preset)}
 
 
 def curves(preset: str, steps: int) -> dict[str, list[float]]:
@@ -235,8 +239,11 @@ def rows(found: dict[str, Any], memory: dict[tuple[str, str], float]) -> Section
             section.bars[f"{preset}, {side}"] = wall
     head = ["preset", "side", "audio s / s", "audio s / processor s", "GFLOP/s", "of peak"]
     section.table([*head, "to plain", "to plain, processor", "peak MB"], table)
-    differences = [f"{preset} {result['difference']:.0e}" for preset, result in found["presets"].items()]
-    section.note(f"Largest difference of log-probabilities before timing, float32: {', '.join(differences)}.")
+    differences = [f"{preset} {r['difference']:.0e}, {r['of_bytes']:.0e}" for preset, r in found["presets"].items()]
+    section.note(
+        "Largest difference before timing, of log-probabilities in float32 and of probabilities in 8 bits: "
+        f"{'; '.join(differences)}."
+    )
     if found["curves"]:
         section.note(
             f"Losses of training `{next(iter(found['presets']))}` on the demo's clips, nats per label by step:"

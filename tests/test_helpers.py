@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import threadpoolctl
 
 from wavasr.errors import ModelError, WavasrError
 from wavasr.helpers import Helpers, usable_processes
@@ -52,19 +51,6 @@ def test_one_array_alone_is_worth_no_helper() -> None:
     with Helpers(total, 2) as helpers:
         assert helpers.submit(np.ones(3, np.float32)).result() == (3.0, os.getpid())
         assert helpers.submit(np.ones(3, np.float32)).result()[1] != os.getpid()
-
-
-@needs_fork
-def test_products_leave_the_cores_to_the_helpers() -> None:
-    def threads() -> list[int]:
-        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-
-    before = threads()
-    with Helpers(total, 2) as helpers:
-        begun = [helpers.submit(np.ones(3, np.float32)) for _ in range(2)]
-        assert threads() == [1] * len(before)
-        assert all(one.result()[1] != os.getpid() for one in begun)
-    assert threads() == before
 
 
 @needs_fork

@@ -1,4 +1,4 @@
-"""The fast network against the plain one, and the same numbers however audio is cut, padded and batched."""
+"""The network in 8 bits against torch's, and the same numbers however audio is cut, padded and batched."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from wavasr.audio import load_audio
 from wavasr.config import EncoderConfig, StageConfig, TextConfig
+from wavasr.decoding import greedy
 from wavasr.errors import ModelError
 from wavasr.inference import FastModel
+from wavasr.manifest import read_manifest
+from wavasr.metrics import cer
 from wavasr.model import Recognizer, load_model, save_model
 from wavasr.text import Units
 from wavasr.transcribe import log_probs_of
@@ -58,13 +62,12 @@ def test_it_computes_what_the_network_does(stages: str, context: str, samples: i
     expected, expected_frames = plain.infer(batch, lengths)
     found, frames = fast(plain, tmp_path).infer(batch, lengths)
     assert frames.tolist() == expected_frames.tolist()
-    assert np.abs(found - expected).max() < 1e-4
+    difference = np.abs(np.exp(found) - np.exp(expected))
+    assert difference.max() < 0.1 and difference.mean() < 0.01
 
 
 @pytest.mark.parametrize("stages", list(STAGES))
-def test_batch_padding_tiles_and_chunks_change_nothing(
-    stages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_padding_and_chunks_change_nothing(stages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = fast(model(stages), tmp_path)
     waveform = sound(40_000)
     batch = np.full((2, 48_000), np.nan, np.float32)
@@ -75,9 +78,6 @@ def test_batch_padding_tiles_and_chunks_change_nothing(
     assert np.abs(together[1, : frames[1]] - found.infer(sound(9_001, 1)[None], np.array([9_001]))[0][0]).max() < 1e-4
     monkeypatch.setattr("wavasr.transcribe.CHUNK_S", 0.5)
     assert np.abs(log_probs_of(found, waveform) - alone[0]).max() < 1e-4
-    monkeypatch.setattr("wavasr.inference._TILE_ROWS", 100)
-    monkeypatch.setattr("wavasr.inference._TILE_REACHES", 1)
-    assert np.abs(found.infer(waveform[None], np.array([40_000]))[0] - alone).max() < 1e-4
 
 
 def test_no_samples_no_frames(tmp_path: Path) -> None:
@@ -91,17 +91,23 @@ def test_it_is_the_model_of_the_file(tmp_path: Path) -> None:
     plain = model()
     plain.metadata = {"best": {"dev_wer": 0.5}}
     found = fast(plain, tmp_path)
-    assert found.facts() == plain.facts()._replace(device="cpu, numpy")
+    facts = found.facts()
+    assert facts == plain.facts()._replace(device=facts.device)
+    assert facts.device.startswith("cpu, onnxruntime ") and facts.device.endswith(", int8")
     assert (found.units, found.text, found.metadata) == (plain.units, plain.text, plain.metadata)
     assert (found.hop_samples, found.sample_rate, found.receptive_field) == (160, 16000, plain.receptive_field)
     assert found.file == tmp_path / "model.wavasr"
 
 
-def test_the_shipped_model_is_the_networks(tmp_path: Path) -> None:
+def test_the_shipped_model_hears_what_torch_hears(shared_data: Path) -> None:
+    """Nearly to the label, on real speech."""
     plain, found = load_model("default"), FastModel("default")
-    waveform, lengths = sound(50_000)[None], np.array([50_000])
-    assert np.abs(found.infer(waveform, lengths)[0] - plain.infer(waveform, lengths)[0]).max() < 1e-3
     assert found.facts().sha256 == plain.facts().sha256
+    heard: list[list[str]] = []
+    waveforms = [load_audio(u.audio) for u in read_manifest(shared_data / "an4" / "train.jsonl")[:200:20]]
+    for network in (plain, found):
+        heard.append([network.units.decode(greedy(log_probs_of(network, waveform)).ids) for waveform in waveforms])
+    assert cer(*heard).rate < 0.05
 
 
 @pytest.mark.parametrize(

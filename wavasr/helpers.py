@@ -21,7 +21,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from wavasr.errors import WavasrError
 
@@ -100,7 +99,6 @@ class Helpers(Generic[T]):
         self._pool: ProcessPoolExecutor | None = None
         self._first: Pending[T] | None = None
         self._begun: deque[Future[T]] = deque()
-        self._limits: Any = None  # of numpy's threads, while there are helpers
 
     def submit(self, values: Floats) -> Pending[T]:
         """Begin; the result is what `work` returns or raises. Waits while all helpers have enough to do."""
@@ -110,9 +108,6 @@ class Helpers(Generic[T]):
                 self._first = pending
                 return pending
             self._pool = self._new_pool()
-            if self._pool is not None:
-                # Cores that wait for their part of a product do so busily, and would keep the helpers from theirs.
-                self._limits = threadpool_limits(max(1, self._count // 2), user_api="blas")
             if self._first.waits:
                 self._begin(self._first)
         self._begin(pending)
@@ -143,9 +138,6 @@ class Helpers(Generic[T]):
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-        if self._limits is not None:
-            self._limits.restore_original_limits()
-            self._limits = None
 
 
 def _become_helper(work: Work[Any], parent: int) -> None:

@@ -103,11 +103,15 @@ class Recognizer(Framing, nn.Module):
     def infer(
         self, waveform: NDArray[np.float32], lengths: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """`forward` without gradients, from arrays to arrays, wherever the weights are."""
-        device = self.output.weight.device
+        """`forward` without gradients, from arrays to arrays, wherever the weights are.
+
+        Padded to whole seconds, since convolutions on a CPU plan each length anew.
+        """
+        device, samples = self.output.weight.device, waveform.shape[1]
+        padded = np.pad(waveform, ((0, 0), (0, -samples % self.sample_rate)))
         with torch.inference_mode():
-            log_probs, frames = self(torch.from_numpy(waveform).to(device), torch.from_numpy(lengths).to(device))
-        return log_probs.cpu().numpy(), frames.cpu().numpy()
+            log_probs, frames = self(torch.from_numpy(padded).to(device), torch.from_numpy(lengths).to(device))
+        return log_probs[:, : frames_of(samples, self.hop_samples)].cpu().numpy(), frames.cpu().numpy()
 
     def facts(self) -> Facts:
         """What a report says of this network."""

@@ -1,12 +1,10 @@
-"""What `transcribe` and `evaluate` need of a model, whatever runs it; and exported models, run by onnxruntime.
+"""What `transcribe` and `evaluate` need of a model, whatever runs it.
 
 What is read for a model, such as its language model, is kept with it: see `shelf_of`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -16,10 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.config import EncoderConfig, TextConfig, from_dict
-from wavasr.errors import ModelError, WavasrError
+from wavasr.config import EncoderConfig, TextConfig
 from wavasr.geometry import receptive_field
-from wavasr.modelfile import read_header, resolve
 from wavasr.text import Units
 
 Floats = NDArray[np.float32]
@@ -36,7 +32,7 @@ class Facts(NamedTuple):
 
 
 class Listener(Protocol):
-    """A network with the units that it spells in; `Recognizer` is one, `OnnxModel` another."""
+    """A network with the units that it spells in; `Recognizer` is one, `FastModel` another."""
 
     units: Units
     text: TextConfig
@@ -122,67 +118,3 @@ def stamp(path: Path | None) -> Hashable:
     except OSError:
         return None
     return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-class OnnxModel(Framing):
-    """An exported model, run by onnxruntime on the CPU.
-
-    As many threads as OMP_NUM_THREADS says, else one for each core.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        """Load a model that `wavasr export` wrote.
-
-        Raises:
-            ModelError: no such file, not an exported model, damaged, or onnxruntime is missing.
-        """
-        path = resolve(path)
-        header = read_header(path)
-        try:
-            self.encoder_config = from_dict(EncoderConfig, header["encoder"])
-            self.units = Units.from_dict(header["units"])
-            self.text = from_dict(TextConfig, header["text"])
-            self.metadata: dict[str, Any] = dict(header["metadata"])
-            self._parameters = int(header["export"]["parameters"])
-        except (WavasrError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: its header is damaged ({error}); export it again") from error
-        self.file: Path | None = path
-        self._path = path
-        self._session = _session(path)
-
-    def infer(self, waveform: Floats, lengths: Ints) -> tuple[Floats, Ints]:
-        """(B, S) samples, (B,) how many each -> log-probabilities (B, T, V), (B,) how many frames each."""
-        log_probs, frames = self._session.run(["log_probs", "frames"], {"waveform": waveform, "lengths": lengths})
-        return log_probs, frames
-
-    def facts(self) -> Facts:
-        """Fingerprint of the file, parameters of the model that was exported, and the runtime."""
-        import onnxruntime
-
-        device = f"cpu, onnxruntime {onnxruntime.__version__}"
-        return Facts(hashlib.sha256(self._path.read_bytes()).hexdigest(), self._parameters, device)
-
-
-def _session(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ModelError(
-            f"{path}: onnxruntime runs .onnx models; install it with `pip install 'wavasr[onnx]'`"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings tell of nothing that a user could change
-    options.intra_op_num_threads = _threads()
-    # Spinning threads would take the time of the decoder and of other processes.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common class but this
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path}: onnxruntime cannot run it ({reason}); export it again") from error
-
-
-def _threads() -> int:
-    """As torch does; 0 leaves it to onnxruntime."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() else 0

@@ -5,7 +5,7 @@
 
 A window is a chunk with as many samples before and after it as a frame sees, so the log-probabilities are those of one
 pass over the whole recording. The decoder gets stretches that end in a blank. Neither keeps what it has dealt with, so
-memory does not grow with the recording; and windows have few different lengths, since CPU convolutions plan each anew.
+memory does not grow with the recording.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.helpers import Helpers, Pending
 from wavasr.inference import FastModel
-from wavasr.modelfile import ONNX_SUFFIX, resolve
-from wavasr.runtime import Listener, OnnxModel, Shelf, shelf_of, stamp
+from wavasr.modelfile import resolve
+from wavasr.runtime import Listener, Shelf, shelf_of, stamp
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -236,8 +236,7 @@ def load_listener(model: str | Path) -> Listener:
     Raises:
         ModelError: it cannot be loaded.
     """
-    path = resolve(model)
-    return OnnxModel(path) if path.suffix.lower() == ONNX_SUFFIX else FastModel(path)
+    return FastModel(model)
 
 
 def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
@@ -364,10 +363,8 @@ def stream_log_probs(model: Listener, pieces: Iterable[Samples]) -> Iterator[Flo
 
 
 def _forward(model: Listener, waveforms: Sequence[Samples]) -> list[Floats]:
-    """(S_i,) each -> (T_i, V) each; padded to whole seconds, so that few shapes occur."""
-    longest = max(len(waveform) for waveform in waveforms)
-    padded = math.ceil(longest / model.sample_rate) * model.sample_rate
-    batch = np.zeros((len(waveforms), padded), dtype=np.float32)
+    """(S_i,) each -> (T_i, V) each."""
+    batch = np.zeros((len(waveforms), max(map(len, waveforms))), dtype=np.float32)
     for row, waveform in zip(batch, waveforms, strict=True):
         row[: len(waveform)] = waveform
     lengths = np.array([len(waveform) for waveform in waveforms], dtype=np.int64)
