@@ -19,27 +19,29 @@ def most_probable_path(
     """The best CTC path of labels: (T, V), (L,) -> (T,) the index of each frame's label, -1 for a blank.
 
     Scores of all states are kept before every `block`-th frame, 16 bytes a label; then blocks are run again, last
-    first, with 2 bytes a frame and label for the way back. In a block no more labels can pass than it has frames, so
-    that a block needs no more than 2 * block * (block + 2) bytes.
+    first, with 2 bytes a frame and label for the way back (the last one is run but once). In a block no more labels can
+    pass than it has frames, so that a block needs no more than 2 * block * (block + 2) bytes.
     """
     trellis = _Trellis(labels)
     count, total = len(labels), len(log_probs)
     blank, label = np.full(count + 1, -np.inf), np.full(count, -np.inf)
     blank[0] = 0.0
     kept = []
-    for t in range(total):
-        if t % block == 0:
-            kept.append((blank.copy(), label.copy()))
-            heard = log_probs[t : t + block].astype(np.float64)
-        # States that the first frame cannot have led to, or from which the last frame cannot be reached, are left out.
-        low, high = max(0, count - (total - t) - 1), min(count, t + 1)
-        trellis.step(blank[low : high + 1], label[low:high], heard[t % block], low)
+    starts = range(0, total, block)
+    for first in starts:
+        kept.append((blank.copy(), label.copy()))
+        if first == starts[-1]:
+            break
+        for t, frame in enumerate(log_probs[first : first + block].astype(np.float64), first):
+            # States that the first frame cannot have led to, or that lead to no end, are left out.
+            low, high = max(0, count - (total - t) - 1), min(count, t + 1)
+            trellis.step(blank[low : high + 1], label[low:high], frame, low)
     path = np.full(total, -1, np.int32)
-    state = 2 * count - 1 if label[-1] > blank[-1] else 2 * count  # blank, label 0, blank, label 1, ..., blank
-    for first in reversed(range(0, total, block)):
+    state = None
+    for first in reversed(starts):
         blank, label = kept.pop()
         heard = log_probs[first : first + block].astype(np.float64)
-        high = (state + 1) // 2
+        high = count if state is None else (state + 1) // 2
         low = max(0, high - len(heard) - 1)
         if high == 0:
             break
@@ -89,13 +91,18 @@ class _Trellis:
         label: NDArray[np.float64],
         heard: NDArray[np.float64],
         low: int,
-        state: int,
+        state: int | None,
         path: NDArray[np.int32],
     ) -> int:
-        """The way back from a state through a block (N, V): fills its (N,) of the path, returns the state before it."""
+        """The way back from a state through a block (N, V): fills its (N,) of the path, returns the state before it.
+
+        States are blank, label 0, blank, label 1, ..., blank; None: the better one of the last two.
+        """
         back = np.zeros((len(heard), 2, len(blank)), np.int8)
         for frame, came in zip(heard, back, strict=True):
             self.step(blank, label, frame, low, came)
+        if state is None:
+            state = 2 * len(self._labels) - int(label[-1] > blank[-1])
         for t in reversed(range(len(heard))):
             index, is_label = divmod(state, 2)
             if is_label:
