@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onnx import checker
+
 from wavasr.errors import ConfigError, ModelError
 from wavasr.graph import write_graph
 from wavasr.modelfile import ONNX_SUFFIX, SUFFIX, copy_companions, resolve, write_whole
@@ -31,5 +33,7 @@ def export_model(model: str | Path, output: Path, int8: bool = False) -> None:
         raise ConfigError(
             f"{output}: exported models are named {ONNX_SUFFIX}, or {SUFFIX} with --int8; give e.g. {example}"
         )
-    write_whole(output, write_graph(path, int8).content)
+    content = write_graph(path, int8).content
+    checker.check_model(content)
+    write_whole(output, content)
     copy_companions(path, output)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, checker, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from wavasr.config import EncoderConfig, StageConfig, from_dict
 from wavasr.errors import ConfigError, ModelError
@@ -90,7 +90,6 @@ def _serialised(graph: Any, header: str) -> bytes:
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(*_RUNTIME_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="wavasr")
     helper.set_model_props(model, {METADATA_KEY: header})
-    checker.check_model(model)
     return bytes(model.SerializeToString())
 
 

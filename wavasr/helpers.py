@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.errors import WavasrError
+from wavasr.runtime import wanted_threads
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -39,9 +40,7 @@ def usable_processes() -> int:
     """How many helpers keep the cores busy: as OMP_NUM_THREADS says, else one for each core, 8 at most; 0 for none."""
     if sys.platform != "linux":
         return 0
-    cores = min(_MOST, len(os.sched_getaffinity(0)))
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    count = min(cores, int(wanted)) if wanted.isdecimal() and int(wanted) else cores
+    count = min(_MOST, len(os.sched_getaffinity(0)), wanted_threads())
     return count if count > 1 else 0
 
 

@@ -7,7 +7,6 @@ than minutes of speech to recognise, and as much memory as all the rest (benchma
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import onnxruntime
 from wavasr.config import EncoderConfig, TextConfig, from_dict
 from wavasr.errors import ModelError, WavasrError
 from wavasr.modelfile import ONNX_SUFFIX, read_header, resolve
-from wavasr.runtime import Facts, Floats, Framing, Ints
+from wavasr.runtime import Facts, Floats, Framing, Ints, wanted_threads
 from wavasr.text import Units
 
 
@@ -68,7 +67,7 @@ class FastModel(Framing):
 def _session(path: Path, content: bytes | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings tell of nothing that a user could change
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = wanted_threads()  # by itself it would leave out the second thread of each core
     # Spinning threads would take the time of the decoder and of other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
@@ -76,11 +75,3 @@ def _session(path: Path, content: bytes | None) -> Any:
     except Exception as error:  # its exceptions have no common class but this
         reason = " ".join(str(error).split())
         raise ModelError(f"{path}: onnxruntime cannot run it ({reason}); export it again") from error
-
-
-def _threads() -> int:
-    """As torch does; onnxruntime itself would leave out the second thread of each core."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted):
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

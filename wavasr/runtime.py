@@ -5,6 +5,8 @@ What is read for a model, such as its language model, is kept with it: see `shel
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -109,6 +111,14 @@ def shelf_of(model: object) -> Shelf:
             return _SHELVES.setdefault(model, Shelf())
     except TypeError:  # without a hash, or without weak references
         return Shelf()
+
+
+def wanted_threads() -> int:
+    """As many as OMP_NUM_THREADS says, as torch does; else one for each core that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def stamp(path: Path | None) -> Hashable:
