@@ -12,7 +12,7 @@ ORDER = """
     errors config geometry modelfile text lexicon manifest lm g2p splits corpora metrics calibration results container
     sphere opus audio augment heard runtime graph inference wavenet generative model dataset viterbi decoding wordlist
     hotwords searchtree decoding_lm alignment helpers transcribe aligner formats evaluate report tuning recipe training
-    warmup export cli __main__
+    warmup export rounding cli __main__
 """.split()
 WITHOUT_TORCH = """
     errors config geometry modelfile text lexicon manifest lm g2p corpora metrics calibration results report formats
