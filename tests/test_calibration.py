@@ -149,10 +149,12 @@ def test_metadata_changes_and_weights_do_not(model: Path, tmp_path: Path) -> Non
 def test_a_failed_write_leaves_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = model.read_bytes()
 
-    def fail(*_: object) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wavasr.modelfile.shutil.copyfileobj", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space"):
         write_metadata(model, {"note": "other"})
     assert model.read_bytes() == content and len(list(model.parent.iterdir())) == 1
