@@ -150,3 +150,15 @@ def test_speech_is_for_small_model_files_alone(
         assert cli.main(["export", str(model), "--manifest", str(manifest), *wrong]) == 2
         assert "--manifest goes with --int8" in capsys.readouterr().err
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_a_diverged_model_is_one_line(
+    model: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diverged = load_model(model)
+    diverged.encoder.stages[1].project.weight.data[0] = torch.nan  # type: ignore[union-attr]
+    save_model(diverged, model)
+    output = tmp_path / "x.wavasr"
+    assert cli.main(["export", str(model), "--int8", "-o", str(output), "--manifest", str(manifest)]) == 2
+    assert "not all numbers; train the model again" in capsys.readouterr().err
+    assert not output.exists()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from wavasr.audio import load_utterance
+from wavasr.errors import ModelError
 from wavasr.manifest import Utterance
 from wavasr.model import Recognizer, load_model
 from wavasr.modelfile import Rounded, is_packed, steps_of
@@ -39,7 +40,7 @@ def round_to_speech(model: str | Path, speech: Sequence[Utterance]) -> dict[str,
         speech: some of it, evenly spread, is heard.
 
     Raises:
-        ModelError: the model cannot be read.
+        ModelError: the model cannot be read, or its weights are not numbers.
         AudioError: a recording cannot be read.
     """
     recognizer = load_model(model)
@@ -47,6 +48,8 @@ def round_to_speech(model: str | Path, speech: Sequence[Utterance]) -> dict[str,
     result = {}
     for name, moments in second_moments(recognizer, heard).items():
         weights = recognizer.get_parameter(name).detach()
+        if not (moments.isfinite().all() and weights.isfinite().all()):
+            raise ModelError(f"{model}: {name} or what it hears is not all numbers; train the model again")
         step = steps_of(weights.numpy(), STEPS)
         values = rounded(weights.flatten(1).double(), moments, torch.from_numpy(step).flatten(1).double())
         result[name] = Rounded(values.to(torch.int8).reshape(weights.shape).numpy(), step)
