@@ -15,7 +15,7 @@ from wavasr.alignment import Word, forced_align, unit_times, word_times
 from wavasr.decoding import Hypothesis, greedy, prefix_beam
 from wavasr.errors import ModelError, TextError
 from wavasr.text import Units
-from wavasr.viterbi import BLOCK_FRAMES, most_probable_path
+from wavasr.trellis import BLOCK_FRAMES, most_probable_path
 
 
 def lattice(frames: int, labels: int, seed: int) -> Tensor:

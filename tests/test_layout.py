@@ -10,13 +10,13 @@ import pytest
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
     errors config geometry modelfile text lexicon manifest lm g2p splits corpora metrics calibration results container
-    sphere opus audio augment heard runtime graph inference wavenet generative model dataset viterbi decoding wordlist
+    sphere opus audio augment heard runtime graph inference wavenet generative model dataset trellis decoding wordlist
     hotwords searchtree decoding_lm alignment helpers transcribe aligner formats evaluate report tuning recipe training
     warmup export rounding cli __main__
 """.split()
 WITHOUT_TORCH = """
     errors config geometry modelfile text lexicon manifest lm g2p corpora metrics calibration results report formats
-    audio augment runtime graph inference viterbi decoding wordlist hotwords searchtree decoding_lm alignment helpers
+    audio augment runtime graph inference trellis decoding wordlist hotwords searchtree decoding_lm alignment helpers
     transcribe aligner evaluate export tuning cli
 """.split()
 PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"

@@ -31,7 +31,7 @@ class Word:
 def forced_align(log_probs: LogProbs, ids: Sequence[int]) -> list[tuple[int, int, float]]:
     """Align known labels: for each its first frame, the frame after its last, and its mean probability over them.
 
-    The most probable CTC path of these labels is taken (see `wavasr.viterbi`); frames between two labels are blanks.
+    The most probable CTC path of these labels is taken (see `wavasr.trellis`); frames between two labels are blanks.
 
     Args:
         log_probs: (T, V) natural log-probabilities, label 0 the blank.

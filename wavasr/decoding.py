@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wavasr.errors import ModelError
 from wavasr.text import Units, ctc_frames_needed
-from wavasr.viterbi import most_probable_path
+from wavasr.trellis import Piece, most_probable_path, most_probable_path_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,19 +107,22 @@ def prefix_beam(log_probs: LogProbs, beam: int = 16, n_best: int = 1, min_log_pr
     return hypotheses
 
 
-def best_path(log_probs: LogProbs, ids: Sequence[int]) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
+def best_path(
+    log_probs: LogProbs, ids: Sequence[int], pieces: Sequence[Piece] = ()
+) -> tuple[tuple[tuple[int, int], ...], tuple[float, ...]]:
     """Where the labels lie on their most probable CTC path (Viterbi): spans and mean probabilities, as in `Hypothesis`.
 
     Args:
         log_probs: (T, V) natural log-probabilities, label 0 the blank.
         ids: labels without blanks; T must be at least `ctc_frames_needed(ids)`.
+        pieces: the same labels with the frames that they lie in, all T of them, where that is known.
     """
     if not ids:
         return (), ()
     assert len(log_probs) >= ctc_frames_needed(ids), "too few frames for these labels"
     values = checked(log_probs)
     labels = np.asarray(ids, np.intp)
-    path = most_probable_path(values, labels)
+    path = most_probable_path_of(values, pieces) if pieces else most_probable_path(values, labels)
     frames = np.flatnonzero(path >= 0)
     states = path[frames]
     firsts = np.searchsorted(states, np.arange(len(labels)))

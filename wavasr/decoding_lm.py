@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, compani
 from wavasr.runtime import Shelf, stamp
 from wavasr.searchtree import Read, SearchTree
 from wavasr.text import Units, ctc_frames_needed
+from wavasr.trellis import Piece, log_likelihoods
 from wavasr.wordlist import WordList, word_list
 
 DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the model `default`; 1000 another point
@@ -43,7 +45,8 @@ _COPIED_BEAM_THRESHOLD = 9.0  # where labels have copies: as good as 10.5 on Lib
 _COLUMNS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
 _COPIED_COLUMNS_A_FRAME = 16  # likewise; as good as 24, in four fifths of the time
 _BLANK = 0
-_SCALED_FRAMES = 4  # a forward pass is scaled each so many, before its probabilities underflow
+_SURELY = 0.995  # probable, a blank is one: that changes no word in a thousand
+_PIECE_FRAMES = 40  # in fewer, results are not cut for their scores
 _NATS = math.log(10)  # KenLM's logarithms are decimal
 
 log = logging.getLogger("wavasr")
@@ -130,11 +133,28 @@ def _new_decoder(
 
 @dataclass(frozen=True)
 class _Found:
-    """One result of the search: labels, words as (number, first label, end) and a score."""
+    """One result of the search.
+
+    Attributes:
+        ids: labels.
+        words: (number, first label, end) of each.
+        score: in nats.
+        ends: for each word the frame after its last.
+        pauses: (T,) whether a frame is between words.
+    """
 
     ids: tuple[int, ...]
     words: tuple[tuple[int, int, int], ...]
     score: float
+    ends: tuple[int, ...]
+    pauses: NDArray[np.bool_]
+
+    def pieces(self, cuts: Sequence[int]) -> list[Piece]:
+        """Its labels between these frames, at pauses, the first and the last one included."""
+        firsts = [first for _, first, _ in self.words] + [len(self.ids)]
+        places = [0, *(firsts[bisect_right(self.ends, cut)] for cut in cuts[1:-1]), len(self.ids)]
+        bounds = zip(itertools.pairwise(cuts), itertools.pairwise(places), strict=True)
+        return [Piece(start, end, self.ids[first:last]) for (start, end), (first, last) in bounds]
 
 
 class LMDecoder:
@@ -282,37 +302,60 @@ class LMDecoder:
             ModelError: the log-probabilities are not numbers.
         """
         values = checked(log_probs)
+        if not len(values):
+            return Hypothesis((), 0.0, (), (), 0)
         searched = penalised(values, self.weights.blank_penalty, self._priors)
-        n_best = self._config.n_best
-        found = self._ranked(searched, self._results(searched)) if len(values) else []
-        hypotheses = [self._hypothesis(values, one) for one in found[:n_best]]
+        sure = (searched[:, _BLANK] > math.log(_SURELY)) & (self._tree is not None)
+        results = self._results(searched, sure)
+        cuts = _cuts(results, sure)
+        found = self._ranked(searched, results, cuts) or self._ranked(searched, results, [0, len(values)])
+        hypotheses = [self._hypothesis(values, one, cuts) for one in found[: self._config.n_best]]
         if not hypotheses:
             return Hypothesis((), 0.0, (), (), len(values))
-        return replace(hypotheses[0], alternatives=tuple(hypotheses) if n_best > 1 else ())
+        return replace(hypotheses[0], alternatives=tuple(hypotheses) if self._config.n_best > 1 else ())
 
-    def _results(self, values: NDArray[np.float32]) -> list[_Found]:
-        """What flashlight finds, equal results joined, best first.
+    def _search(self, lm: Any, values: NDArray[np.float32], sure: NDArray[np.bool_]) -> list[Any]:
+        """What flashlight finds, best first.
+
+        Of a frame that is surely blank it is told the first column alone, the blank: no label begins there, and those
+        that go on it finds behind that column. So half of the frames cost next to nothing.
+        """
+        emissions = self._tree.emissions(values) if self._tree else np.ascontiguousarray(values)
+        search = self._new_search(lm)
+        search.decode_begin()
+        data, frame_bytes = emissions.ctypes.data, emissions.strides[0]
+        edges = np.flatnonzero(np.diff(sure, append=False)) + 1  # there may be one more frame, which is not
+        for first, end in itertools.pairwise([0, *edges.tolist(), len(emissions)]):
+            if first < len(sure) and sure[first]:
+                for frame in range(first, end):
+                    search.decode_step(data + frame * frame_bytes, 1, 1)
+            else:
+                search.decode_step(data + first * frame_bytes, end - first, emissions.shape[1])
+        search.decode_end()
+        return list(search.get_all_final_hypothesis())
+
+    def _results(self, values: NDArray[np.float32], sure: NDArray[np.bool_]) -> list[_Found]:
+        """What the search finds, equal results joined, best first.
 
         Where they are scored again (`_ranked`), the score is only what language model, words and hotwords make of them.
         """
         tree = self._tree
-        emissions = tree.emissions(values) if tree else np.ascontiguousarray(values)
         lm = self._new_lm()
-        results = self._new_search(lm).decode(emissions.ctypes.data, *emissions.shape)
-        joined: dict[Read, float] = {}
-        for result in results[: 4 * self._config.n_best + 8]:
-            read = tree.read(result) if tree else _read_freely(result)
+        found: dict[tuple[Any, ...], _Found] = {}
+        for result in self._search(lm, values, sure)[: 4 * self._config.n_best + 8]:
+            columns = result.tokens[1:-1]
+            read = tree.read(columns, result.words[1:-1]) if tree else _read_freely(columns)
+            key = read.ids, read.words
+            score = result.score
             if self._scored_again:
                 said = self._sentence_score(lm, read.searched_as) if self._has_phrases else result.lmScore
-                words = self.weights.word_score * len(read.words)
-                joined.setdefault(read, self._lm_scale * said + words + read.nats)
+                score = self._lm_scale * said + self.weights.word_score * len(read.words) + read.nats
+            if key not in found:
+                found[key] = _Found(*key, score, read.ends, _pauses(columns, read.ends)[: len(values)])
+            elif self._scored_again:  # a phrase was found as such, and as its words
+                found[key] = replace(found[key], score=max(score, found[key].score))
             else:
-                joined[read] = float(np.logaddexp(joined.get(read, -math.inf), result.score))
-        found: dict[tuple[Any, ...], _Found] = {}
-        for read, score in joined.items():  # a phrase can be found as such, and as its words
-            key = read.ids, read.words
-            if key not in found or score > found[key].score:
-                found[key] = _Found(read.ids, read.words, score)
+                found[key] = replace(found[key], score=float(np.logaddexp(score, found[key].score)))
         return list(found.values())
 
     @staticmethod
@@ -323,11 +366,16 @@ class LMDecoder:
             total += score
         return total + float(lm.finish(state)[1])
 
-    def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found]) -> list[_Found]:
+    def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found], cuts: Sequence[int]) -> list[_Found]:
         """The results with their whole score, best first; ways to say the same words are joined."""
         if self._scored_again:
-            heard = ctc_log_probs(values, [one.ids for one in found])
-            found = [replace(one, score=one.score + more) for one, more in zip(found, heard, strict=True)]
+            pieces = [one.pieces(cuts) for one in found]
+            each = list(dict.fromkeys(itertools.chain.from_iterable(pieces)))  # most results differ in a few words
+            heard = dict(zip(each, log_likelihoods(values, each).tolist(), strict=True))
+            found = [
+                replace(one, score=one.score + sum(heard[piece] for piece in its))
+                for one, its in zip(found, pieces, strict=True)
+            ]
         found = sorted(found, key=lambda one: (-one.score, one.ids, one.words))
         joined: dict[tuple[Any, ...], _Found] = {}
         for one in found:
@@ -338,8 +386,8 @@ class LMDecoder:
             joined[key] = one if best is None else replace(best, score=float(np.logaddexp(best.score, one.score)))
         return sorted(joined.values(), key=lambda one: -one.score)
 
-    def _hypothesis(self, values: NDArray[np.float32], found: _Found) -> Hypothesis:
-        spans, confidences = best_path(values, found.ids)
+    def _hypothesis(self, values: NDArray[np.float32], found: _Found, cuts: Sequence[int]) -> Hypothesis:
+        spans, confidences = best_path(values, found.ids, found.pieces(cuts))
         words = None
         if self._words is not None and self._copied and self._units.kind != "sentencepiece":
             # The labels do not tell where words begin.
@@ -347,43 +395,30 @@ class LMDecoder:
         return Hypothesis(found.ids, found.score, spans, confidences, len(values), words)
 
 
-def _read_freely(result: Any) -> Read:
-    """What a result of the search without a word list says."""
-    return Read(tuple(label for label, _ in itertools.groupby(result.tokens[1:-1]) if label))
+def _pauses(columns: Sequence[int], ends: Sequence[int]) -> NDArray[np.bool_]:
+    """Whether a frame (T,) of a path is between words: nothing was heard since the last one ended."""
+    heard = np.cumsum(np.asarray(columns) != _BLANK)
+    said = np.zeros_like(heard)
+    last = np.array(ends, np.intp) - 1
+    said[last] = heard[last]
+    return np.asarray(heard == np.maximum.accumulate(said))
+
+
+def _cuts(found: Sequence[_Found], sure: NDArray[np.bool_]) -> list[int]:
+    """Surely blank frames amid pauses of all results, the first and the end: what is between them is scored apart."""
+    cuts = [0]
+    for frame in np.flatnonzero(np.logical_and.reduce([sure, *(one.pauses for one in found)])).tolist():
+        if frame - cuts[-1] >= _PIECE_FRAMES:
+            cuts.append(frame)
+    return [*cuts, len(sure)]
+
+
+def _read_freely(labels: Sequence[int]) -> Read:
+    """What a result of the search without a word list says: of each frame its label."""
+    return Read(tuple(label for label, _ in itertools.groupby(labels) if label))
 
 
 def ctc_log_probs(log_probs: NDArray[np.float32], labellings: Sequence[Sequence[int]]) -> list[float]:
-    """Log-probability of each labelling, summed over all its CTC paths: the forward pass (Graves et al. 2006, eq. 6).
-
-    Args:
-        log_probs: (T, V) natural log-probabilities, label 0 the blank; T at least 1.
-        labellings: labels without blanks.
-    """
-    if not labellings:
-        return []
-    states = 2 * max(map(len, labellings)) + 1
-    spelled = np.full((len(labellings), states), _BLANK)
-    for row, ids in zip(spelled, labellings, strict=True):
-        row[1 : 2 * len(ids) : 2] = ids
-    skips = np.zeros(spelled.shape)  # into a label from the one before it, when they differ
-    skips[:, 3::2] = spelled[:, 3::2] != spelled[:, 1:-2:2]
-    alpha = np.zeros(spelled.shape)
-    alpha[:, 0] = 1.0
-    total = np.zeros(len(labellings))
-    with np.errstate(divide="ignore"):
-        for t, frame in enumerate(np.exp(log_probs.astype(np.float64))):
-            moved = alpha.copy()
-            moved[:, 1:] += alpha[:, :-1]
-            if t:
-                moved[:, 2:] += alpha[:, :-2] * skips[:, 2:]
-            moved *= frame[spelled]
-            alpha = moved
-            if t % _SCALED_FRAMES == 0:
-                scale = alpha.sum(axis=1, keepdims=True)
-                total += np.log(scale[:, 0])
-                alpha = np.divide(alpha, scale, out=alpha, where=scale > 0)  # what is impossible stays 0
-    ends = [
-        alpha[row, 2 * len(ids)] + (alpha[row, 2 * len(ids) - 1] if ids else 0.0) for row, ids in enumerate(labellings)
-    ]
-    with np.errstate(divide="ignore"):
-        return [float(score) for score in total + np.log(ends)]
+    """Log-probability of each labelling of (T, V), summed over all its CTC paths, see `trellis.log_likelihoods`."""
+    found = log_likelihoods(log_probs, [Piece(0, len(log_probs), tuple(ids)) for ids in labellings])
+    return [float(score) for score in found]

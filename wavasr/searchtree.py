@@ -47,12 +47,14 @@ class Read(NamedTuple):
     Attributes:
         ids: labels.
         words: their words, as (number, first label, end).
+        ends: for each word the frame after its last.
         searched_as: the words that the language model takes them for.
         nats: what hotwords earn.
     """
 
     ids: tuple[int, ...]
     words: tuple[tuple[int, int, int], ...] = ()
+    ends: tuple[int, ...] = ()
     searched_as: tuple[int, ...] = ()
     nats: float = 0.0
 
@@ -188,48 +190,50 @@ class SearchTree:
         last[0, values.shape[1] :] = [nats for _, nats in self._ends]
         return np.concatenate([np.concatenate([values, *ends], axis=1), last])
 
-    def read(self, result: Any) -> Read:
-        """What a result of flashlight's search says."""
-        said = [(place, number) for place, number in enumerate(result.words) if number >= 0]
+    def read(self, columns: Sequence[int], words: Sequence[int]) -> Read:
+        """What a result of flashlight's search says: of each frame its column, and the word that ends there or -1."""
+        said = [(frame, number) for frame, number in enumerate(words) if number >= 0]
         ids: list[int] = []
-        words: list[tuple[int, int, int]] = []
+        read: list[tuple[int, int, int]] = []
+        ends: list[int] = []
         searched_as: list[int] = []
-        nats, before = 0.0, 1
-        for place, number in said:
-            hotword = self._said(number, result.tokens[before : place + 1])
+        nats, before = 0.0, 0
+        for frame, number in said:
+            hotword = self._said(number, columns[before : frame + 1])
             for word, spelled in hotword.words:
                 if ids and self._space is not None:
                     ids.append(self._space)
-                words.append((word, len(ids), len(ids) + len(spelled)))
+                read.append((word, len(ids), len(ids) + len(spelled)))
                 ids += spelled
+                ends.append(frame + 1)
             searched_as += hotword.searched_as
             nats += hotword.nats
-            before = place + 1
-        return Read(tuple(ids), tuple(words), tuple(searched_as), nats)
+            before = frame + 1
+        return Read(tuple(ids), tuple(read), tuple(ends), tuple(searched_as), nats)
 
-    def _said(self, number: int, tokens: Sequence[int]) -> Expected:
+    def _said(self, number: int, columns: Sequence[int]) -> Expected:
         """What a word of the search is: a hotword by its last column, another one by its number and labels."""
-        if self._expected and 0 <= tokens[-1] - self._first_end < self.extra:
-            heard = self._heard(tokens)
+        if self._expected and 0 <= columns[-1] - self._first_end < self.extra:
+            heard = self._heard(columns)
             return self._expected[heard if heard in self._expected else heard[:-1]]
-        spelled = self._spelling(number, tokens)
+        spelled = self._spelling(number, columns)
         word = self._strangers.get(spelled, number) if number == self._rarest else number
         return Expected(((word, spelled),), (number,), 0.0)
 
-    def _heard(self, tokens: Sequence[int]) -> tuple[int, ...]:
+    def _heard(self, columns: Sequence[int]) -> tuple[int, ...]:
         """The labels of a word's frames. A blank between the last label's copy and the label itself makes two of it; in
         words that end in a space that follows.
         """
-        heard = [label for label, _ in itertools.groupby(self._label_of[token] for token in tokens) if label]
+        heard = [label for label, _ in itertools.groupby(self._label_of[column] for column in columns) if label]
         while heard and heard[0] == self._space:
             del heard[0]
         return tuple(heard)
 
-    def _spelling(self, number: int, tokens: Sequence[int]) -> tuple[int, ...]:
-        """Which of the word's spellings the tokens of its frames are."""
+    def _spelling(self, number: int, columns: Sequence[int]) -> tuple[int, ...]:
+        """Which of the word's spellings the columns of its frames are."""
         own = self._words.spellings[number]
         others = self._strangers if number == self._rarest else {}
         if len(own) == 1 and not others:
             return own[0]
-        heard = self._heard(tokens)
+        heard = self._heard(columns)
         return next((ids for ids in (heard, heard[:-1]) if ids in own or ids in others), own[0])
