@@ -15,7 +15,7 @@ from wavasr.alignment import Word, forced_align, unit_times, word_times
 from wavasr.decoding import Hypothesis, greedy, prefix_beam
 from wavasr.errors import ModelError, TextError
 from wavasr.text import Units
-from wavasr.trellis import BLOCK_FRAMES, most_probable_path
+from wavasr.trellis import BLOCK_FRAMES, Piece, log_likelihoods, most_probable_path, most_probable_path_of
 
 
 def lattice(frames: int, labels: int, seed: int) -> Tensor:
@@ -84,6 +84,47 @@ def test_blocks_change_nothing(block: int) -> None:
         expected = reference(log_probs[None], labels[None])[0][0].tolist()
         path = most_probable_path(log_probs.numpy(), labels.numpy(), block)
         assert [int(labels[index]) if index >= 0 else 0 for index in path] == expected
+
+
+PIECES = [
+    Piece(0, 5, (1, 2, 1)),
+    Piece(5, 12, (3, 3, 1)),
+    Piece(12, 13, (2,)),
+    Piece(13, 17, ()),
+    Piece(17, 22, (1, 1, 2)),
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pieces_are_each_by_itself(seed: int) -> None:
+    """Longer ones and shorter ones, with labels and without: the best path and the sum over all paths of each."""
+    values = lattice(22, 4, seed).numpy()
+    path = most_probable_path_of(values, PIECES)
+    sums = log_likelihoods(values, PIECES)
+    before = 0
+    for piece, total in zip(PIECES, sums, strict=True):
+        part = torch.from_numpy(values[piece.first : piece.end])
+        if piece.ids:
+            expected = most_probable_path(part.numpy(), np.array(piece.ids))
+            np.testing.assert_array_equal(path[piece.first : piece.end], np.where(expected >= 0, expected + before, -1))
+        else:
+            assert (path[piece.first : piece.end] == -1).all()
+        reference = torch.nn.functional.ctc_loss(
+            part[:, None].double(),
+            torch.tensor([piece.ids], dtype=torch.long),
+            [len(part)],
+            [len(piece.ids)],
+            reduction="sum",
+        )
+        assert total == pytest.approx(-float(reference), abs=1e-6)
+        before += len(piece.ids)
+
+
+def test_pieces_that_cannot_be() -> None:
+    values = lattice(6, 3, seed=0).numpy()
+    assert log_likelihoods(values, []).tolist() == []
+    found = log_likelihoods(values, [Piece(0, 3, (1, 1)), Piece(0, 2, (1, 1)), Piece(2, 6, (1, 1, 2, 2))])
+    assert np.isfinite(found).tolist() == [True, False, False]
 
 
 def test_no_frame_to_spare() -> None:

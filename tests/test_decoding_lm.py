@@ -20,16 +20,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wavasr import decoding_lm
+from wavasr.audio import load_audio
 from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, greedy, penalised, prefix_beam, priors_of
-from wavasr.decoding_lm import complete, ctc_log_probs, lm_decoder
+from wavasr.decoding_lm import _cuts, _Found, _pauses, complete, ctc_log_probs, lm_decoder
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.export import export_model
 from wavasr.hotwords import Phrases
 from wavasr.lm import Weights, estimate, vocabulary, weights_path, write_arpa
 from wavasr.modelfile import asset
 from wavasr.text import BLANK, Units
-from wavasr.transcribe import decoder_of, joined, load_listener, transcribe
+from wavasr.transcribe import decoder_of, joined, load_listener, log_probs_of, transcribe
+from wavasr.trellis import Piece
 
 TEXT = TextConfig()
 WIDE = 5000
@@ -777,3 +780,38 @@ def test_a_narrow_beam_finds_the_same_every_time(tmp_path: Path) -> None:
             held.append((decoder(values), [bytes(generator.randint(16, 200)) for _ in range(2000)]))
             del held[-1][1][::2]
         assert len({found for found, _ in held}) == 1
+
+
+@pytest.mark.parametrize("name", ["plain-sentence.flac", "plain-sentence-2.mp3", "telephone-number.wav", "rubout.ogg"])
+def test_surely_blank_frames_change_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What they spare the search, and the pieces that they cut results into, beside the whole of both."""
+    model = load_listener("default")
+    path = Path(__file__).parent.parent / "data" / "samples" / name
+    values = log_probs_of(model, load_audio(path, model.sample_rate))
+    decode = decoder_of(DecodingConfig(n_best=3), model=model)
+    found = decode(values)
+    assert (values[:, 0] > math.log(decoding_lm._SURELY)).mean() > 0.3
+    monkeypatch.setattr(decoding_lm, "_SURELY", 1.0)
+    whole = decode(values)
+    assert found.words == whole.words
+    assert found.spans == whole.spans
+    assert found.confidences == pytest.approx(whole.confidences)
+    scores = [[one.score for one in hypothesis.alternatives] for hypothesis in (found, whole)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+def test_results_are_cut_between_words_of_all_of_them() -> None:
+    sure = np.array([True] * 4 + [False] * 8 + [True] * 4)
+    one = _Found(
+        (1, 2, 3), ((0, 0, 2), (1, 2, 3)), 0.0, (7, 12), _pauses([0] * 4 + [1, 0, 2, 0, 3, 3, 3, 3] + [0] * 4, (7, 12))
+    )
+    other = replace(
+        one, ids=(1, 2), words=((2, 0, 2),), ends=(14,), pauses=_pauses([0] * 5 + [1] * 8 + [2, 0, 0], (14,))
+    )
+    assert one.pauses.tolist() == [True] * 4 + [False] * 3 + [True] + [False] * 4 + [True] * 4
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoding_lm, "_PIECE_FRAMES", 3)
+        cuts = _cuts([one, other], sure)
+    assert cuts == [0, 3, 14, 16]
+    assert one.pieces(cuts) == [Piece(0, 3, ()), Piece(3, 14, (1, 2, 3)), Piece(14, 16, ())]
+    assert one.pieces([0, 7, 16]) == [Piece(0, 7, (1, 2)), Piece(7, 16, (3,))]

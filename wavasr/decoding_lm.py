@@ -307,9 +307,14 @@ class LMDecoder:
         searched = penalised(values, self.weights.blank_penalty, self._priors)
         sure = (searched[:, _BLANK] > math.log(_SURELY)) & (self._tree is not None)
         results = self._results(searched, sure)
-        cuts = _cuts(results, sure)
-        found = self._ranked(searched, results, cuts) or self._ranked(searched, results, [0, len(values)])
-        hypotheses = [self._hypothesis(values, one, cuts) for one in found[: self._config.n_best]]
+        hypotheses: list[Hypothesis] = []
+        for cuts in (
+            _cuts(results, sure),
+            [0, len(values)],
+        ):  # uncut, if labels need more frames than their pieces have
+            found = self._ranked(searched, results, cuts)
+            if hypotheses := [self._hypothesis(values, one, cuts) for one in found[: self._config.n_best]]:
+                break
         if not hypotheses:
             return Hypothesis((), 0.0, (), (), len(values))
         return replace(hypotheses[0], alternatives=tuple(hypotheses) if self._config.n_best > 1 else ())
@@ -396,12 +401,13 @@ class LMDecoder:
 
 
 def _pauses(columns: Sequence[int], ends: Sequence[int]) -> NDArray[np.bool_]:
-    """Whether a frame (T,) of a path is between words: nothing was heard since the last one ended."""
-    heard = np.cumsum(np.asarray(columns) != _BLANK)
+    """Whether a frame (T,) of a path is between words: a blank, with nothing heard since the last one ended."""
+    spoken = np.asarray(columns) != _BLANK
+    heard = np.cumsum(spoken)
     said = np.zeros_like(heard)
     last = np.array(ends, np.intp) - 1
     said[last] = heard[last]
-    return np.asarray(heard == np.maximum.accumulate(said))
+    return np.asarray(~spoken & (heard == np.maximum.accumulate(said)))
 
 
 def _cuts(found: Sequence[_Found], sure: NDArray[np.bool_]) -> list[int]:
