@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from wavasr import decoding_lm
 from wavasr.audio import load_audio
+from wavasr.augment import change_speed
 from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import Hypothesis, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding_lm import _cuts, _Found, _pauses, complete, ctc_log_probs, lm_decoder
@@ -31,11 +32,12 @@ from wavasr.hotwords import Phrases
 from wavasr.lm import Weights, estimate, vocabulary, weights_path, write_arpa
 from wavasr.modelfile import asset
 from wavasr.text import BLANK, Units
-from wavasr.transcribe import decoder_of, joined, load_listener, log_probs_of, transcribe
+from wavasr.transcribe import OTHER_SPEEDS, decoder_of, joined, load_listener, log_probs_of, recognise, transcribe
 from wavasr.trellis import Piece
 
 TEXT = TextConfig()
 WIDE = 5000
+SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 
 
 def lattice(frames: int, labels: int, seed: int, sharpness: float = 1.5) -> NDArray[np.float32]:
@@ -786,8 +788,7 @@ def test_a_narrow_beam_finds_the_same_every_time(tmp_path: Path) -> None:
 def test_surely_blank_frames_change_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What they spare the search, and the pieces that they cut results into, beside the whole of both."""
     model = load_listener("default")
-    path = Path(__file__).parent.parent / "data" / "samples" / name
-    values = log_probs_of(model, load_audio(path, model.sample_rate))
+    values = log_probs_of(model, load_audio(SAMPLES / name, model.sample_rate))
     decode = decoder_of(DecodingConfig(n_best=3), model=model)
     found = decode(values)
     assert (values[:, 0] > math.log(decoding_lm._SURELY)).mean() > 0.3
@@ -815,3 +816,43 @@ def test_results_are_cut_between_words_of_all_of_them() -> None:
     assert cuts == [0, 3, 14, 16]
     assert one.pieces(cuts) == [Piece(0, 3, ()), Piece(3, 14, (1, 2, 3)), Piece(14, 16, ())]
     assert one.pieces([0, 7, 16]) == [Piece(0, 7, (1, 2)), Piece(7, 16, (3,))]
+
+
+def test_thorough_keeps_the_speed_whose_words_cost_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each speed decoded by hand; the one kept is that of the transcript, whose times stay those of the recording."""
+    model = load_listener("default")
+    plain, thorough = (decoder_of(DecodingConfig(thorough=each), model=model) for each in (False, True))
+    chosen = set()
+    for name in ("plain-sentence.flac", "plain-sentence-2.mp3", "six-microphones.flac", "street.opus", "date.flac"):
+        waveform = load_audio(SAMPLES / name, model.sample_rate)
+        heard = [log_probs_of(model, change_speed(waveform, speed)) for speed in OTHER_SPEEDS]
+        versions = [log_probs_of(model, waveform), *heard]
+        costs = [greedy(values).score - plain(values).score for values in versions]
+        best = int(np.argmin(costs))
+        chosen.add(best)
+        expected = plain(versions[best])
+        found = thorough(tuple(versions))
+        assert found.words == expected.words
+        assert found.frames == len(versions[0])
+        ratio = len(versions[0]) / len(versions[best])
+        np.testing.assert_allclose(found.spans, np.array(expected.spans) * ratio, atol=1.01)
+        said = transcribe(SAMPLES / name, model, decoder=thorough)
+        assert said.text == expected.text(model.units) == recognise(model, [waveform], thorough)[0].text(model.units)
+    assert len(chosen) > 1
+
+
+def test_a_longer_or_shorter_recording_keeps_every_label() -> None:
+    spans = ((0, 1), (1, 2), (4, 9), (9, 10))
+    found = Hypothesis((1, 2, 1, 3), -1.0, spans, (0.5,) * 4, 10)
+    assert found.stretched(20).spans == ((0, 2), (2, 4), (8, 18), (18, 20))
+    assert found.stretched(5).spans == ((0, 1), (1, 2), (2, 4), (4, 5))
+    assert found.stretched(4).spans == ((0, 1), (1, 2), (2, 3), (3, 4))
+    assert found.stretched(10) == found
+
+
+def test_thorough_without_words_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    model = load_listener("default")
+    config = DecodingConfig(lm=Path(NOTHING), lexicon=Path(NOTHING), thorough=True)
+    with caplog.at_level(logging.WARNING, logger="wavasr"):
+        assert decoder_of(config, model=model) is greedy
+    assert "thorough" in caplog.text

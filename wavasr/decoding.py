@@ -7,7 +7,7 @@ input gives equal output. Log-probabilities are arrays or tensors; the work is d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -55,6 +55,18 @@ class Hypothesis:
     def words_in(self, units: Units) -> list[tuple[str, int, int]]:
         """Its words as `Units.words` gives them: (word, index of its first label, index after its last)."""
         return units.words(self.ids) if self.words is None else list(self.words)
+
+    def stretched(self, frames: int) -> Hypothesis:
+        """The same of a recording played slower or faster, that has so many frames; every label keeps one at least."""
+        if not self.frames or frames == self.frames:
+            return replace(self, frames=frames)
+        spans, before = [], 0
+        for left, (first, end) in zip(reversed(range(len(self.spans))), self.spans, strict=True):
+            start = min(max(before, round(first * frames / self.frames)), frames - 1 - left)
+            before = min(max(start + 1, round(end * frames / self.frames)), frames - left)
+            spans.append((start, before))
+        alternatives = tuple(one.stretched(frames) for one in self.alternatives)
+        return replace(self, spans=tuple(spans), frames=frames, alternatives=alternatives)
 
     def text(self, units: Units) -> str:
         """Its words, separated by spaces."""

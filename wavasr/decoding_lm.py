@@ -197,6 +197,11 @@ class LMDecoder:
         return self._units.is_phones and self._words is not None
 
     @property
+    def thorough(self) -> bool:
+        """Whether it wants to have a recording heard at several speeds."""
+        return self._config.thorough
+
+    @property
     def description(self) -> str:
         """What decodes, in words, for reports."""
         config = self._config
@@ -212,6 +217,8 @@ class LMDecoder:
             parts.append("labels over the root of their priors")
         if config.hotwords:
             parts.append(f"{len(config.hotwords)} hotwords (boost {config.hotword_boost:g})")
+        if config.thorough:
+            parts.append("heard at several speeds")
         return ", ".join(parts)
 
     @property
@@ -295,15 +302,25 @@ class LMDecoder:
         chosen = flashlight.LexiconDecoderOptions(word_score=self.weights.word_score, unk_score=-math.inf, **options)
         return flashlight.LexiconDecoder(chosen, tree.trie, lm, tree.silence, _BLANK, -1, [], False)
 
-    def __call__(self, log_probs: LogProbs) -> Hypothesis:
+    def __call__(self, log_probs: LogProbs | tuple[LogProbs, ...]) -> Hypothesis:
         """Decode (T, V) natural log-probabilities, label 0 the blank; T may be 0.
+
+        Of several versions of a recording, heard at other speeds, that is chosen whose words cost least: their score
+        beside that of the likeliest label of every frame. Its frames become those of the first version.
 
         Raises:
             ModelError: the log-probabilities are not numbers.
         """
+        if not isinstance(log_probs, tuple):
+            return self._decoded(log_probs)[0]
+        best, _ = max(map(self._decoded, log_probs), key=lambda found: found[1])
+        return best.stretched(len(log_probs[0]))
+
+    def _decoded(self, log_probs: LogProbs) -> tuple[Hypothesis, float]:
+        """A hypothesis, and its score less that of the likeliest label of every frame."""
         values = checked(log_probs)
         if not len(values):
-            return Hypothesis((), 0.0, (), (), 0)
+            return Hypothesis((), 0.0, (), (), 0), -math.inf
         searched = penalised(values, self.weights.blank_penalty, self._priors)
         sure = (searched[:, _BLANK] > math.log(_SURELY)) & (self._tree is not None)
         results = self._results(searched, sure)
@@ -316,8 +333,9 @@ class LMDecoder:
             if hypotheses := [self._hypothesis(values, one, cuts) for one in found[: self._config.n_best]]:
                 break
         if not hypotheses:
-            return Hypothesis((), 0.0, (), (), len(values))
-        return replace(hypotheses[0], alternatives=tuple(hypotheses) if self._config.n_best > 1 else ())
+            return Hypothesis((), 0.0, (), (), len(values)), -math.inf
+        best = replace(hypotheses[0], alternatives=tuple(hypotheses) if self._config.n_best > 1 else ())
+        return best, best.score - float(searched.max(axis=1).sum(dtype=np.float64))
 
     def _search(self, lm: Any, values: NDArray[np.float32], sure: NDArray[np.bool_]) -> list[Any]:
         """What flashlight finds, best first.

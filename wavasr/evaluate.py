@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ from wavasr.transcribe import (
     calibration_of,
     decoded,
     decoder_of,
+    is_thorough,
     joined,
     words_of,
     worth_helping,
@@ -233,12 +235,12 @@ def model_recogniser(
         confidence = mean(map(calibration, own) if calibration else own)
         return Heard(chosen.text(model.units), confidence, own, plain.text(model.units) if also_greedy else None)
 
-    return lambda waveforms: [heard(parts) for parts in decoded(model, waveforms, work)]
+    return lambda waveforms: [heard(parts) for parts in decoded(model, waveforms, work, is_thorough(decode))]
 
 
-def both_ways(decode: Decode) -> Callable[[NDArray[np.float32]], BothWays]:
-    """A decoder that also decodes greedily."""
-    return lambda log_probs: (decode(log_probs), greedy(log_probs))
+def both_ways(decode: Decode) -> Callable[[Any], BothWays]:
+    """A decoder that also decodes greedily, of several versions the first."""
+    return lambda versions: (decode(versions), greedy(versions[0] if isinstance(versions, tuple) else versions))
 
 
 @dataclass(frozen=True)

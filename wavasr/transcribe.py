@@ -10,6 +10,7 @@ memory does not grow with the recording.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,31 +24,35 @@ from tqdm import tqdm
 
 from wavasr.alignment import Word, word_times
 from wavasr.audio import Samples, Source, audio_duration_s, stream_audio
+from wavasr.augment import change_speed
 from wavasr.calibration import ConfidenceMap, mean
 from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
-from wavasr.helpers import Helpers, Pending
+from wavasr.helpers import Heard, Helpers, Pending
 from wavasr.inference import FastModel
 from wavasr.modelfile import resolve
 from wavasr.runtime import Listener, Shelf, shelf_of, stamp
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
-Decode = Callable[[Floats], Hypothesis]
+Decode = Callable[[Any], Hypothesis]  # (T, V) log-probabilities; with `is_thorough` several versions of them
 OnError = Callable[[Any, Exception], None]
 Decoder = Literal["greedy", "beam"] | DecodingConfig | Decode
 
 DEFAULT_DECODER = DecodingConfig()
 CHUNK_S = 20.0
 PIECE_S = 10.0
+OTHER_SPEEDS = 0.95, 1.05  # at which a thorough decoder has a recording heard, besides its own
 _STRETCH_S = 30.0
 # Below -80 dB of full scale there is nothing but the noise of a converter, whatever the network makes of it.
 _SILENCE = 1e-4
 _STREAM = "-"
 _NOTHING = Hypothesis((), 0.0, (), (), 0)
 _OPENED = Shelf()
+
+log = logging.getLogger("wavasr")
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ def _begun(
     failure: Exception | None = None
     parts: list[Pending[Hypothesis]] = []
     try:
-        parts.extend(map(helpers.submit, stretches(stream_log_probs(model, meter), _stretch_frames(model))))
+        parts.extend(map(helpers.submit, _heard(model, meter, is_thorough(decode))))
     except (WavasrError, OSError) as error:
         failure = error
 
@@ -216,6 +221,11 @@ def _begun(
 def worth_helping(decode: Decode, processes: int) -> int:
     """So many helpers as are offered for a search with words or a language model; none for what takes no time."""
     return processes if isinstance(decode, LMDecoder) else 0
+
+
+def is_thorough(decode: Decode) -> bool:
+    """Whether a decoder wants to have recordings heard at several speeds."""
+    return isinstance(decode, LMDecoder) and decode.thorough
 
 
 def opened(model: Listener | str | Path) -> Listener:
@@ -247,19 +257,23 @@ def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = gr
         waveforms: (S,) float32 each, at the model's rate.
         decode: (T, V) log-probabilities to a hypothesis.
     """
-    return [joined(parts) for parts in decoded(model, waveforms, Helpers(decode))]
+    return [joined(parts) for parts in decoded(model, waveforms, Helpers(decode), is_thorough(decode))]
 
 
-def decoded(model: Listener, waveforms: Sequence[Samples], helpers: Helpers[T]) -> list[list[T]]:
+def decoded(
+    model: Listener, waveforms: Sequence[Samples], helpers: Helpers[T], thorough: bool = False
+) -> list[list[T]]:
     """What the helpers make of the stretches of each waveform, as in `recognise`; nothing where there is no sound."""
-    longest = Plan.of(model).window
+    longest = 0 if thorough else Plan.of(model).window
     short = [i for i, waveform in enumerate(waveforms) if 0 < len(waveform) <= longest]
     outputs = dict(zip(short, _forward(model, [waveforms[i] for i in short]), strict=True)) if short else {}
     begun: list[list[Pending[T]]] = []
     for i, waveform in enumerate(waveforms):
-        log_probs: Iterable[Floats] = [outputs[i]] if i in outputs else stream_log_probs(model, [waveform])
+        heard: Iterable[Heard] = _heard(model, [waveform], thorough)
+        if i in outputs:
+            heard = stretches([outputs[i]], _stretch_frames(model))
         audible = is_audible(waveform)
-        begun.append([helpers.submit(part) for part in stretches(log_probs, _stretch_frames(model)) if audible])
+        begun.append([helpers.submit(part) for part in heard if audible])
     return [[part.result() for part in parts] for parts in begun]
 
 
@@ -297,6 +311,8 @@ def _configured(config: DecodingConfig, model: Listener | None) -> Decode:
         priors = priors_of(model.metadata, len(model.units))
         if found := lm_decoder(config, model.units, model.text, shelf_of(model), priors):
             return found
+    if config.thorough:
+        log.warning("thorough: there are no words and no language model to choose by; going on with one speed")
     penalty = config.blank_penalty or 0.0
     if not config.beam and config.n_best == 1:
         return (lambda log_probs: greedy(penalised(log_probs, penalty))) if penalty else greedy
@@ -360,6 +376,25 @@ def stream_log_probs(model: Listener, pieces: Iterable[Samples]) -> Iterator[Flo
             held, known = held[plan.chunk :], plan.before // hop
     if len(held):
         yield _forward(model, [held])[0][known:]
+
+
+def _heard(model: Listener, pieces: Iterable[Samples], thorough: bool) -> Iterator[Heard]:
+    """The stretches of a recording as a decoder gets them: (t, V), with `thorough` at all speeds, its own first."""
+    held = np.zeros(0, dtype=np.float32)
+
+    def passed() -> Iterator[Samples]:
+        nonlocal held
+        for piece in pieces:
+            held = np.concatenate([held, piece])
+            yield piece
+
+    least = _stretch_frames(model)
+    if not thorough:
+        yield from stretches(stream_log_probs(model, pieces), least)
+        return
+    for values in stretches(stream_log_probs(model, passed()), least):
+        own, held = np.split(held, [len(values) * model.hop_samples])
+        yield (values, *(log_probs_of(model, change_speed(own, speed)) for speed in OTHER_SPEEDS))
 
 
 def _forward(model: Listener, waveforms: Sequence[Samples]) -> list[Floats]:
