@@ -239,3 +239,19 @@ def test_phones_begin_before_their_peaks_but_not_within_another() -> None:
     letters = Units.characters(["ab"])
     said = Hypothesis((1, 2, 1), 0.0, found.spans, found.confidences, 100)
     assert word_times(said, letters, 0.02)[0].start_s == pytest.approx(0.04)
+
+
+def test_a_long_piece_among_short_ones_fits_in_memory() -> None:
+    """Side by side with the short ones its way back alone would take 30 times 2 * 6,000 * 800 bytes."""
+    generator = np.random.default_rng(0)
+    log_probs = lattice(6600, 5, seed=0).numpy()
+    cuts = [*range(0, 600, 20), 600, 6600]
+    pieces = [Piece(a, b, tuple(generator.integers(1, 5, (b - a) // 8).tolist())) for a, b in pairwise(cuts)]
+    tracemalloc.start()
+    path = most_probable_path_of(log_probs, pieces)
+    sums = log_likelihoods(log_probs, pieces)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+    assert path.max() == sum(len(piece.ids) for piece in pieces) - 1
+    assert np.isfinite(sums).all()

@@ -325,10 +325,8 @@ class LMDecoder:
         sure = (searched[:, _BLANK] > math.log(_SURELY)) & (self._tree is not None)
         results = self._results(searched, sure)
         hypotheses: list[Hypothesis] = []
-        for cuts in (
-            _cuts(results, sure),
-            [0, len(values)],
-        ):  # uncut, if labels need more frames than their pieces have
+        # Uncut, if labels need more frames than their pieces have.
+        for cuts in (_cuts(results, sure), [0, len(values)]):
             found = self._ranked(searched, results, cuts)
             if hypotheses := [self._hypothesis(values, one, cuts) for one in found[: self._config.n_best]]:
                 break

@@ -27,8 +27,8 @@ from wavasr.runtime import wanted_threads
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
-Heard = Floats | tuple[Floats, ...]  # one version of a stretch of a recording, or several
-Work = Callable[[Heard], T]
+Versions = Floats | tuple[Floats, ...]  # of a stretch of a recording: one, or several
+Work = Callable[[Versions], T]
 
 _MOST = 8  # more could not be given enough to do
 _BEGUN = 4  # pieces of work that a process may have before it; more would only fill memory
@@ -48,9 +48,9 @@ def usable_processes() -> int:
 class Pending(Generic[T]):
     """A result that may not be there yet."""
 
-    def __init__(self, work: Work[T], values: Heard) -> None:
+    def __init__(self, work: Work[T], values: Versions) -> None:
         self._work = work
-        self._values: Heard | None = values
+        self._values: Versions | None = values
         self._future: Future[T] = Future()
 
     @property
@@ -100,7 +100,7 @@ class Helpers(Generic[T]):
         self._first: Pending[T] | None = None
         self._begun: deque[Future[T]] = deque()
 
-    def submit(self, values: Heard) -> Pending[T]:
+    def submit(self, values: Versions) -> Pending[T]:
         """Begin; the result is what `work` returns or raises. Waits while all helpers have enough to do."""
         pending = Pending(self._work, values)
         if self._count and self._pool is None:
@@ -154,6 +154,6 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _run(values: Heard) -> Any:
+def _run(values: Versions) -> Any:
     assert _work is not None
     return _work(values)

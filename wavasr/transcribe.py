@@ -30,7 +30,7 @@ from wavasr.config import DecodingConfig
 from wavasr.decoding import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding_lm import LMDecoder, complete, lm_decoder
 from wavasr.errors import ConfigError, WavasrError
-from wavasr.helpers import Heard, Helpers, Pending
+from wavasr.helpers import Helpers, Pending, Versions
 from wavasr.inference import FastModel
 from wavasr.modelfile import resolve
 from wavasr.runtime import Listener, Shelf, shelf_of, stamp
@@ -269,7 +269,7 @@ def decoded(
     outputs = dict(zip(short, _forward(model, [waveforms[i] for i in short]), strict=True)) if short else {}
     begun: list[list[Pending[T]]] = []
     for i, waveform in enumerate(waveforms):
-        heard: Iterable[Heard] = _heard(model, [waveform], thorough)
+        heard: Iterable[Versions] = _heard(model, [waveform], thorough)
         if i in outputs:
             heard = stretches([outputs[i]], _stretch_frames(model))
         audible = is_audible(waveform)
@@ -378,7 +378,7 @@ def stream_log_probs(model: Listener, pieces: Iterable[Samples]) -> Iterator[Flo
         yield _forward(model, [held])[0][known:]
 
 
-def _heard(model: Listener, pieces: Iterable[Samples], thorough: bool) -> Iterator[Heard]:
+def _heard(model: Listener, pieces: Iterable[Samples], thorough: bool) -> Iterator[Versions]:
     """The stretches of a recording as a decoder gets them: (t, V), with `thorough` at all speeds, its own first."""
     held = np.zeros(0, dtype=np.float32)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 BLOCK_FRAMES = 2048
 _SCALED_FRAMES = 4  # a forward pass is scaled each so many, before its probabilities underflow
+_SHORT_FRAMES = 64  # pieces this short are computed together
 _BLANK = 0
 
 
@@ -67,8 +68,26 @@ def most_probable_path(
 
 def most_probable_path_of(log_probs: NDArray[np.float32], pieces: Sequence[Piece]) -> NDArray[np.int32]:
     """The best CTC path of pieces that make up an utterance: (T, V) -> (T,) as in `most_probable_path`."""
+    path = np.full(len(log_probs), -1, np.int32)
+    for group in _alike(pieces):
+        if len(group) == 1:  # perhaps a long one
+            first, end, ids = pieces[group[0]]
+            if ids:
+                path[first:end] = most_probable_path(log_probs[first:end], np.array(ids))
+            continue
+        for index, found in zip(group, _paths(log_probs, [pieces[index] for index in group]), strict=True):
+            first, end, _ = pieces[index]
+            path[first:end] = found[first - end :]
+    before = 0
+    for first, end, ids in pieces:
+        path[first:end][path[first:end] >= 0] += before
+        before += len(ids)
+    return path
+
+
+def _paths(log_probs: NDArray[np.float32], pieces: Sequence[Piece]) -> NDArray[np.int32]:
+    """The best path of each piece, (R, F), behind the frames in which it waits for longer ones."""
     rows = _Rows(pieces)
-    # Before its first frame a piece is in a blank.
     waiting = np.full((1, log_probs.shape[1]), -np.inf)
     waiting[0, _BLANK] = 0.0
     frames = np.concatenate([log_probs, waiting])
@@ -79,18 +98,13 @@ def most_probable_path_of(log_probs: NDArray[np.float32], pieces: Sequence[Piece
     for t, came in enumerate(back):
         _step(blank, label, skip, *rows.heard(frames, t), moved, came)
     each, last = np.arange(len(pieces)), np.maximum(rows.counts - 1, 0)
-    ends_in_label = (rows.counts > 0) & (label[each, last] > blank[each, rows.counts])
-    state = 2 * rows.counts - ends_in_label
+    state = 2 * rows.counts - ((rows.counts > 0) & (label[each, last] > blank[each, rows.counts]))
     path = np.empty((len(pieces), rows.longest), np.int32)
     for t in reversed(range(rows.longest)):
         index, is_label = np.divmod(state, 2)
         path[:, t] = np.where(is_label, index, -1)
         state -= back[t, is_label, each, index]
-    before = np.cumsum(rows.counts) - rows.counts
-    path += np.where(path >= 0, before[:, None], 0).astype(np.int32)
-    return np.concatenate(
-        [row[rows.longest - (end - first) :] for row, (first, end, _) in zip(path, pieces, strict=True)]
-    )
+    return path
 
 
 def log_likelihoods(log_probs: NDArray[np.float32], pieces: Sequence[Piece]) -> NDArray[np.float64]:
@@ -102,12 +116,19 @@ def log_likelihoods(log_probs: NDArray[np.float32], pieces: Sequence[Piece]) -> 
         log_probs: natural log-probabilities, label 0 the blank.
         pieces: of at least one frame each; they may overlap.
     """
-    if not pieces:
-        return np.zeros(0)
+    total = np.zeros(len(pieces))
+    if len(pieces):
+        probs = np.exp(log_probs.astype(np.float64))
+        for group in _alike(pieces):
+            total[group] = _sums(probs, [pieces[index] for index in group])
+    return total
+
+
+def _sums(probs: NDArray[np.float64], pieces: Sequence[Piece]) -> NDArray[np.float64]:
     rows = _Rows(pieces)
-    waiting = np.zeros((1, log_probs.shape[1]))
+    waiting = np.zeros((1, probs.shape[1]))
     waiting[0, _BLANK] = 1.0
-    frames = np.concatenate([np.exp(log_probs.astype(np.float64)), waiting])
+    frames = np.concatenate([probs, waiting])
     blank, label = np.zeros(rows.blanks), np.zeros(rows.labels.shape)
     blank[:, 0] = 1.0
     skips = np.where(rows.repeats, 0.0, 1.0)[:, 1:]
@@ -129,6 +150,18 @@ def log_likelihoods(log_probs: NDArray[np.float32], pieces: Sequence[Piece]) -> 
         each, last = np.arange(len(pieces)), np.maximum(rows.counts - 1, 0)
         in_label = np.where(rows.counts > 0, label[each, last], 0.0)
         return np.asarray(total + np.log(blank[each, rows.counts] + in_label))
+
+
+def _alike(pieces: Sequence[Piece]) -> list[list[int]]:
+    """The numbers of pieces in groups of like length: none waits much longer than it takes."""
+    groups: list[list[int]] = []
+    longest = 0
+    for frames, index in sorted((end - first, index) for index, (first, end, _) in enumerate(pieces)):
+        if frames > longest:
+            groups.append([])
+            longest = 2 * frames + _SHORT_FRAMES
+        groups[-1].append(index)
+    return groups
 
 
 class _Rows:
