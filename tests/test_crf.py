@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from wavasr.crf import MOST_LABELS, Competitors, trigrams
 from wavasr.errors import ConfigError
-from wavasr.training.crf import MOST_LABELS, Competitors, trigrams
 
 LABELS = 4
 TEXTS = [[1, 2, 3, 3], [2, 2, 1], [3, 1, 2], [1]]

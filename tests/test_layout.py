@@ -9,10 +9,10 @@ import pytest
 
 # A folder stands for all modules in it, which are ordered by their own imports.
 ORDER = """
-    errors config geometry modelfile text lexicon manifest lm g2p splits corpora metrics calibration results container
-    sphere opus audio augment heard runtime graph inference wavenet generative model dataset trellis decoding wordlist
-    hotwords searchtree decoding_lm alignment helpers transcribe aligner formats evaluate report tuning recipe training
-    warmup export rounding cli __main__
+    errors config geometry modelfile text lexicon manifest lm g2p splits corpora metrics calibration results
+    container sphere opus audio augment heard runtime graph inference wavenet generative crf model dataset trellis
+    decoding wordlist hotwords searchtree decoding_lm alignment helpers transcribe aligner formats evaluate report
+    tuning recipe training warmup adaptation export rounding cli __main__
 """.split()
 WITHOUT_TORCH = """
     errors config geometry modelfile text lexicon manifest lm g2p corpora metrics calibration results report formats

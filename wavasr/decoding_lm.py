@@ -236,6 +236,17 @@ class LMDecoder:
         """The words that may come out; empty where the units are searched freely."""
         return self._words.words if self._words else ()
 
+    def spellings(self) -> dict[str, tuple[int, ...]]:
+        """The words that may come out, each with the first way to spell it in labels."""
+        if self._words is None:
+            return {}
+        return {word: ways[0] for word, ways in zip(self._words.words, self._words.spellings, strict=True)}
+
+    @property
+    def separator(self) -> tuple[int, ...]:
+        """The labels between two words: a space, or none where the units have none."""
+        return () if self._tree is None or self._copied else (self._tree.silence,)
+
     def unigrams(self) -> dict[str, float]:
         """Probabilities of the words with nothing before them, of those that the language model knows."""
         config, words = self._config, self._words

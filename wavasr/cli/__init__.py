@@ -113,6 +113,7 @@ COMMANDS = {
     "transcribe": _command("recordings to text, subtitles or JSON", "recordings.transcribe"),
     "align": _command("when the words of a known text were said", "recordings.align"),
     "fit": _command("train a recogniser from a recipe", "training.fit"),
+    "adapt": _command("a model that has got used to a speaker, without transcripts", "training.adapt"),
     "evaluate": _command("error rates of a model on a manifest, with a report", "evaluation.evaluate"),
     "calibrate": _command("make a model's confidences probabilities", "evaluation.calibrate"),
     "prepare": _command("a corpus on disk to manifests", "training.prepare"),

@@ -1,4 +1,4 @@
-"""`wavasr prepare`, `wavasr warmup` and `wavasr fit`: from a corpus to a model."""
+"""`wavasr prepare`, `wavasr warmup`, `wavasr fit` and `wavasr adapt`: from recordings to a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream
-from wavasr.cli.options import Parser, one_of
+from wavasr.cli.options import Parser, add_language_model, add_model, one_of
+from wavasr.cli.recordings import Failures, sources
+from wavasr.errors import ConfigError, WavasrError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as malloc.h names them
 
@@ -74,6 +76,51 @@ def warmup(arguments: list[str]) -> int:
     from wavasr.warmup import main as warm_up
 
     return warm_up(arguments) or OK
+
+
+def adapt(arguments: list[str]) -> int:
+    """`wavasr adapt`: a model gets used to recordings that nobody has transcribed."""
+    parser = Parser(
+        prog="wavasr adapt",
+        description="Make a model that has got used to a speaker, a room, a microphone: it listens to recordings, and\n"
+        "learns from what it understood; no transcripts are needed. Give recordings of one speaker, some minutes if\n"
+        "there are, then transcribe these or others with the new model.",
+        epilog="examples:\n"
+        "  wavasr adapt lecture.mp3 -o lecturer.wavasr\n"
+        "  wavasr transcribe lecture.mp3 --model lecturer.wavasr\n"
+        "  wavasr adapt monday/*.wav --model runs/mine/model.wavasr -o mine-monday.wavasr",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording; - reads one from standard input")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the model file to write")
+    add_model(parser)
+    add_language_model(parser)
+    args = parser.parse_intermixed_args(arguments)
+    configure_logging()
+    keep_large_memory()
+    from wavasr.adaptation import adapt as adapted
+    from wavasr.audio import load_audio
+    from wavasr.config import DecodingConfig
+    from wavasr.model import save_model
+    from wavasr.modelfile import SUFFIX, copy_companions, resolve
+    from wavasr.transcribe import opened
+
+    if args.output.suffix.lower() != SUFFIX or args.output.is_dir():
+        raise ConfigError(f"--output: {args.output} is no name of a model file; give one in {SUFFIX}")
+    rate = opened(args.model).sample_rate
+    failures = Failures(len(args.files))
+    waveforms = []
+    for source in sources(args.files, failures):
+        try:
+            waveforms.append(load_audio(source, rate))
+        except (WavasrError, OSError) as error:
+            failures.add(source, error)
+    if waveforms:
+        decoding = DecodingConfig(lm=args.lm, lexicon=args.lexicon)
+        model = adapted(waveforms, args.model, decoding, progress=sys.stderr.isatty())
+        save_model(model, args.output, half=True)
+        copy_companions(resolve(args.model), args.output)
+        print(args.output)
+    return failures.exit_code()
 
 
 def keep_large_memory() -> None:

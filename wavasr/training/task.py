@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from wavasr import metrics
 from wavasr.config import FitConfig, OptimConfig
+from wavasr.crf import Competitors
 from wavasr.dataset import IGNORED, Batch
 from wavasr.decoding import greedy
 from wavasr.errors import WavasrError
@@ -27,7 +28,6 @@ from wavasr.generative import AuxiliaryLoss
 from wavasr.geometry import frames_of
 from wavasr.model import Recognizer
 from wavasr.text import Units
-from wavasr.training.crf import Competitors
 from wavasr.training.optimizer import Muon
 from wavasr.training.processes import connected
 from wavasr.wavenet import Features

@@ -1,0 +1,93 @@
+"""What `wavasr adapt` gives the speakers of a manifest: word error rates.
+
+    python benchmarks/adaptation.py MANIFEST [--model default] [--unseen] [--epochs N] [--batch-s S] [--learning-rate R]
+
+A model is adapted to each speaker's recordings, without their transcripts, and transcribes them again. With `--unseen`
+it is adapted to every second one and transcribes the others, and the other way round. Prints a Markdown table: the
+model as it is and adapted, both also with `--thorough`, and the interval of the paired difference over utterances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from wavasr.adaptation import AdaptationConfig, adapt
+from wavasr.audio import load_utterance
+from wavasr.config import DecodingConfig
+from wavasr.manifest import Utterance, read_manifest
+from wavasr.metrics import ErrorCounts, bootstrap_ci, count_all, paired_bootstrap
+from wavasr.model import save_model
+from wavasr.modelfile import copy_companions, resolve
+from wavasr.text import normalise
+from wavasr.transcribe import decoder_of, load_listener, recognise
+
+WAYS = {"": False, ", thorough": True}
+
+
+def transcripts(model: str | Path, utterances: Sequence[Utterance]) -> dict[str, list[str]]:
+    """What a model hears in each utterance, plainly and thoroughly."""
+    listener = load_listener(model)
+    waveforms = [load_utterance(utterance, listener.sample_rate) for utterance in utterances]
+    texts = {}
+    for way, thorough in WAYS.items():
+        decode = decoder_of(DecodingConfig(thorough=thorough), model=listener)
+        texts[way] = [recognise(listener, [waveform], decode)[0].text(listener.units) for waveform in waveforms]
+    return texts
+
+
+def parts(utterances: Sequence[Utterance], unseen: bool) -> Iterator[tuple[list[Utterance], list[Utterance]]]:
+    """What is adapted to, and what is transcribed then: of each speaker."""
+    for speaker in sorted({utterance.speaker for utterance in utterances}):
+        own = [utterance for utterance in utterances if utterance.speaker == speaker]
+        if unseen:
+            yield own[::2], own[1::2]
+            yield own[1::2], own[::2]
+        else:
+            yield own, own
+
+
+def main() -> int:
+    """Adapt to everyone and print the table."""
+    parser = argparse.ArgumentParser(description="Word error rates before and after adaptation to each speaker.")
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--unseen", action="store_true", help="transcribe what was not adapted to")
+    parser.add_argument("--epochs", type=int, default=AdaptationConfig.epochs)
+    parser.add_argument("--batch-s", type=float, default=AdaptationConfig.batch_s)
+    parser.add_argument("--learning-rate", type=float, default=AdaptationConfig.learning_rate)
+    args = parser.parse_args()
+    config = AdaptationConfig(args.epochs, args.batch_s, args.learning_rate)
+    listener = load_listener(args.model)
+    references: list[str] = []
+    said: dict[str, list[str]] = {}
+    for heard, spoken in tqdm(list(parts(read_manifest(args.manifest), args.unseen)), disable=None):
+        references += [normalise(utterance.text, listener.text) for utterance in spoken]
+        waveforms = [load_utterance(utterance, listener.sample_rate) for utterance in heard]
+        with tempfile.TemporaryDirectory() as folder:
+            adapted = Path(folder) / "adapted.wavasr"
+            save_model(adapt(waveforms, args.model, config=config), adapted, half=True)
+            copy_companions(resolve(args.model), adapted)
+            for name, model in (("as it is", args.model), ("adapted", adapted)):
+                for way, texts in transcripts(model, spoken).items():
+                    said.setdefault(name + way, []).extend(texts)
+    words = [reference.split() for reference in references]
+    counts = {name: count_all(words, [text.split() for text in texts]) for name, texts in said.items()}
+    print("| model | errors | words | WER | 95 % | to the first row |\n|---|---|---|---|---|---|")
+    for name, each in counts.items():
+        total, interval = ErrorCounts.total(each), bootstrap_ci(each)
+        paired = paired_bootstrap(counts["as it is"], each)
+        print(
+            f"| {name} | {total.errors} | {total.reference} | {100 * total.rate:.1f} % | {100 * interval.low:.1f} to "
+            f"{100 * interval.high:.1f} | {100 * paired.interval.low:+.1f} to {100 * paired.interval.high:+.1f} |"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
