@@ -57,7 +57,7 @@ class AdaptationConfig:
 
     epochs: int = 4
     batch_s: float = 15.0
-    learning_rate: float = 3e-3
+    learning_rate: float = 6e-3
     seed: int = 0
 
 
