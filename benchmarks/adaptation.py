@@ -4,7 +4,8 @@
 
 A model is adapted to each speaker's recordings, without their transcripts, and transcribes them again. With `--unseen`
 it is adapted to every second one and transcribes the others, and the other way round. Prints a Markdown table: the
-model as it is and adapted, both also with `--thorough`, and the interval of the paired difference over utterances.
+model as it is and adapted, both also with `--thorough`, the interval of the paired difference over utterances, and how
+far the words' confidences are from their chance of being right (expected calibration error).
 """
 
 from __future__ import annotations
@@ -18,27 +19,31 @@ from pathlib import Path
 from tqdm import tqdm
 
 from wavasr.adaptation import AdaptationConfig, adapt
+from wavasr.alignment import Word
 from wavasr.audio import load_utterance
+from wavasr.calibration import reliability
 from wavasr.config import DecodingConfig
 from wavasr.manifest import Utterance, read_manifest
-from wavasr.metrics import ErrorCounts, bootstrap_ci, count_all, paired_bootstrap
+from wavasr.metrics import Alignment, ErrorCounts, align_all, bootstrap_ci, paired_bootstrap
 from wavasr.model import save_model
 from wavasr.modelfile import copy_companions, resolve
 from wavasr.text import normalise
-from wavasr.transcribe import decoder_of, load_listener, recognise
+from wavasr.transcribe import calibration_of, decoder_of, load_listener, recognise, words_of
 
 WAYS = {"": False, ", thorough": True}
 
 
-def transcripts(model: str | Path, utterances: Sequence[Utterance]) -> dict[str, list[str]]:
-    """What a model hears in each utterance, plainly and thoroughly."""
+def transcripts(model: str | Path, utterances: Sequence[Utterance]) -> dict[str, list[list[Word]]]:
+    """The words that a model hears in each utterance, plainly and thoroughly."""
     listener = load_listener(model)
     waveforms = [load_utterance(utterance, listener.sample_rate) for utterance in utterances]
-    texts = {}
+    heard = {}
     for way, thorough in WAYS.items():
         decode = decoder_of(DecodingConfig(thorough=thorough), model=listener)
-        texts[way] = [recognise(listener, [waveform], decode)[0].text(listener.units) for waveform in waveforms]
-    return texts
+        calibration = calibration_of(listener, decode)
+        results = (recognise(listener, [waveform], decode)[0] for waveform in waveforms)
+        heard[way] = [list(words_of(result, listener, calibration)) for result in results]
+    return heard
 
 
 def parts(utterances: Sequence[Utterance], unseen: bool) -> Iterator[tuple[list[Utterance], list[Utterance]]]:
@@ -50,6 +55,12 @@ def parts(utterances: Sequence[Utterance], unseen: bool) -> Iterator[tuple[list[
             yield own[1::2], own[::2]
         else:
             yield own, own
+
+
+def judged(aligned: Sequence[Alignment], hypotheses: Sequence[Sequence[Word]]) -> list[tuple[float, bool]]:
+    """How sure the model is of each word that it heard, and whether the word is right."""
+    right = [op.kind == "equal" for alignment in aligned for op in alignment.ops if op.kind != "delete"]
+    return list(zip((word.confidence for words in hypotheses for word in words), right, strict=True))
 
 
 def main() -> int:
@@ -64,27 +75,29 @@ def main() -> int:
     args = parser.parse_args()
     config = AdaptationConfig(args.epochs, args.batch_s, args.learning_rate)
     listener = load_listener(args.model)
-    references: list[str] = []
-    said: dict[str, list[str]] = {}
+    references: list[list[str]] = []
+    said: dict[str, list[list[Word]]] = {}
     for heard, spoken in tqdm(list(parts(read_manifest(args.manifest), args.unseen)), disable=None):
-        references += [normalise(utterance.text, listener.text) for utterance in spoken]
+        references += [normalise(utterance.text, listener.text).split() for utterance in spoken]
         waveforms = [load_utterance(utterance, listener.sample_rate) for utterance in heard]
         with tempfile.TemporaryDirectory() as folder:
             adapted = Path(folder) / "adapted.wavasr"
             save_model(adapt(waveforms, args.model, config=config), adapted, half=True)
             copy_companions(resolve(args.model), adapted)
             for name, model in (("as it is", args.model), ("adapted", adapted)):
-                for way, texts in transcripts(model, spoken).items():
-                    said.setdefault(name + way, []).extend(texts)
-    words = [reference.split() for reference in references]
-    counts = {name: count_all(words, [text.split() for text in texts]) for name, texts in said.items()}
-    print("| model | errors | words | WER | 95 % | to the first row |\n|---|---|---|---|---|---|")
-    for name, each in counts.items():
-        total, interval = ErrorCounts.total(each), bootstrap_ci(each)
-        paired = paired_bootstrap(counts["as it is"], each)
+                for way, hypotheses in transcripts(model, spoken).items():
+                    said.setdefault(name + way, []).extend(hypotheses)
+    print("| model | errors | words | WER | 95 % | to the first row | ECE |\n|---|---|---|---|---|---|---|")
+    first: list[ErrorCounts] = []
+    for name, hypotheses in said.items():
+        aligned = align_all(references, [[word.word for word in words] for words in hypotheses])
+        each = [alignment.counts for alignment in aligned]
+        first = first or each
+        total, interval, paired = ErrorCounts.total(each), bootstrap_ci(each), paired_bootstrap(first, each)
         print(
             f"| {name} | {total.errors} | {total.reference} | {100 * total.rate:.1f} % | {100 * interval.low:.1f} to "
-            f"{100 * interval.high:.1f} | {100 * paired.interval.low:+.1f} to {100 * paired.interval.high:+.1f} |"
+            f"{100 * interval.high:.1f} | {100 * paired.interval.low:+.1f} to {100 * paired.interval.high:+.1f} | "
+            f"{100 * reliability(judged(aligned, hypotheses)).ece:.1f} % |"
         )
     return 0
 
