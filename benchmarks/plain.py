@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavasr.geometry import (
+from wavasr.network.geometry import (
     ENERGY_FLOOR,
     LEVEL_FLOOR,
     LEVEL_SCALE,
@@ -22,8 +22,8 @@ from wavasr.geometry import (
     frames_of,
     split_reach,
 )
-from wavasr.model import Recognizer
-from wavasr.wavenet import GatedBlock, Stage
+from wavasr.network.recognizer import Recognizer
+from wavasr.network.wavenet import GatedBlock, Stage
 
 
 class PlainNetwork(nn.Module):

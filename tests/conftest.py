@@ -32,8 +32,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from wavasr.config import EncoderConfig, StageConfig, TextConfig
-    from wavasr.model import Recognizer, save_model
-    from wavasr.text import Units
+    from wavasr.language.text import Units
+    from wavasr.network.recognizer import Recognizer, save_model
 
     stages = (
         StageConfig(channels=8, window=32, stride=16, dilations=(1, 2), pool=10),

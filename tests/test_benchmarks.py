@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from wavasr.config import PRESETS, EncoderConfig, StageConfig, TextConfig
-from wavasr.model import Recognizer
-from wavasr.text import Units
+from wavasr.language.text import Units
+from wavasr.network.recognizer import Recognizer
 
 UNITS = Units.characters(["abcdefgh "])
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from wavasr.audio import audio_duration_s
-from wavasr.manifest import Utterance, read_manifest
+from wavasr.audio.reading import audio_duration_s
+from wavasr.corpora.manifest import Utterance, read_manifest
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 SPLITS = ("train", "dev", "test")

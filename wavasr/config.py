@@ -214,7 +214,7 @@ class AuxiliaryConfig:
         frame_weight: weight of the frame-classification loss in nats per frame; needs time-aligned phones.
         crf_weight: how much the labels have to beat all other label sequences, weighed by a trigram model of the
             training labels: 0 is CTC alone, 1 a conditional random field, for decoding with a language model; see
-            `wavasr.crf`.
+            `wavasr.network.crf`.
     """
 
     weight: float = 0.0

@@ -31,11 +31,11 @@ def evaluate(arguments: list[str]) -> int:
     add_decoding(parser)
     args = parser.parse_args(arguments)
     configure_logging()
-    from wavasr import report
-    from wavasr.evaluate import evaluate as measure
-    from wavasr.helpers import usable_processes
-    from wavasr.manifest import read_manifest
-    from wavasr.transcribe import load_listener
+    from wavasr.corpora.manifest import read_manifest
+    from wavasr.evaluation import report
+    from wavasr.evaluation.evaluate import evaluate as measure
+    from wavasr.recognition.transcribe import load_listener
+    from wavasr.recognition.workers import usable_processes
 
     baseline = report.read(args.compare) if args.compare else None
     utterances = read_manifest(args.manifest)
@@ -84,13 +84,13 @@ def calibrate(arguments: list[str]) -> int:
     if args.output is None and not Path(args.model).is_file():
         raise ModelError(f"{args.model}: is no model file of yours; give --output to calibrate a copy of a shipped one")
     configure_logging()
-    from wavasr import report
-    from wavasr.evaluate import calibrate as fit_confidences
-    from wavasr.evaluate import evaluate as measure
-    from wavasr.helpers import usable_processes
-    from wavasr.manifest import read_manifest
-    from wavasr.modelfile import resolve
-    from wavasr.transcribe import calibration_key, decoder_of, load_listener
+    from wavasr.corpora.manifest import read_manifest
+    from wavasr.evaluation import report
+    from wavasr.evaluation.evaluate import calibrate as fit_confidences
+    from wavasr.evaluation.evaluate import evaluate as measure
+    from wavasr.network.files import resolve
+    from wavasr.recognition.transcribe import calibration_key, decoder_of, load_listener
+    from wavasr.recognition.workers import usable_processes
 
     utterances = read_manifest(args.manifest)
     model = load_listener(args.model)

@@ -70,7 +70,8 @@ def _lm_build(arguments: list[str]) -> int:
     )
     args = parser.parse_args(arguments)
     configure_logging()
-    from wavasr.lm import estimate, prune, read_sentences, spelling_of, write_arpa
+    from wavasr.language.ngrams import estimate, prune, read_sentences, write_arpa
+    from wavasr.network.files import spelling_of
 
     progress = sys.stderr.isatty()
     sentences = read_sentences(args.texts, spelling_of(args.model, args.phones), progress=progress)
@@ -100,11 +101,11 @@ def _lm_tune(arguments: list[str]) -> int:
         raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
     configure_logging()
     from wavasr.config import DecodingConfig
-    from wavasr.decoding_lm import LMDecoder
-    from wavasr.helpers import usable_processes
-    from wavasr.manifest import read_manifest
-    from wavasr.transcribe import decoder_of, load_listener
-    from wavasr.tuning import table, tune, write_weights
+    from wavasr.corpora.manifest import read_manifest
+    from wavasr.decoding.search import LMDecoder
+    from wavasr.evaluation.tuning import table, tune, write_weights
+    from wavasr.recognition.transcribe import decoder_of, load_listener
+    from wavasr.recognition.workers import usable_processes
 
     utterances = read_manifest(args.manifest)
     model = load_listener(args.model)
@@ -136,11 +137,11 @@ def pronounce(arguments: list[str]) -> int:
     parser.add_argument("--n-best", type=count, default=1, metavar="N", help="at most N guesses (default: %(default)s)")
     args = parser.parse_args(arguments)
     from wavasr.config import DecodingConfig, TextConfig
-    from wavasr.decoding_lm import complete
-    from wavasr.g2p import FEWEST_WORDS, completed
-    from wavasr.lexicon import Lexicon
-    from wavasr.modelfile import resolve
-    from wavasr.text import normalise
+    from wavasr.decoding.search import complete
+    from wavasr.language.lexicon import Lexicon
+    from wavasr.language.pronunciation import FEWEST_WORDS, completed
+    from wavasr.language.text import normalise
+    from wavasr.network.files import resolve
 
     path = complete(DecodingConfig(lexicon=args.lexicon), resolve(args.model)).lexicon
     if path is None:

@@ -21,7 +21,7 @@ def info(arguments: list[str]) -> int:
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     args = parser.parse_args(arguments)
-    from wavasr.modelfile import read_header, resolve
+    from wavasr.network.files import read_header, resolve
 
     path = resolve(args.model)
     header = read_header(path)
@@ -32,10 +32,10 @@ def info(arguments: list[str]) -> int:
 def describe_model(path: Path, header: dict[str, Any]) -> str:
     """The header of a model file for people, a line for each thing."""
     from wavasr.config import EncoderConfig, TextConfig, from_dict
-    from wavasr.decoding import PRIORS
-    from wavasr.geometry import receptive_field
-    from wavasr.modelfile import LEXICON_SUFFIX, LM_SUFFIXES, companion
-    from wavasr.text import Units
+    from wavasr.decoding.greedy import PRIORS
+    from wavasr.language.text import Units
+    from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, companion
+    from wavasr.network.geometry import receptive_field
 
     try:
         encoder = from_dict(EncoderConfig, header["encoder"])
@@ -91,15 +91,15 @@ def export(arguments: list[str]) -> int:
         help="speech that the weights are rounded by, best of what the model was trained on (a .wavasr with --int8)",
     )
     args = parser.parse_args(arguments)
-    from wavasr.export import export_model
-    from wavasr.modelfile import SUFFIX, pack_model
+    from wavasr.network.export import export_model
+    from wavasr.network.files import SUFFIX, pack_model
 
     packs = args.int8 and args.output.suffix.lower() == SUFFIX
     if args.manifest and not packs:
         parser.error(f"--manifest goes with --int8 and an --output in {SUFFIX}")
     if args.manifest:
-        from wavasr.manifest import read_manifest
-        from wavasr.rounding import round_to_speech
+        from wavasr.corpora.manifest import read_manifest
+        from wavasr.network.rounding import round_to_speech
 
         pack_model(args.model, args.output, round_to_speech(args.model, read_manifest(args.manifest)))
     elif packs:

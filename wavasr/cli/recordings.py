@@ -26,9 +26,9 @@ def transcribe(arguments: list[str]) -> int:
         raise WavasrError("-: standard input is named twice; it can be read once")
     configure_logging()
     with starting():
-        from wavasr.formats import Folder, render
-        from wavasr.helpers import usable_processes
-        from wavasr.transcribe import decoder_of, opened, transcribe_many
+        from wavasr.recognition.formats import Folder, render
+        from wavasr.recognition.transcribe import decoder_of, opened, transcribe_many
+        from wavasr.recognition.workers import usable_processes
 
         model = opened(args.model)
         decoder = decoder_of(decoding_config(args), model=model)
@@ -155,10 +155,10 @@ def align(arguments: list[str]) -> int:
     spoken = args.text if args.text is not None else read_text(args.text_file)
     configure_logging()
     with starting():
-        from wavasr.aligner import align as find_times
-        from wavasr.formats import render
-        from wavasr.manifest import atomic_text
-        from wavasr.transcribe import opened
+        from wavasr.files import atomic_text
+        from wavasr.recognition.align import align as find_times
+        from wavasr.recognition.formats import render
+        from wavasr.recognition.transcribe import opened
 
         model = opened(args.model)
     failures = Failures(1)
@@ -178,10 +178,10 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     if args.output is None or args.format:
         parser.error("--manifest needs --output F, a manifest too, and no --format")
     configure_logging()
-    from wavasr.aligner import align_manifest, lexicon_of, pronounce_manifest
     from wavasr.config import NOTHING
-    from wavasr.manifest import read_manifest, write_manifest
-    from wavasr.transcribe import load_listener
+    from wavasr.corpora.manifest import read_manifest, write_manifest
+    from wavasr.recognition.align import align_manifest, lexicon_of, pronounce_manifest
+    from wavasr.recognition.transcribe import load_listener
 
     utterances = read_manifest(args.manifest)
     without_model = args.model == str(NOTHING)

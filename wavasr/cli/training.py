@@ -73,7 +73,7 @@ def warmup(arguments: list[str]) -> int:
         return OK if arguments else BAD_INPUT
     configure_logging()
     keep_large_memory()
-    from wavasr.warmup import main as warm_up
+    from wavasr.training.warmup import main as warm_up
 
     return warm_up(arguments) or OK
 
@@ -97,12 +97,12 @@ def adapt(arguments: list[str]) -> int:
     args = parser.parse_intermixed_args(arguments)
     configure_logging()
     keep_large_memory()
-    from wavasr.adaptation import adapt as adapted
-    from wavasr.audio import load_audio
+    from wavasr.audio.reading import load_audio
     from wavasr.config import DecodingConfig
-    from wavasr.model import save_model
-    from wavasr.modelfile import SUFFIX, copy_companions, resolve
-    from wavasr.transcribe import opened
+    from wavasr.network.files import SUFFIX, copy_companions, resolve
+    from wavasr.network.recognizer import save_model
+    from wavasr.recognition.adapt import adapt as adapted
+    from wavasr.recognition.transcribe import opened
 
     if args.output.suffix.lower() != SUFFIX or args.output.is_dir():
         raise ConfigError(f"--output: {args.output} is no name of a model file; give one in {SUFFIX}")

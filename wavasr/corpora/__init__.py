@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from wavasr.corpora.base import Corpus
+from wavasr.corpora.manifest import write_manifest
 from wavasr.errors import CorpusError
-from wavasr.manifest import write_manifest
 
 __all__ = ["NAMES", "Corpus", "options_of", "parse_options", "prepare", "read", "summary"]
 

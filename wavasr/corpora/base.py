@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wavasr.corpora.manifest import AlignedPhone, Utterance
 from wavasr.errors import AudioError, CorpusError
-from wavasr.manifest import AlignedPhone, Utterance
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64", ".caf")
 

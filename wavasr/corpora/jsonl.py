@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavasr.corpora.base import Corpus, Draft, build, need_folder
+from wavasr.corpora.manifest import read_manifest
 from wavasr.errors import CorpusError
-from wavasr.manifest import read_manifest
 
 LAYOUT = "a JSON-lines manifest (*.jsonl), or a folder of such"
 

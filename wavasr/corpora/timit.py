@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from wavasr.corpora.base import Corpus, Draft, build, folders, hold_out, read_lines, search
+from wavasr.corpora.manifest import AlignedPhone
 from wavasr.errors import CorpusError, TextError
-from wavasr.lexicon import PHONE_SETS, fold, fold_phone
-from wavasr.manifest import AlignedPhone
+from wavasr.language.lexicon import PHONE_SETS, fold, fold_phone
 
 LAYOUT = "TIMIT/{TRAIN,TEST}/DR1..DR8/<speaker>/<sentence>.{WAV,PHN,WRD,TXT}"
 SAMPLE_RATE = 16000

@@ -16,12 +16,12 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from wavasr.dataset import Batch, SpeechLoader
-from wavasr.decoding import PRIORS
-from wavasr.heard import forget
-from wavasr.manifest import atomic_text
-from wavasr.model import save_model
+from wavasr.decoding.greedy import PRIORS
+from wavasr.files import atomic_text
+from wavasr.network.recognizer import save_model
 from wavasr.training.data import SpeechData
+from wavasr.training.dataset import Batch, SpeechLoader
+from wavasr.training.heard import forget
 from wavasr.training.task import RecognitionTask
 
 log = logging.getLogger("wavasr")

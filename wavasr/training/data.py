@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from wavasr.augment import Augmenter
+from wavasr.audio.augment import Augmenter
 from wavasr.config import FitConfig, to_dict
-from wavasr.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader, collate
+from wavasr.corpora.manifest import Utterance
+from wavasr.corpora.splits import Split, Splits, encode_split, infeasible
 from wavasr.errors import CorpusError
-from wavasr.heard import EarFrames, Version
-from wavasr.manifest import Utterance
-from wavasr.model import Recognizer, weights_sha256
-from wavasr.splits import Split, Splits, encode_split, infeasible
+from wavasr.network.recognizer import Recognizer, weights_sha256
+from wavasr.training.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader, collate
+from wavasr.training.heard import EarFrames, Version
 from wavasr.training.processes import connected
 
 

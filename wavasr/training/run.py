@@ -29,15 +29,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import wavasr
 from wavasr.config import FitConfig, to_dict
+from wavasr.corpora.splits import Split, Splits, fingerprints, read_splits
 from wavasr.errors import ConfigError, TextError
-from wavasr.evaluate import calibrate, evaluate
-from wavasr.manifest import atomic_text
-from wavasr.model import Recognizer, load_ear, start_from
-from wavasr.modelfile import copy_companions, read_header, resolve
-from wavasr.recipe import Recipe, parse
-from wavasr.report import write_report
-from wavasr.splits import Split, Splits, fingerprints, read_splits
-from wavasr.text import Units, build_units
+from wavasr.evaluation.evaluate import calibrate, evaluate
+from wavasr.evaluation.report import write_report
+from wavasr.files import atomic_text
+from wavasr.language.text import Units, build_units
+from wavasr.network.files import copy_companions, read_header, resolve
+from wavasr.network.recognizer import Recognizer, load_ear, start_from
+from wavasr.recognition.transcribe import load_listener
 from wavasr.training.callbacks import (
     LAST_NAME,
     MODEL_NAME,
@@ -50,8 +50,8 @@ from wavasr.training.callbacks import (
 )
 from wavasr.training.data import SpeechData
 from wavasr.training.processes import has_fast_bfloat16
+from wavasr.training.recipe import Recipe, parse
 from wavasr.training.task import RecognitionTask
-from wavasr.transcribe import load_listener
 
 log = logging.getLogger("wavasr")
 

@@ -18,19 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavasr import metrics
 from wavasr.config import FitConfig, OptimConfig
-from wavasr.crf import Competitors
-from wavasr.dataset import IGNORED, Batch
-from wavasr.decoding import greedy
+from wavasr.decoding.greedy import greedy
 from wavasr.errors import WavasrError
-from wavasr.generative import AuxiliaryLoss
-from wavasr.geometry import frames_of
-from wavasr.model import Recognizer
-from wavasr.text import Units
+from wavasr.evaluation import metrics
+from wavasr.language.text import Units
+from wavasr.network.crf import Competitors
+from wavasr.network.geometry import frames_of
+from wavasr.network.likelihood import AuxiliaryLoss
+from wavasr.network.recognizer import Recognizer
+from wavasr.network.wavenet import Features
+from wavasr.training.dataset import IGNORED, Batch
 from wavasr.training.optimizer import Muon
 from wavasr.training.processes import connected
-from wavasr.wavenet import Features
 
 log = logging.getLogger("wavasr")
 

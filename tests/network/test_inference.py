@@ -1,0 +1,130 @@
+"""The network in 8 bits against torch's, and the same numbers however audio is cut, padded and batched."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wavasr.audio.reading import load_audio
+from wavasr.config import EncoderConfig, StageConfig, TextConfig
+from wavasr.corpora.manifest import read_manifest
+from wavasr.decoding.greedy import greedy
+from wavasr.errors import ModelError
+from wavasr.evaluation.metrics import cer
+from wavasr.language.text import Units
+from wavasr.network.inference import FastModel
+from wavasr.network.recognizer import Recognizer, load_model, save_model
+from wavasr.recognition.transcribe import log_probs_of
+
+STAGES = {
+    "pooled": (
+        StageConfig(
+            8, window=32, stride=8, level_frames=16, filter_bank=True, dilations=(1, 2), pool=5, pooling="energy"
+        ),
+        StageConfig(channels=12, skip_channels=8, kernel=2, dilations=(1, 2, 4), pool=4),
+        StageConfig(channels=8, dilations=(1, 4)),
+    ),
+    "full rate": (
+        StageConfig(channels=4, skip_channels=8, kernel=2, dilations=(1, 2, 4, 8), pool=160),
+        StageConfig(channels=8, dilations=(1, 1)),
+    ),
+}
+
+
+def model(stages: str = "pooled", context: str = "noncausal") -> Recognizer:
+    torch.manual_seed(0)
+    encoder = EncoderConfig(stages=STAGES[stages], context=context, init="random")  # type: ignore[arg-type]
+    found = Recognizer(encoder, Units.characters(["abcdefgh "]), TextConfig()).eval()
+    with torch.no_grad():
+        for parameter in found.parameters():  # outputs that differ, so that differences show; no zeros
+            parameter.mul_(1.5).add_(0.05 * torch.randn_like(parameter))
+    return found
+
+
+def sound(samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def fast(plain: Recognizer, folder: Path) -> FastModel:
+    """The network as `transcribe` runs it, from its file."""
+    save_model(plain, folder / "model.wavasr")
+    return FastModel(folder / "model.wavasr")
+
+
+@pytest.mark.parametrize("context", ["noncausal", "causal"])
+@pytest.mark.parametrize("stages", list(STAGES))
+@pytest.mark.parametrize("samples", [1, 159, 160, 8_000, 20_123])
+def test_it_computes_what_the_network_does(stages: str, context: str, samples: int, tmp_path: Path) -> None:
+    plain = model(stages, context)
+    batch, lengths = sound(samples)[None], np.array([samples])
+    expected, expected_frames = plain.infer(batch, lengths)
+    found, frames = fast(plain, tmp_path).infer(batch, lengths)
+    assert frames.tolist() == expected_frames.tolist()
+    difference = np.abs(np.exp(found) - np.exp(expected))
+    assert difference.max() < 0.1 and difference.mean() < 0.01
+
+
+@pytest.mark.parametrize("stages", list(STAGES))
+def test_batch_padding_and_chunks_change_nothing(stages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fast(model(stages), tmp_path)
+    waveform = sound(40_000)
+    batch = np.full((2, 48_000), np.nan, np.float32)
+    batch[0, :40_000], batch[1, :9_001] = waveform, sound(9_001, 1)
+    together, frames = found.infer(batch, np.array([40_000, 9_001]))
+    alone, _ = found.infer(waveform[None], np.array([40_000]))
+    assert np.abs(together[0, : frames[0]] - alone[0]).max() < 1e-4
+    assert np.abs(together[1, : frames[1]] - found.infer(sound(9_001, 1)[None], np.array([9_001]))[0][0]).max() < 1e-4
+    monkeypatch.setattr("wavasr.recognition.transcribe.CHUNK_S", 0.5)
+    assert np.abs(log_probs_of(found, waveform) - alone[0]).max() < 1e-4
+
+
+def test_no_samples_no_frames(tmp_path: Path) -> None:
+    network = fast(model(), tmp_path)
+    found, frames = network.infer(np.zeros((1, 0), np.float32), np.array([0]))
+    assert found.shape == (1, 0, len(network.units))
+    assert frames.tolist() == [0]
+
+
+def test_it_is_the_model_of_the_file(tmp_path: Path) -> None:
+    plain = model()
+    plain.metadata = {"best": {"dev_wer": 0.5}}
+    found = fast(plain, tmp_path)
+    facts = found.facts()
+    assert facts == plain.facts()._replace(device=facts.device)
+    assert facts.device.startswith("cpu, onnxruntime ") and facts.device.endswith(", int8")
+    assert (found.units, found.text, found.metadata) == (plain.units, plain.text, plain.metadata)
+    assert (found.hop_samples, found.sample_rate, found.receptive_field) == (160, 16000, plain.receptive_field)
+    assert found.file == tmp_path / "model.wavasr"
+
+
+def test_the_shipped_model_hears_what_torch_hears(shared_data: Path) -> None:
+    """Nearly to the label, on real speech."""
+    plain, found = load_model("default"), FastModel("default")
+    assert found.facts().sha256 == plain.facts().sha256
+    heard: list[list[str]] = []
+    waveforms = [load_audio(u.audio) for u in read_manifest(shared_data / "an4" / "train.jsonl")[:200:20]]
+    for network in (plain, found):
+        heard.append([network.units.decode(greedy(log_probs_of(network, waveform)).ids) for waveform in waveforms])
+    assert cer(*heard).rate < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.pop("output.bias"), "output.bias"),
+        (lambda w: w.update({"output.bias": w["output.bias"][:-1]}), r"output.bias is \(8,\), expected \(9,\)"),
+        (lambda w: w.update({"else": w["output.bias"].clone()}), "else has no place in the encoder"),
+    ],
+)
+def test_weights_that_do_not_fit_the_header(
+    change: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = model()
+    weights = dict(plain.state_dict())
+    change(weights)
+    monkeypatch.setattr(plain, "state_dict", lambda: weights)
+    save_model(plain, tmp_path / "bad.wavasr")
+    with pytest.raises(ModelError, match=rf"bad.wavasr: its header and weights do not make a model \(.*{said}"):
+        FastModel(tmp_path / "bad.wavasr")

@@ -1,0 +1,1 @@
+"""From log-probabilities to words: greedy, beam and lexicon search, times, confidence."""

@@ -1,0 +1,457 @@
+"""Beam search with a word list or pronunciations, an n-gram language model and hotwords, on flashlight-text.
+
+    log-probabilities -> flashlight's search over a trie of spellings -> word sequences -> `Hypothesis`
+
+A hypothesis scores, in nats,
+
+    log P(its labels | audio) + lm_weight * log P(its words) + word_score * (number of words) + boosts of its hotwords
+
+where P(labels | audio) is the sum over all CTC paths (Graves et al. 2006, arXiv 1609.03193 for the search). Before that
+each label's probability is divided by the square root of its prior, where the model file tells it, and the blank gets
+`blank_penalty` nats less: a trained network prefers what is frequent, blanks above all, and words would be left out.
+Without a word list the search is over the units themselves: phones with a model of phones, or hotwords alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from bisect import bisect_right
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavasr.config import NOTHING, DecodingConfig, TextConfig
+from wavasr.decoding.greedy import Hypothesis, LogProbs, best_path, checked, penalised
+from wavasr.decoding.hotwords import LanguageScore, biased, read_language_model
+from wavasr.decoding.searchtree import Read, SearchTree
+from wavasr.decoding.trellis import Piece, log_likelihoods
+from wavasr.decoding.wordlist import WordList, word_list
+from wavasr.language.ngrams import Weights, tuned_weights, vocabulary, weights_path
+from wavasr.language.text import Units, ctc_frames_needed
+from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, companion
+from wavasr.network.runtime import Shelf, stamp
+
+DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the model `default`; 1000 another point
+_FREE_HOTWORD_BEAM = 100  # without a list of words the scores of hotwords are made in Python
+DEFAULT_WEIGHTS = Weights(0.4, 1.5)  # near the best on AN4 dev
+_BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
+_COPIED_BEAM_THRESHOLD = 9.0  # where labels have copies: as good as 10.5 on LibriSpeech dev, in 3/4 of the time
+_COLUMNS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
+_COPIED_COLUMNS_A_FRAME = 16  # likewise; as good as 24, in four fifths of the time
+_BLANK = 0
+_SURELY = 0.995  # probable, a blank is one: that changes no word in a thousand
+_PIECE_FRAMES = 40  # in fewer, results are not cut for their scores
+_NATS = math.log(10)  # KenLM's logarithms are decimal
+
+log = logging.getLogger("wavasr")
+
+
+def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
+    """The configuration with the language model and the lexicon that lie beside a model file, unless it says others.
+
+    The name of a shipped model ("default") stands for what lies beside that. A language model that is named alone
+    brings its own words: from the lexicon beside the model come their spellings.
+    """
+    named_alone = config.lm not in (None, NOTHING) and config.lexicon is None
+    lm = _beside_shipped(config.lm, *LM_SUFFIXES) or companion(model, *LM_SUFFIXES)
+    lexicon = _beside_shipped(config.lexicon, LEXICON_SUFFIX) or companion(model, LEXICON_SUFFIX)
+    return replace(
+        config,
+        lm=None if lm == NOTHING else lm,
+        lexicon=None if lexicon == NOTHING else lexicon,
+        lm_words_only=config.lm_words_only or named_alone,
+    )
+
+
+def _beside_shipped(path: Path | None, *suffixes: str) -> Path | None:
+    """A path as it is; for the name of a shipped model, which is no file, what lies beside that."""
+    if path is None or path.is_file():
+        return path
+    shipped = companion(asset(f"{path}{SUFFIX}"), *suffixes) if path.name == str(path) else None
+    return shipped or path
+
+
+def lm_decoder(
+    config: DecodingConfig,
+    units: Units,
+    text: TextConfig,
+    shelf: Shelf | None = None,
+    priors: tuple[float, ...] | None = None,
+) -> LMDecoder | None:
+    """The decoder that `config` asks for, or None, with a warning, where a language model or the library is missing.
+
+    Args:
+        config: with a language model, a lexicon or hotwords.
+        units: the model's inventory.
+        text: the model's spelling.
+        shelf: the model's, where a decoder of the same files and configuration may be, or what was read for another
+            configuration; what is made here stays there.
+        priors: of the labels, see `decoding.penalised`.
+
+    Raises:
+        TextError: the language model is damaged.
+        CorpusError: the lexicon is missing or damaged.
+        ConfigError: the parts do not fit together, or a hotword cannot be spelled.
+    """
+    if config.lm and not config.lm.is_file():
+        log.warning("%s: no such language model; going on without it (wavasr lm build makes one)", config.lm)
+        config = replace(config, lm=None)
+    if not config.searches:
+        return None
+    try:
+        import flashlight.lib.text.decoder.kenlm  # noqa: F401
+    except ImportError as error:
+        log.warning("no language model, lexicon or hotwords: flashlight-text is missing (%s); pip install it", error)
+        return None
+    shelf = shelf or Shelf()
+    files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
+    key = config, files, stamp(config.lm and weights_path(config.lm)), priors
+    return shelf.get("decoder", key, lambda: _new_decoder(config, files, units, text, shelf, priors))
+
+
+def _new_decoder(
+    config: DecodingConfig,
+    files: Hashable,
+    units: Units,
+    text: TextConfig,
+    shelf: Shelf,
+    priors: tuple[float, ...] | None,
+) -> LMDecoder:
+    def read() -> tuple[WordList | None, Any]:
+        words = word_list(config, units, text)
+        return words, read_language_model(config.lm, units, words)
+
+    words, lm = shelf.get("language", (files, config.lm_words_only, config.hotwords), read)
+    return LMDecoder(units, words, LanguageScore.of(config, lm, units, words, text), config, priors)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One result of the search.
+
+    Attributes:
+        ids: labels.
+        words: (number, first label, end) of each.
+        score: in nats.
+        ends: for each word the frame after its last.
+        pauses: (T,) whether a frame is between words.
+    """
+
+    ids: tuple[int, ...]
+    words: tuple[tuple[int, int, int], ...]
+    score: float
+    ends: tuple[int, ...]
+    pauses: NDArray[np.bool_]
+
+    def pieces(self, cuts: Sequence[int]) -> list[Piece]:
+        """Its labels between these frames, at pauses, the first and the last one included."""
+        firsts = [first for _, first, _ in self.words] + [len(self.ids)]
+        places = [0, *(firsts[bisect_right(self.ends, cut)] for cut in cuts[1:-1]), len(self.ids)]
+        bounds = zip(itertools.pairwise(cuts), itertools.pairwise(places), strict=True)
+        return [Piece(start, end, self.ids[first:last]) for (start, end), (first, last) in bounds]
+
+
+class LMDecoder:
+    """Log-probabilities (T, V) to the best `Hypothesis`, the n best in its `alternatives`.
+
+    Where the search is not exact (see `SearchTree`), the exact score of each result puts that right.
+
+    Threads may share it: each call searches by itself.
+    """
+
+    def __init__(
+        self,
+        units: Units,
+        words: WordList | None,
+        score: LanguageScore,
+        config: DecodingConfig,
+        priors: tuple[float, ...] | None = None,
+    ) -> None:
+        self._units = units
+        self._priors = priors
+        self._words = words
+        self._score = score
+        self._config = config
+        self.weights = self._chosen_weights()
+        self._tree = SearchTree(units, words, score.hotwords, self._new_lm(), self._lm_scale) if words else None
+        self._copied = self._tree is not None and self._tree.copied
+        self._has_phrases = self._tree is not None and self._tree.has_phrases
+        self._scored_again = self._copied or self._has_phrases
+
+    def with_weights(self, weights: Weights) -> LMDecoder:
+        """The same decoder with other weights; the language model and the words are shared."""
+        other = object.__new__(LMDecoder)
+        other.__dict__.update(self.__dict__)
+        other.weights = weights
+        return other
+
+    @property
+    def spells_words(self) -> bool:
+        """Whether phones come out as words."""
+        return self._units.is_phones and self._words is not None
+
+    @property
+    def thorough(self) -> bool:
+        """Whether it wants to have a recording heard at several speeds."""
+        return self._config.thorough
+
+    @property
+    def description(self) -> str:
+        """What decodes, in words, for reports."""
+        config = self._config
+        parts = [f"beam of {self._beam}"]
+        if config.lm:
+            weight, score, penalty = self.weights
+            parts.append(
+                f"language model {config.lm.name} (weight {weight:g}, word score {score:g}, blank penalty {penalty:g})"
+            )
+        if config.lexicon:
+            parts.append(f"lexicon {config.lexicon.name}")
+        if self._priors:
+            parts.append("labels over the root of their priors")
+        if config.hotwords:
+            parts.append(f"{len(config.hotwords)} hotwords (boost {config.hotword_boost:g})")
+        if config.thorough:
+            parts.append("heard at several speeds")
+        return ", ".join(parts)
+
+    @property
+    def word_source(self) -> str:
+        """What lists the words that may come out, for reports; "" where the units are searched freely."""
+        if self._words is None:
+            return ""
+        config = self._config
+        if config.lexicon and not config.only_lm_words:
+            return f"lexicon {config.lexicon.name}"
+        return f"language model {config.lm.name}" if config.lm else ""
+
+    @property
+    def words(self) -> Sequence[str]:
+        """The words that may come out; empty where the units are searched freely."""
+        return self._words.words if self._words else ()
+
+    def spellings(self) -> dict[str, tuple[int, ...]]:
+        """The words that may come out, each with the first way to spell it in labels."""
+        if self._words is None:
+            return {}
+        return {word: ways[0] for word, ways in zip(self._words.words, self._words.spellings, strict=True)}
+
+    @property
+    def separator(self) -> tuple[int, ...]:
+        """The labels between two words: a space, or none where the units have none."""
+        return () if self._tree is None or self._copied else (self._tree.silence,)
+
+    def unigrams(self) -> dict[str, float]:
+        """Probabilities of the words with nothing before them, of those that the language model knows."""
+        config, words = self._config, self._words
+        if words is None or config.lm is None:
+            return {}
+        # Without a lexicon and hotwords the list is the language model's own.
+        known = set(vocabulary(config.lm)) if config.lexicon or config.hotwords else None
+        start = self._score.lm.start(True)
+        return {
+            word: 10 ** float(self._score.lm.score(start, number)[1])
+            for number, (word, name) in enumerate(zip(words.words, words.names, strict=True))
+            if known is None or name in known
+        }
+
+    def _chosen_weights(self) -> Weights:
+        """As configured; else as tuned beside the language model; else the defaults."""
+        weights = DEFAULT_WEIGHTS if self._words else DEFAULT_WEIGHTS._replace(word_score=0.0)
+        if self._config.lm:
+            weights = tuned_weights(self._config.lm) or weights
+        given = {name: getattr(self._config, name) for name in Weights._fields}
+        return weights._replace(**{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def _beam(self) -> int:
+        slow = self._score.hotwords and self._words is None
+        return self._config.beam or (_FREE_HOTWORD_BEAM if slow else DEFAULT_BEAM)
+
+    @property
+    def _is_zero(self) -> bool:
+        return self._score.is_zero or self.weights.lm_weight == 0
+
+    @property
+    def _lm_scale(self) -> float:
+        """Nats of a unit of the language model's logarithms, weighted."""
+        return 1.0 if self._is_zero else self.weights.lm_weight * _NATS
+
+    def _new_lm(self) -> Any:
+        """The language model as flashlight takes it; without words with hotwords' and units' bonus, for one search."""
+        from flashlight.lib.text.decoder import ZeroLM
+
+        lm = ZeroLM() if self._is_zero else self._score.lm
+        if self._words is None and (self._score.hotwords or self.weights.word_score):
+            return biased(lm, self._score.hotwords, self.weights.word_score, 1.0 / self._lm_scale)
+        return lm
+
+    def _new_search(self, lm: Any) -> Any:
+        """A search, which holds the state of one recording; `lm` has to be kept beside it."""
+        from flashlight.lib.text import decoder as flashlight
+
+        tree = self._tree
+        columns = (_COPIED_COLUMNS_A_FRAME if self._copied else _COLUMNS_A_FRAME) + (tree.extra if tree else 0)
+        options: dict[str, Any] = {
+            "beam_size": self._beam,
+            "beam_size_token": min(tree.columns if tree else len(self._units), columns),
+            "beam_threshold": _COPIED_BEAM_THRESHOLD if self._copied else _BEAM_THRESHOLD,
+            "lm_weight": self._lm_scale,
+            "sil_score": 0.0,
+            "log_add": True,
+            "criterion_type": flashlight.CriterionType.CTC,
+        }
+        if tree is None:
+            free = flashlight.LexiconFreeDecoderOptions(**options)
+            return flashlight.LexiconFreeDecoder(free, lm, _BLANK, _BLANK, [])
+        chosen = flashlight.LexiconDecoderOptions(word_score=self.weights.word_score, unk_score=-math.inf, **options)
+        return flashlight.LexiconDecoder(chosen, tree.trie, lm, tree.silence, _BLANK, -1, [], False)
+
+    def __call__(self, log_probs: LogProbs | tuple[LogProbs, ...]) -> Hypothesis:
+        """Decode (T, V) natural log-probabilities, label 0 the blank; T may be 0.
+
+        Of several versions of a recording, heard at other speeds, that is chosen whose words cost least: their score
+        beside that of the likeliest label of every frame. Its frames become those of the first version.
+
+        Raises:
+            ModelError: the log-probabilities are not numbers.
+        """
+        if not isinstance(log_probs, tuple):
+            return self._decoded(log_probs)[0]
+        best, _ = max(map(self._decoded, log_probs), key=lambda found: found[1])
+        return best.stretched(len(log_probs[0]))
+
+    def _decoded(self, log_probs: LogProbs) -> tuple[Hypothesis, float]:
+        """A hypothesis, and its score less that of the likeliest label of every frame."""
+        values = checked(log_probs)
+        if not len(values):
+            return Hypothesis((), 0.0, (), (), 0), -math.inf
+        searched = penalised(values, self.weights.blank_penalty, self._priors)
+        sure = (searched[:, _BLANK] > math.log(_SURELY)) & (self._tree is not None)
+        results = self._results(searched, sure)
+        hypotheses: list[Hypothesis] = []
+        # Uncut, if labels need more frames than their pieces have.
+        for cuts in (_cuts(results, sure), [0, len(values)]):
+            found = self._ranked(searched, results, cuts)
+            if hypotheses := [self._hypothesis(values, one, cuts) for one in found[: self._config.n_best]]:
+                break
+        if not hypotheses:
+            return Hypothesis((), 0.0, (), (), len(values)), -math.inf
+        best = replace(hypotheses[0], alternatives=tuple(hypotheses) if self._config.n_best > 1 else ())
+        return best, best.score - float(searched.max(axis=1).sum(dtype=np.float64))
+
+    def _search(self, lm: Any, values: NDArray[np.float32], sure: NDArray[np.bool_]) -> list[Any]:
+        """What flashlight finds, best first.
+
+        Of a frame that is surely blank it is told the first column alone, the blank: no label begins there, and those
+        that go on it finds behind that column. So half of the frames cost next to nothing.
+        """
+        emissions = self._tree.emissions(values) if self._tree else np.ascontiguousarray(values)
+        search = self._new_search(lm)
+        search.decode_begin()
+        data, frame_bytes = emissions.ctypes.data, emissions.strides[0]
+        edges = np.flatnonzero(np.diff(sure, append=False)) + 1  # there may be one more frame, which is not
+        for first, end in itertools.pairwise([0, *edges.tolist(), len(emissions)]):
+            if first < len(sure) and sure[first]:
+                for frame in range(first, end):
+                    search.decode_step(data + frame * frame_bytes, 1, 1)
+            else:
+                search.decode_step(data + first * frame_bytes, end - first, emissions.shape[1])
+        search.decode_end()
+        return list(search.get_all_final_hypothesis())
+
+    def _results(self, values: NDArray[np.float32], sure: NDArray[np.bool_]) -> list[_Found]:
+        """What the search finds, equal results joined, best first.
+
+        Where they are scored again (`_ranked`), the score is only what language model, words and hotwords make of them.
+        """
+        tree = self._tree
+        lm = self._new_lm()
+        found: dict[tuple[Any, ...], _Found] = {}
+        for result in self._search(lm, values, sure)[: 4 * self._config.n_best + 8]:
+            columns = result.tokens[1:-1]
+            read = tree.read(columns, result.words[1:-1]) if tree else _read_freely(columns)
+            key = read.ids, read.words
+            score = result.score
+            if self._scored_again:
+                said = self._sentence_score(lm, read.searched_as) if self._has_phrases else result.lmScore
+                score = self._lm_scale * said + self.weights.word_score * len(read.words) + read.nats
+            if key not in found:
+                found[key] = _Found(*key, score, read.ends, _pauses(columns, read.ends)[: len(values)])
+            elif self._scored_again:  # a phrase was found as such, and as its words
+                found[key] = replace(found[key], score=max(score, found[key].score))
+            else:
+                found[key] = replace(found[key], score=float(np.logaddexp(score, found[key].score)))
+        return list(found.values())
+
+    @staticmethod
+    def _sentence_score(lm: Any, numbers: Sequence[int]) -> float:
+        state, total = lm.start(False), 0.0
+        for number in numbers:
+            state, score = lm.score(state, number)
+            total += score
+        return total + float(lm.finish(state)[1])
+
+    def _ranked(self, values: NDArray[np.float32], found: Sequence[_Found], cuts: Sequence[int]) -> list[_Found]:
+        """The results with their whole score, best first; ways to say the same words are joined."""
+        if self._scored_again:
+            pieces = [one.pieces(cuts) for one in found]
+            each = list(dict.fromkeys(itertools.chain.from_iterable(pieces)))  # most results differ in a few words
+            heard = dict(zip(each, log_likelihoods(values, each).tolist(), strict=True))
+            found = [
+                replace(one, score=one.score + sum(heard[piece] for piece in its))
+                for one, its in zip(found, pieces, strict=True)
+            ]
+        found = sorted(found, key=lambda one: (-one.score, one.ids, one.words))
+        joined: dict[tuple[Any, ...], _Found] = {}
+        for one in found:
+            if len(values) < ctc_frames_needed(one.ids) or one.score == -math.inf:
+                continue
+            key = tuple(number for number, _, _ in one.words) if self._words else one.ids
+            best = joined.get(key)
+            joined[key] = one if best is None else replace(best, score=float(np.logaddexp(best.score, one.score)))
+        return sorted(joined.values(), key=lambda one: -one.score)
+
+    def _hypothesis(self, values: NDArray[np.float32], found: _Found, cuts: Sequence[int]) -> Hypothesis:
+        spans, confidences = best_path(values, found.ids, found.pieces(cuts))
+        words = None
+        if self._words is not None and self._copied and self._units.kind != "sentencepiece":
+            # The labels do not tell where words begin.
+            words = tuple((self._words.words[number], first, end) for number, first, end in found.words)
+        return Hypothesis(found.ids, found.score, spans, confidences, len(values), words)
+
+
+def _pauses(columns: Sequence[int], ends: Sequence[int]) -> NDArray[np.bool_]:
+    """Whether a frame (T,) of a path is between words: a blank, with nothing heard since the last one ended."""
+    spoken = np.asarray(columns) != _BLANK
+    heard = np.cumsum(spoken)
+    said = np.zeros_like(heard)
+    last = np.array(ends, np.intp) - 1
+    said[last] = heard[last]
+    return np.asarray(~spoken & (heard == np.maximum.accumulate(said)))
+
+
+def _cuts(found: Sequence[_Found], sure: NDArray[np.bool_]) -> list[int]:
+    """Surely blank frames amid pauses of all results, the first and the end: what is between them is scored apart."""
+    cuts = [0]
+    for frame in np.flatnonzero(np.logical_and.reduce([sure, *(one.pauses for one in found)])).tolist():
+        if frame - cuts[-1] >= _PIECE_FRAMES:
+            cuts.append(frame)
+    return [*cuts, len(sure)]
+
+
+def _read_freely(labels: Sequence[int]) -> Read:
+    """What a result of the search without a word list says: of each frame its label."""
+    return Read(tuple(label for label, _ in itertools.groupby(labels) if label))
+
+
+def ctc_log_probs(log_probs: NDArray[np.float32], labellings: Sequence[Sequence[int]]) -> list[float]:
+    """Log-probability of each labelling of (T, V), summed over all its CTC paths, see `trellis.log_likelihoods`."""
+    found = log_likelihoods(log_probs, [Piece(0, len(log_probs), tuple(ids)) for ids in labellings])
+    return [float(score) for score in found]

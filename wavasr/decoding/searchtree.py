@@ -1,0 +1,239 @@
+"""The words of a list as flashlight searches them: paths through a trie, over columns that stand for labels.
+
+    labels | their copies | last labels of hotwords | never
+    V      | V            | a column for each       | 1
+
+flashlight knows words that end in a space. Units without one (phones, SentencePiece) get a second copy of every column,
+so that the last label of a word may last, and a column that never is in the place of the space. The last label of a
+hotword has a column of its own, which is worth more by what the hotword earns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavasr.decoding.hotwords import Hotword
+from wavasr.decoding.wordlist import WordList
+from wavasr.language.text import Units
+
+_HOMOPHONES = 6  # flashlight keeps no more words of one pronunciation; the most frequent ones stay
+_NEVER = -1e5
+_COPY_NATS = -1e-3
+_BLANK = 0
+
+
+class Expected(NamedTuple):
+    """A hotword, said in one way.
+
+    Attributes:
+        words: numbers and labels of its words.
+        searched_as: for each the word that the language model takes it for.
+        nats: what it earns.
+    """
+
+    words: tuple[tuple[int, tuple[int, ...]], ...]
+    searched_as: tuple[int, ...]
+    nats: float
+
+
+class Read(NamedTuple):
+    """What a result of the search says.
+
+    Attributes:
+        ids: labels.
+        words: their words, as (number, first label, end).
+        ends: for each word the frame after its last.
+        searched_as: the words that the language model takes them for.
+        nats: what hotwords earn.
+    """
+
+    ids: tuple[int, ...]
+    words: tuple[tuple[int, int, int], ...] = ()
+    ends: tuple[int, ...] = ()
+    searched_as: tuple[int, ...] = ()
+    nats: float = 0.0
+
+
+class SearchTree:
+    """The spellings of words as a trie; log-probabilities as its columns; and what a path through it says.
+
+    Args:
+        units: the model's inventory.
+        words: what may be said.
+        hotwords: of these words.
+        lm: flashlight's language model of them.
+        scale: nats of a unit of `lm`'s logarithms.
+
+    Attributes:
+        trie: flashlight's.
+        columns: how many there are.
+        silence: the column that stands between words.
+        extra: columns of hotwords.
+        copied: whether labels have copies. What these let through wrongly, such as a word repeated without a blank
+            between, the caller has to put right.
+        has_phrases: whether a hotword has several words. All but the last are nothing to the language model in the
+            search; the caller has to score the whole result.
+    """
+
+    def __init__(self, units: Units, words: WordList, hotwords: Sequence[Hotword], lm: Any, scale: float) -> None:
+        self._units = units
+        self._words = words
+        self._space = units.symbols.index(" ") if units.kind == "characters" and " " in units.symbols else None
+        self.copied = self._space is None
+        self._rarest = -1  # as which the words are searched that the language model does not know
+        self._strangers: dict[tuple[int, ...], int] = {}  # these, by their spelling
+        self._fill(hotwords, lm, scale)
+
+    def _fill(self, hotwords: Sequence[Hotword], lm: Any, scale: float) -> None:
+        """Make the trie.
+
+        What a language model says of words that it does not know is said of all such words together, or of nothing that
+        it saw: heard at that rate, they would be everywhere. So they are searched as its least probable word, and told
+        apart by their spelling. Hotwords among them are as probable as the median word, and have their boost.
+        """
+        from flashlight.lib.text import decoder as flashlight
+
+        words, strangers = self._words, self._words.strangers
+        start = lm.start(False)
+        scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
+        known = set(range(len(scores))) - strangers
+        if known:
+            self._rarest = min(known, key=lambda number: (scores[number], number))
+            for number in strangers:
+                scores[number] = scores[self._rarest]
+        else:
+            strangers = frozenset()
+        median = (
+            sorted(known, key=lambda number: (scores[number], number))[len(known) // 2] if hotwords and known else -1
+        )
+        self._expected = self._expectations(hotwords, strangers, median)
+        self._ends = sorted({(self._last(ids), hotword.nats) for ids, hotword in self._expected.items()})
+        ends, labels = [label for label, _ in self._ends], list(range(len(self._units)))
+        self._label_of = [*labels, *labels, *ends, _BLANK] if self.copied else [*labels, *ends]
+        self._first_end = len(labels) * (2 if self.copied else 1)
+        self.columns, self.extra = len(self._label_of), len(ends)
+        self.silence = self.columns - 1 if self._space is None else self._space
+        self.has_phrases = any(len(hotword.words) > 1 for hotword in self._expected.values())
+        self.trie = flashlight.Trie(self.columns, self.silence)
+        insert, endings = self.trie.insert, self._endings  # a word counts 50,000 times
+        for ids, hotword in self._expected.items():
+            number = hotword.searched_as[-1]
+            column = self._first_end + self._ends.index((self._last(ids), hotword.nats))
+            for spelling in endings(ids, column):
+                insert(spelling, number, lm.score(start, number)[1] + hotword.nats / scale)
+        alike: dict[tuple[int, ...], int] = {}
+        for number in sorted(range(len(scores)), key=lambda number: (-scores[number], number in strangers)):
+            searched_as = number
+            for ids in words.spellings[number]:
+                if ids in self._expected and self._expected[ids].words == ((number, ids),):
+                    continue
+                if number in strangers:
+                    if ids in self._strangers or ids in words.spellings[self._rarest]:
+                        continue
+                    self._strangers[ids] = number
+                    searched_as = self._rarest
+                alike[ids] = count = alike.get(ids, 0) + 1
+                if count <= _HOMOPHONES:
+                    for spelling in endings(ids):
+                        insert(spelling, searched_as, scores[number])
+        self.trie.smear(flashlight.SmearingMode.MAX)
+
+    def _expectations(
+        self, hotwords: Sequence[Hotword], strangers: frozenset[int], stand_in: int
+    ) -> dict[tuple[int, ...], Expected]:
+        """The hotwords by their labels: each way to say one is a word of its own for the search."""
+        found: dict[tuple[int, ...], Expected] = {}
+        space = () if self._space is None else (self._space,)
+        for hotword in sorted(hotwords, key=lambda hotword: -hotword.nats):
+            searched_as = tuple(stand_in if number in strangers else number for number in hotword.labels)
+            ways = itertools.product(*(self._words.spellings[number] for number in hotword.labels))
+            for spelled in itertools.islice(ways, _HOMOPHONES):
+                ids = tuple(itertools.chain(spelled[0], *((*space, *part) for part in spelled[1:])))
+                parts = tuple(zip(hotword.labels, spelled, strict=True))
+                found.setdefault(ids, Expected(parts, searched_as, hotword.nats))
+        return found
+
+    def _last(self, ids: tuple[int, ...]) -> int:
+        """The label that ends a word."""
+        return ids[-1] if self._space is None else self._space
+
+    def _endings(self, ids: tuple[int, ...], column: int = -1) -> tuple[tuple[int, ...], ...]:
+        """The paths of a word through the trie; `column` is that of its last label, if it is not the label itself.
+
+        A word ends in a space. Without spaces its last label would have one frame only, since flashlight leaves the
+        trie with it: so the frames before the last one go to the label's copy, `label + V` of V labels. Two equal
+        labels at the end get the blank's copy between them, which flashlight would forget.
+        """
+        if self._space is not None:
+            return ((*ids, self._space if column < 0 else column),)
+        labels = len(self._units)
+        first, last = ids[:-1], ids[-1]
+        end = last if column < 0 else column
+        if first and first[-1] == last:
+            first += (_BLANK + labels,)
+        return (*first, end), (*first, last + labels, end)
+
+    def emissions(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What each column says in each frame: (T, V) log-probabilities -> (T or T + 1, `columns`)."""
+        ends = [values[:, label, None] + np.float32(nats) for label, nats in self._ends]
+        if self.copied:
+            # Equal scores flashlight ranks by address, which changes from run to run: so a copy is worth a bit less.
+            never = np.full((len(values), 1), _NEVER, np.float32)
+            return np.concatenate([values, values + np.float32(_COPY_NATS), *ends, never], axis=1)
+        last = np.full((1, self.columns), _NEVER, np.float32)
+        last[0, self._space] = 0.0  # the last word ends with the recording
+        last[0, values.shape[1] :] = [nats for _, nats in self._ends]
+        return np.concatenate([np.concatenate([values, *ends], axis=1), last])
+
+    def read(self, columns: Sequence[int], words: Sequence[int]) -> Read:
+        """What a result of flashlight's search says: of each frame its column, and the word that ends there or -1."""
+        said = [(frame, number) for frame, number in enumerate(words) if number >= 0]
+        ids: list[int] = []
+        read: list[tuple[int, int, int]] = []
+        ends: list[int] = []
+        searched_as: list[int] = []
+        nats, before = 0.0, 0
+        for frame, number in said:
+            hotword = self._said(number, columns[before : frame + 1])
+            for word, spelled in hotword.words:
+                if ids and self._space is not None:
+                    ids.append(self._space)
+                read.append((word, len(ids), len(ids) + len(spelled)))
+                ids += spelled
+                ends.append(frame + 1)
+            searched_as += hotword.searched_as
+            nats += hotword.nats
+            before = frame + 1
+        return Read(tuple(ids), tuple(read), tuple(ends), tuple(searched_as), nats)
+
+    def _said(self, number: int, columns: Sequence[int]) -> Expected:
+        """What a word of the search is: a hotword by its last column, another one by its number and labels."""
+        if self._expected and 0 <= columns[-1] - self._first_end < self.extra:
+            heard = self._heard(columns)
+            return self._expected[heard if heard in self._expected else heard[:-1]]
+        spelled = self._spelling(number, columns)
+        word = self._strangers.get(spelled, number) if number == self._rarest else number
+        return Expected(((word, spelled),), (number,), 0.0)
+
+    def _heard(self, columns: Sequence[int]) -> tuple[int, ...]:
+        """The labels of a word's frames. A blank between the last label's copy and the label itself makes two of it; in
+        words that end in a space that follows.
+        """
+        heard = [label for label, _ in itertools.groupby(self._label_of[column] for column in columns) if label]
+        while heard and heard[0] == self._space:
+            del heard[0]
+        return tuple(heard)
+
+    def _spelling(self, number: int, columns: Sequence[int]) -> tuple[int, ...]:
+        """Which of the word's spellings the columns of its frames are."""
+        own = self._words.spellings[number]
+        others = self._strangers if number == self._rarest else {}
+        if len(own) == 1 and not others:
+            return own[0]
+        heard = self._heard(columns)
+        return next((ids for ids in (heard, heard[:-1]) if ids in own or ids in others), own[0])

@@ -1,0 +1,154 @@
+"""Two systems on the same utterances: is one better, or is it chance?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wavasr.errors import WavasrError
+from wavasr.evaluation.metrics import PairedResult, paired_bootstrap
+from wavasr.evaluation.report import wording
+from wavasr.evaluation.report.store import read
+from wavasr.evaluation.results import Evaluation, Rate, UtteranceResult
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """This system against a baseline; `str()` gives it in words.
+
+    Attributes:
+        paired: this system minus the baseline; utterances resampled.
+        paired_speakers: the same with whole speakers resampled; None with fewer than two speakers.
+        changes: (of the baseline, of this system) for every utterance whose number of errors differs, those most
+            improved first.
+    """
+
+    metric: str
+    phone_set: str
+    name: str
+    baseline_name: str
+    rate: Rate
+    baseline_rate: Rate
+    paired: PairedResult
+    paired_speakers: PairedResult | None
+    changes: tuple[tuple[UtteranceResult, UtteranceResult], ...]
+
+    @property
+    def decided(self) -> bool:
+        """Whether the 95 % interval of the difference leaves out zero; one utterance decides nothing."""
+        outside = self.paired.interval.low > 0 or self.paired.interval.high < 0
+        return outside and self.rate.ci95 is not None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence, in words."""
+        size = f"{100 * abs(self.paired.difference):.2f} points"
+        if not self.decided:
+            return f"No difference shown: {size} lie within what chance gives on these utterances."
+        better, other = (self.name, self.baseline_name)
+        if self.paired.difference > 0:
+            better, other = other, better
+        return f"{better} makes fewer errors than {other}: {size} of {self.metric.upper()}."
+
+    @property
+    def improved(self) -> tuple[tuple[UtteranceResult, UtteranceResult], ...]:
+        return tuple(pair for pair in self.changes if pair[1].counts.errors < pair[0].counts.errors)
+
+    @property
+    def worsened(self) -> tuple[tuple[UtteranceResult, UtteranceResult], ...]:
+        """Those most worsened first."""
+        return tuple(pair for pair in reversed(self.changes) if pair[1].counts.errors > pair[0].counts.errors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What report.json says of it; rates as fractions."""
+        speakers = self.paired_speakers.interval if self.paired_speakers else None
+        return {
+            "baseline": self.baseline_name,
+            "baseline_value": self.baseline_rate.value,
+            "difference": self.paired.difference,
+            "ci95": [self.paired.interval.low, self.paired.interval.high],
+            "ci95_speakers": [speakers.low, speakers.high] if speakers else None,
+            "probability_better": self.paired.probability_b_better,
+            "utterances_better": self.paired.b_wins,
+            "utterances_worse": self.paired.a_wins,
+            "utterances_tied": self.paired.ties,
+        }
+
+    def __str__(self) -> str:
+        paired = self.paired
+        lines = [
+            self.verdict,
+            f"  this      {wording.percent(self.rate.value):>9}  ({wording.interval(self.rate.ci95)})  {self.name}",
+            f"  baseline  {wording.percent(self.baseline_rate.value):>9}  "
+            f"({wording.interval(self.baseline_rate.ci95)})  {self.baseline_name}",
+            f"  difference {wording.difference(paired)}; fewer errors than the baseline in "
+            f"{wording.percent(paired.probability_b_better, 1)} of the resamples",
+        ]
+        if self.paired_speakers:
+            lines.append(f"  resampling speakers: {wording.difference(self.paired_speakers)}")
+        lines.append(
+            f"  utterances: {paired.b_wins} better, {paired.a_wins} worse, {paired.ties} with as many errors as before"
+        )
+        return "\n".join(lines)
+
+
+def compare(system: Evaluation | Path | str, baseline: Evaluation | Path | str) -> Comparison:
+    """Compare a system with a baseline, each an `Evaluation` or the path of a report.json.
+
+    Raises:
+        WavasrError: they were not scored on the same utterances, references or phone set.
+    """
+    this = system if isinstance(system, Evaluation) else read(system)
+    other = baseline if isinstance(baseline, Evaluation) else read(baseline)
+    pairs = _pairs(this, other)
+    counts = [other_u.counts for other_u, _ in pairs], [this_u.counts for _, this_u in pairs]
+    speakers = [this_u.speaker for _, this_u in pairs]
+    changed = [pair for pair in pairs if pair[0].counts.errors != pair[1].counts.errors]
+    return Comparison(
+        metric=this.metric,
+        phone_set=this.phone_set,
+        name=_name(this, other),
+        baseline_name=_name(other, this),
+        rate=this.rate,
+        baseline_rate=other.rate,
+        paired=paired_bootstrap(*counts),
+        paired_speakers=paired_bootstrap(*counts, groups=speakers) if len(set(speakers)) > 1 else None,
+        changes=tuple(sorted(changed, key=lambda p: (p[1].counts.errors - p[0].counts.errors, p[1].id))),
+    )
+
+
+def _name(one: Evaluation, other: Evaluation) -> str:
+    """The system's name; told apart by its folder, else by its weights, where both are called alike."""
+    name = wording.system_name(one)
+    if name != wording.system_name(other):
+        return name
+    if one.provenance.model != other.provenance.model:
+        return f"{one.provenance.model} ({one.provenance.decoder})"
+    return f"{name} ({one.provenance.model_sha256[:8] or 'weights unknown'}, {one.provenance.date[:16]})"
+
+
+def _pairs(this: Evaluation, other: Evaluation) -> list[tuple[UtteranceResult, UtteranceResult]]:
+    """(baseline's, this system's) result of each utterance."""
+    if (this.metric, this.phone_set) != (other.metric, other.phone_set):
+        scales = [f"{e.metric.upper()} {e.phone_set}".strip() for e in (this, other)]
+        raise WavasrError(f"one system was scored by {scales[0]}, the baseline by {scales[1]}; score both alike")
+    mine = {u.id: u for u in this.utterances}
+    theirs = {u.id: u for u in other.utterances}
+    if mine.keys() != theirs.keys():
+        only = [sorted(mine.keys() - theirs.keys()), sorted(theirs.keys() - mine.keys())]
+        found = [
+            f"{len(ids)} only in {name} (first: {ids[0]})"
+            for ids, name in zip(only, ("this evaluation", "the baseline"), strict=True)
+            if ids
+        ]
+        raise WavasrError(
+            f"the two systems were not scored on the same utterances: {', '.join(found)}; evaluate both on one manifest"
+        )
+    for name, utterance in mine.items():
+        if utterance.reference != theirs[name].reference:
+            raise WavasrError(
+                f"the references of utterance {name} differ ({utterance.reference[:40]!r} here, "
+                f"{theirs[name].reference[:40]!r} in the baseline); evaluate both with the same text normalisation"
+            )
+    return [(theirs[name], utterance) for name, utterance in mine.items()]

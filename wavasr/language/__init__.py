@@ -1,0 +1,1 @@
+"""Text and units, lexicon, pronunciation, n-gram models."""

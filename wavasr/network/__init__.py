@@ -1,0 +1,1 @@
+"""The acoustic model: WaveNet blocks, encoder, recogniser, model files, runtimes."""

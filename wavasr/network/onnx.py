@@ -1,0 +1,324 @@
+"""A trained network as an ONNX graph, in float32 or with 8-bit matrix products, without torch.
+
+    model file -> header and weights -> graph -> bytes, with the header in its metadata
+
+The graph is written down node by node from the encoder's config. It computes what `wavenet` does, with frames as
+(B, T, C), so that a convolution is one product of the frames at its taps, (B, T, K), with a constant matrix (K, N).
+Constants are folded: a stage's skip connections are summed inside one product, the post-net too where nothing lies
+between.
+
+With 8 bits those products take bytes. A normalised frame of C channels never leaves +-sqrt(C) and a gated one +-1, so
+the steps are constants: no calibration, and nothing that depends on other frames, hence on batch, padding or chunks.
+Weights have a step for each output and 7 bits, with which no processor's 16-bit sums overflow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from wavasr.config import EncoderConfig, StageConfig, from_dict
+from wavasr.errors import ConfigError, ModelError
+from wavasr.language.text import Units
+from wavasr.network.files import METADATA_KEY, Weights, read_header
+from wavasr.network.geometry import (
+    ENERGY_FLOOR,
+    LEVEL_FLOOR,
+    LEVEL_SCALE,
+    LEVEL_SHIFT,
+    NORM_FLOOR,
+    dilated_reach,
+    split_reach,
+)
+
+Floats = NDArray[np.float32]
+
+_OPSET, _IR_VERSION = 17, 8
+_RUNTIME_OPSET = ("com.microsoft", 1)  # onnxruntime's own operators
+_LOUDEST = 6.0  # of a normalised channel; louder ones are rare and are clipped
+_STEPS = 127  # of a byte to either side of its zero, 128
+_WEIGHT_STEPS = 63
+_TO_THE_END = np.iinfo(np.int64).max
+
+
+class Written(NamedTuple):
+    """A network as ONNX.
+
+    Attributes:
+        header: what the model file says of itself, and `export`: precision and number of parameters.
+        sha256: fingerprint of the weights.
+        content: the graph, with the header in its metadata.
+    """
+
+    header: dict[str, Any]
+    sha256: str
+    content: bytes
+
+
+def write_graph(path: Path, int8: bool) -> Written:
+    """The network of a model file as ONNX.
+
+    Inputs: `waveform` (B, S) float32 at the model's rate, `lengths` (B,) int64. Outputs: `log_probs` (B, T, V),
+    `frames` (B,) int64. B and S are free.
+
+    Args:
+        path: a model file.
+        int8: matrix products of the blocks in 8 bits: smaller and faster, for onnxruntime alone.
+
+    Raises:
+        ModelError: the file cannot be read, or does not make a model.
+    """
+    header, weights = read_header(path), Weights.read(path)
+    header["export"] = {"precision": "int8" if int8 else "float32", "parameters": weights.parameters()}
+    sha256 = weights.sha256()
+    try:
+        units = Units.from_dict(header["units"])
+        graph = Network(from_dict(EncoderConfig, header["encoder"]), len(units), weights, int8).graph()
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise ModelError(f"{path}: its header and weights do not make a model ({error}); train it again") from error
+    return Written(header, sha256, _serialised(graph, json.dumps(header, ensure_ascii=False)))
+
+
+def _serialised(graph: Any, header: str) -> bytes:
+    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(*_RUNTIME_OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="wavasr")
+    helper.set_model_props(model, {METADATA_KEY: header})
+    return bytes(model.SerializeToString())
+
+
+class GraphWriter:
+    """Nodes and constants of an ONNX graph; every method returns the name of a value."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, values: Any, dtype: Any = np.float32) -> str:
+        """An array; a number is one without dimensions."""
+        name = f"constant_{len(self.constants)}"
+        array = np.ascontiguousarray(values, dtype).reshape(np.shape(values))
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        """(N,) int64."""
+        return self.constant(values, np.int64)
+
+    def add(self, operation: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
+        """A node with one output."""
+        name = output or f"{operation}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operation, inputs, [name], domain=domain, **attributes))
+        return name
+
+    def finish(self, labels: int) -> Any:
+        """The graph, with the inputs and outputs of a recogniser of so many labels."""
+        value, types = helper.make_tensor_value_info, TensorProto
+        inputs = [value("waveform", types.FLOAT, ["B", "S"]), value("lengths", types.INT64, ["B"])]
+        outputs = [value("log_probs", types.FLOAT, ["B", "T", labels]), value("frames", types.INT64, ["B"])]
+        return helper.make_graph(self.nodes, "wavasr", inputs, outputs, self.constants)
+
+
+class Network:
+    """The graph of one model. Frames are (B, T, C), masks (B, T, 1) with 1.0 where a frame is the utterance's."""
+
+    def __init__(self, encoder: EncoderConfig, labels: int, weights: Weights, int8: bool) -> None:
+        self.encoder = encoder
+        self.labels = labels
+        self.weights = weights
+        self.int8 = int8
+        self.causal = encoder.context == "causal"
+        self.writer = GraphWriter()
+        self.steps: dict[str, float] = {}  # the step of every value that is bytes
+        self.padded = ""  # samples after padding to whole frames, (1,) int64
+
+    def graph(self) -> Any:
+        """Everything from the samples to the log-probabilities.
+
+        Raises:
+            KeyError: a weight is missing.
+            ValueError: a weight has the wrong shape, or no place in the encoder.
+        """
+        add, first = self.writer.add, self.encoder.stages[0]
+        frames, level = self._phases()
+        if first.level_frames:
+            frames, level = self._level(frames)
+        rate, channels = first.stride, first.stride
+        for index, stage in enumerate(self.encoder.stages):
+            mask = self._mask(rate)
+            frames = self._stack(stage, f"encoder.stages.{index}.", channels, frames, mask)
+            rate *= stage.pool
+            frames = self._pool(stage, frames, rate)
+            if index == 0 and first.level_frames:
+                frames = add("Concat", frames, self._pooled(add("Mul", level, mask), 1, stage.pool), axis=2)
+            channels = stage.output_channels
+        labels = self.labels
+        matrix, bias = self.weights.kernel("output.weight", labels, channels), self.weights.take("output.bias", labels)
+        add("LogSoftmax", self._product(add("Relu", frames), matrix, bias), axis=2, output="log_probs")
+        add("Identity", self._lengths(rate), output="frames")
+        self.weights.finish()
+        return self.writer.finish(labels)
+
+    # --- samples and lengths ---
+
+    def _phases(self) -> tuple[str, str]:
+        """Samples in whole frames, zero after each utterance's end, folded: (B, S) -> (B, T, stride); no level."""
+        add, integers = self.writer.add, self.writer.integers
+        hop = self.encoder.hop_samples
+        samples = add("Shape", "waveform", start=1, end=2)
+        self.padded = add("Mul", add("Div", add("Add", samples, integers(hop - 1)), integers(hop)), integers(hop))
+        ends = add("Concat", integers(0, 0, 0), add("Sub", self.padded, samples), axis=0)
+        # Chosen, not multiplied: padding may hold anything, and NaN * 0 is NaN.
+        clean = add("Where", self._within(1), add("Pad", "waveform", ends), self.writer.constant(0.0))
+        return add("Reshape", clean, integers(0, -1, self.encoder.stages[0].stride)), ""
+
+    def _lengths(self, rate: int) -> str:
+        """Frames of `rate` samples that each utterance has: (B,) int64."""
+        add, integers = self.writer.add, self.writer.integers
+        return "lengths" if rate == 1 else add("Div", add("Add", "lengths", integers(rate - 1)), integers(rate))
+
+    def _within(self, rate: int) -> str:
+        """(B, T) whether a frame of `rate` samples is its utterance's."""
+        add, integers, constant = self.writer.add, self.writer.integers, self.writer.constant
+        count = add("Squeeze", add("Div", self.padded, integers(rate)), integers(0))
+        steps = add("Range", constant(0, np.int64), count, constant(1, np.int64))
+        return add("Less", steps, add("Unsqueeze", self._lengths(rate), integers(1)))
+
+    def _mask(self, rate: int) -> str:
+        mask = self.writer.add("Unsqueeze", self._within(rate), self.writer.integers(2))
+        return self.writer.add("Cast", mask, to=1)
+
+    def _level(self, phases: str) -> tuple[str, str]:
+        """`wavenet.Level`: (B, T, stride) -> the same over their level, and its scaled logarithm (B, T, 1)."""
+        add, integers, constant = self.writer.add, self.writer.integers, self.writer.constant
+        frames = self.encoder.stages[0].level_frames
+        before, after = split_reach(frames - 1, self.causal)
+        power = add("Squeeze", self._mean_square(phases), integers(2))
+        row = add("Unsqueeze", add("Pad", power, integers(0, before, 0, after)), integers(1))
+        around = add("AveragePool", row, kernel_shape=[frames], strides=[1])  # (B, 1, T)
+        around = add("Unsqueeze", add("Squeeze", around, integers(1)), integers(2))
+        level = add("Sqrt", add("Add", around, constant(LEVEL_FLOOR)))
+        scaled = add("Mul", add("Add", add("Log", level), constant(LEVEL_SHIFT)), constant(LEVEL_SCALE))
+        return add("Div", phases, level), scaled
+
+    # --- stages ---
+
+    def _stack(self, stage: StageConfig, prefix: str, inputs: int, frames: str, mask: str) -> str:
+        """`wavenet.Stage.stack`: (B, T, inputs) -> (B, T, skip), zero outside the utterance."""
+        add, width, skip = self.writer.add, stage.channels, stage.skip_width
+        taps = stage.window // stage.stride
+        before, _ = split_reach(taps - 1, self.causal)
+        matrix = self.weights.kernel(f"{prefix}project.weight", width, inputs, taps)
+        heard = self._taps(frames, range(-before, taps - before))
+        x = projected = self._product(heard, matrix, self.weights.take(f"{prefix}project.bias", width))
+        gated, skips, skip_bias = [], [], np.zeros(skip, np.float32)
+        for index, dilation in enumerate(stage.dilations):
+            name = f"{prefix}blocks.{index}."
+            z = self._gated(stage, name, dilation, x, mask)
+            matrix = self.weights.kernel(f"{name}mix.weight", width + skip, width)
+            bias = self.weights.take(f"{name}mix.bias", width + skip)
+            if index + 1 < len(stage.dilations):
+                x = add("Add", x, self._product(z, matrix[:, :width], bias[:width]))
+            gated.append(z)
+            skips.append(matrix[:, width:])
+            skip_bias += bias[width:]
+        joined = self._beside(gated)
+        post = self.weights.kernel(f"{prefix}post.weight", skip, skip)
+        bias = self.weights.take(f"{prefix}post.bias", skip)
+        matrix = np.concatenate(skips)
+        if stage.pooling == "energy":  # no rectifier: both are one product
+            total = self._product(joined, matrix @ post, skip_bias @ post + bias)
+            if stage.filter_bank:
+                total = add("Add", total, self._product(projected, post, np.zeros(skip, np.float32)))
+            return add("Mul", total, mask)
+        rectified = add("Relu", self._product(joined, matrix, skip_bias))
+        return add("Mul", self._product(rectified, post, bias), mask)
+
+    def _gated(self, stage: StageConfig, name: str, dilation: int, x: str, mask: str) -> str:
+        """Norm, dilated convolution and gate of a block: (B, T, C) -> (B, T, C), in bytes with int8."""
+        add, width = self.writer.add, stage.channels
+        rms = add("Sqrt", add("Add", self._mean_square(x), self.writer.constant(NORM_FLOOR)))
+        normal = self._bytes(add("Mul", x, add("Div", mask, rms)), min(_LOUDEST, math.sqrt(width)))
+        before, _ = dilated_reach(stage.kernel, dilation, self.causal)
+        heard = self._taps(normal, range(-before, stage.kernel * dilation - before, dilation))
+        matrix = self.weights.kernel(f"{name}dilated.weight", 2 * width, width, stage.kernel)
+        bias = self.weights.take(f"{name}dilated.bias", 2 * width)
+        # The filter's factor 1/2 (see `wavenet.gate`) is in its weights here.
+        half = np.float32(0.5)
+        z = add("Tanh", self._product(heard, half * matrix[:, :width], half * bias[:width]))
+        z = add("Mul", z, add("Sigmoid", self._product(heard, matrix[:, width:], bias[width:])))
+        return self._bytes(z, 1.0)
+
+    def _pool(self, stage: StageConfig, frames: str, rate: int) -> str:
+        """`wavenet.Stage.pool`, to frames of `rate` samples: (B, T, skip) -> (B, T / pool, skip or twice that)."""
+        add = self.writer.add
+        mean = self._pooled(frames, stage.skip_width, stage.pool)
+        if stage.pooling == "mean":
+            return mean
+        power = self._pooled(add("Mul", frames, frames), stage.skip_width, stage.pool)
+        energy = add("Log", add("Add", power, self.writer.constant(ENERGY_FLOOR)))
+        return add("Concat", mean, add("Mul", energy, self._mask(rate)), axis=2)
+
+    def _pooled(self, frames: str, channels: int, pool: int) -> str:
+        """(B, T, C) -> (B, T / pool, C), the mean; T is a multiple."""
+        if pool == 1:
+            return frames
+        groups = self.writer.add("Reshape", frames, self.writer.integers(0, -1, pool, channels))
+        return self.writer.add("ReduceMean", groups, axes=[2], keepdims=0)
+
+    def _mean_square(self, frames: str) -> str:
+        """(B, T, C) -> (B, T, 1)."""
+        return self.writer.add("ReduceMean", self.writer.add("Mul", frames, frames), axes=[2], keepdims=1)
+
+    # --- products ---
+
+    def _bytes(self, frames: str, bound: float) -> str:
+        """Frames within +-bound as bytes around 128; as they are without int8."""
+        if not self.int8:
+            return frames
+        step = bound / _STEPS
+        zero = self.writer.constant(128, np.uint8)
+        name = self.writer.add("QuantizeLinear", frames, self.writer.constant(step), zero)
+        self.steps[name] = step
+        return name
+
+    def _taps(self, frames: str, offsets: Sequence[int]) -> str:
+        """The frames at these offsets beside each other, zeros where there are none: (B, T, C) -> (B, T, taps * C)."""
+        if list(offsets) == [0]:
+            return frames
+        add, integers = self.writer.add, self.writer.integers
+        before, after = max(0, -min(offsets)), max(0, *offsets)
+        zero = [self.writer.constant(128, np.uint8)] if frames in self.steps else []
+        wide = add("Pad", frames, integers(0, before, 0, 0, after, 0), *zero)
+        parts = []
+        for offset in offsets:
+            end = offset - after if offset < after else _TO_THE_END
+            parts.append(add("Slice", wide, integers(before + offset), integers(end), integers(1)))
+        return self._beside(parts, frames)
+
+    def _beside(self, parts: Sequence[str], like: str = "") -> str:
+        joined = self.writer.add("Concat", *parts, axis=2)
+        if (like or parts[0]) in self.steps:
+            self.steps[joined] = self.steps[like or parts[0]]
+        return joined
+
+    def _product(self, frames: str, matrix: Floats, bias: Floats) -> str:
+        """Frames times matrix, plus bias: (B, T, K), (K, N), (N,) -> (B, T, N) float32."""
+        add, constant = self.writer.add, self.writer.constant
+        if frames not in self.steps:
+            return add("Add", add("MatMul", frames, constant(matrix)), constant(bias))
+        scales = np.maximum(np.abs(matrix).max(axis=0), np.finfo(np.float32).tiny) / _WEIGHT_STEPS  # (N,)
+        with np.errstate(invalid="ignore"):  # a diverged network is told from its output
+            rounded = np.rint(matrix / scales).astype(np.int8)
+        return add(
+            "MatMulIntegerToFloat",
+            *(frames, constant(rounded, np.int8), constant(self.steps[frames]), constant(scales)),
+            *(constant(128, np.uint8), constant(np.zeros(len(scales)), np.int8), constant(bias)),
+            domain=_RUNTIME_OPSET[0],
+        )

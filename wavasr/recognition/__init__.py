@@ -1,0 +1,1 @@
+"""From recordings to transcripts: transcribe, align, adapt, output formats."""

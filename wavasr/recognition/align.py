@@ -1,0 +1,296 @@
+"""When known words were said: forced alignment of a text, or of phones, to a recording.
+
+The recording's log-probabilities (T, V) and the labels (L,) of the normalised text meet in the most probable path of
+these labels, which gives the times of units and words. A model of phones gets them from a lexicon, and the recording
+chooses between the pronunciations of a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from wavasr.audio.reading import Source, stream_audio
+from wavasr.config import DecodingConfig, TextConfig
+from wavasr.corpora.manifest import AlignedPhone, Utterance
+from wavasr.corpora.recordings import load_utterance
+from wavasr.corpora.splits import report_dropped
+from wavasr.decoding.greedy import Hypothesis
+from wavasr.decoding.search import complete, ctc_log_probs
+from wavasr.decoding.times import Word, forced_align, unit_times, word_times
+from wavasr.decoding.wordlist import pronunciations
+from wavasr.errors import TextError
+from wavasr.language.lexicon import PHONE_SETS, Lexicon, fold
+from wavasr.language.pronunciation import completed
+from wavasr.language.text import Units, ctc_frames_needed, normalise
+from wavasr.network.runtime import Listener, shelf_of, stamp
+from wavasr.recognition.transcribe import (
+    PIECE_S,
+    Meter,
+    Transcript,
+    file_name,
+    log_probs_of,
+    name_of,
+    opened,
+    stream_log_probs,
+)
+
+SILENCE = "sil"
+_PAUSE_S = 0.04
+
+
+@dataclass(frozen=True)
+class AlignedText(Transcript):
+    """A text and when it was said.
+
+    Confidences are mean probabilities of the labels at their place: low ones show where text and recording differ.
+
+    Attributes:
+        text: as the model spells it.
+        words: each with its times (with phone units: the phones).
+        units: the labels of the words, spaces left out.
+        unit_kind: "characters", "phones", "sentencepiece" or "words".
+    """
+
+    units: tuple[Word, ...] = ()
+    unit_kind: str = "characters"
+
+    @property
+    def tiers(self) -> Mapping[str, tuple[Word, ...]]:
+        """What a TextGrid shows: words and units, or the units alone where they are the words."""
+        if [word.word for word in self.words] == [unit.word for unit in self.units]:
+            return {self.unit_kind: self.words}
+        return {"words": self.words, self.unit_kind: self.units}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: that of a transcript, with unit_kind and units (unit, start_s, end_s, confidence)."""
+        values = super().to_dict()
+        values["unit_kind"] = values.pop("unit_kind")
+        values["units"] = [
+            {"unit": unit.pop("word"), **{key: round(value, 4) for key, value in unit.items()}}
+            for unit in values.pop("units")
+        ]
+        return values
+
+
+def align(
+    source: Source,
+    text: str,
+    model: Listener | str | Path = "default",
+    *,
+    lexicon: Lexicon | Path | None = None,
+    model_name: str = "",
+) -> AlignedText:
+    """Find when each word of a text was said.
+
+    Exact for recordings of any length; see `forced_align` for what long ones cost. The model and its lexicon are kept
+    for the next call, as `transcribe` keeps what it reads.
+
+    Args:
+        source: a path, "-" for standard input, the bytes of a file, or a binary stream.
+        text: what was said; for a phone model without a lexicon phones separated by spaces (TIMIT's are folded into the
+            model's set).
+        model: a loaded model, a model file, or the name of a shipped model.
+        lexicon: for a phone model, how words are pronounced; None: as the lexicon beside its file says, `NOTHING`: the
+            text is phones. Words that it lacks are pronounced as its own suggest, where it has enough of them.
+        model_name: what the result calls the model; by default its file or shipped name.
+
+    Raises:
+        TextError: the text is empty, has a symbol that the model lacks, or is too long for the recording.
+        AudioError: the recording cannot be read.
+        ModelError: the model cannot be loaded, or its output is not a number.
+    """
+    listener = opened(model)
+    name = file_name(source)
+    words: list[Spoken] = []
+    lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(listener, lexicon)
+    if lexicon:
+        words = pronounced(text, listener, completed(lexicon, normalise(text, listener.text).split()), name)
+        ids = _labels(words)
+    else:
+        ids = labels_of(text, listener.units, listener.text, name)
+    meter = Meter(stream_audio(source, listener.sample_rate, PIECE_S))
+    parts = [np.asarray(part) for part in stream_log_probs(listener, meter)]
+    log_probs = np.concatenate(parts) if parts else np.zeros((0, len(listener.units)), np.float32)
+    frame_s, duration_s = listener.hop_samples / listener.sample_rate, meter.samples / listener.sample_rate
+    if not meter.audible:
+        raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
+    if (needed := ctc_frames_needed(ids)) > len(log_probs):
+        raise TextError(
+            f"{name}: the text takes at least {needed * frame_s:.2f} s and the recording has {duration_s:.2f} s; "
+            "check that they belong together"
+        )
+    if words:
+        words = chosen(log_probs, words)
+        ids = _labels(words)
+    found = _aligned(log_probs, ids, words)
+    timed = tuple(word_times(found, listener.units, frame_s))
+    return AlignedText(
+        file=name,
+        duration_s=duration_s,
+        text=" ".join(word.text for word in words) if words else listener.units.decode(ids),
+        confidence=sum(word.confidence for word in timed) / len(timed),
+        words=timed,
+        model=model_name or name_of(model),
+        units=tuple(unit_times(found, listener.units, frame_s)),
+        unit_kind=listener.units.kind,
+    )
+
+
+def lexicon_of(model: Listener, path: Path | None = None) -> Lexicon | None:
+    """The lexicon of a phone model: the file, or with None what lies beside the model; None if it has none."""
+    path = complete(DecodingConfig(lexicon=path), model.file).lexicon if model.units.is_phones else None
+    return shelf_of(model).get("lexicon", (path, stamp(path)), lambda: Lexicon.read(path)) if path else None
+
+
+def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Lexicon) -> Iterator[Utterance]:
+    """The utterances as a phone model learns them: phones as the text, and the times of phones and silences.
+
+    What cannot be aligned is left out with a warning that names it.
+
+    Args:
+        utterances: transcribed in words.
+        model: of phones.
+        lexicon: how the words are pronounced; those that it lacks as its own suggest.
+    """
+    lexicon = completed(lexicon, _words(utterances, model.text))
+    dropped = {}
+    for utterance in tqdm(utterances, "aligning", disable=None):
+        waveform = load_utterance(utterance, model.sample_rate)
+        try:
+            words = pronounced(utterance.text, model, lexicon)
+            log_probs = log_probs_of(model, waveform)
+            words = chosen(log_probs, words)
+            found = _aligned(log_probs, _labels(words), words)
+        except TextError as error:
+            dropped[utterance.id] = str(error)
+            continue
+        times = unit_times(found, model.units, model.hop_samples / model.sample_rate)
+        alignment = tuple(with_silences(times, utterance.duration_s))
+        yield replace(utterance, text=" ".join(unit.word for unit in times), alignment=alignment)
+    report_dropped("texts that cannot be aligned", dropped)
+
+
+def pronounce_manifest(utterances: Sequence[Utterance], lexicon: Lexicon) -> Iterator[Utterance]:
+    """The utterances as a phone model can learn them before any model aligns them: the first pronunciations, no times.
+
+    Words that the lexicon lacks are pronounced as its own suggest; utterances with others are left out with a warning.
+    """
+    text = TextConfig(digits="spell")
+    lexicon = completed(lexicon, _words(utterances, text))
+    dropped = {}
+    for utterance in utterances:
+        words = normalise(utterance.text, text).split()
+        if words and not (missing := lexicon.missing(words)):
+            yield replace(utterance, text=" ".join(phone for word in words for phone in lexicon[word][0]))
+        else:
+            dropped[utterance.id] = f"{missing[0]!r} is not in the lexicon" if words else "no words"
+    report_dropped("words that cannot be pronounced", dropped)
+
+
+def _words(utterances: Iterable[Utterance], text: TextConfig) -> Iterator[str]:
+    return (word for utterance in utterances for word in normalise(utterance.text, text).split())
+
+
+def with_silences(units: Sequence[Word], duration_s: float) -> Iterator[AlignedPhone]:
+    """Aligned phones, and SILENCE where none is said for 40 ms or more; shorter gaps belong to the phone before."""
+    at = 0.0
+    for index, unit in enumerate(units):
+        if unit.start_s - at >= _PAUSE_S:
+            yield AlignedPhone(SILENCE, round(at, 3), round(unit.start_s, 3))
+        following = units[index + 1].start_s if index + 1 < len(units) else duration_s
+        at = following if following - unit.end_s < _PAUSE_S else unit.end_s
+        yield AlignedPhone(unit.word, round(unit.start_s, 3), round(at, 3))
+    if duration_s - at >= _PAUSE_S:
+        yield AlignedPhone(SILENCE, round(at, 3), round(duration_s, 3))
+
+
+class Spoken(NamedTuple):
+    """A word and the labels of its pronunciations, at least one."""
+
+    text: str
+    pronunciations: Sequence[tuple[int, ...]]
+
+
+def pronounced(text: str, model: Listener, lexicon: Lexicon, name: str = "the text") -> list[Spoken]:
+    """The words of a text with their pronunciations in the phones of a model; `name` is what errors begin with.
+
+    Raises:
+        TextError: nothing is left of the text, or the lexicon lacks a word, or the model its phones.
+    """
+    words = normalise(text, model.text).split()
+    if missing := lexicon.missing(words):
+        more = f" and {len(missing) - 1} other words" if len(missing) > 1 else ""
+        raise TextError(f"{name}: {missing[0]!r}{more} not in the lexicon; add how it is pronounced (--lexicon)")
+    if not words:
+        raise TextError(f"{name}: there is nothing to say in the text {text[:40]!r}; give the words of the recording")
+    spellings = pronunciations(Lexicon({word: lexicon[word] for word in words}), model.units, name)
+    if unknown := [word for word in words if word not in spellings]:
+        raise TextError(f"{name}: the model does not know the phones of {unknown[0]!r}; give a lexicon in its phones")
+    return [Spoken(word, spellings[word]) for word in words]
+
+
+def chosen(log_probs: NDArray[np.float32], words: Sequence[Spoken]) -> list[Spoken]:
+    """The words with the pronunciation that the recording speaks for alone.
+
+    The first pronunciations are aligned; each word with others then chooses between them in its stretch of frames, from
+    the last frame of the word before to the first frame of the word after.
+    """
+    spans = forced_align(log_probs, _labels(words))
+    found: list[Spoken] = []
+    for word, first, end in _places(words):
+        said = words[len(found)].pronunciations
+        if len(said) > 1:
+            start = spans[first - 1][1] if first else 0
+            stop = spans[end][0] if end < len(spans) else len(log_probs)
+            scores = ctc_log_probs(log_probs[start:stop], said) if stop > start else [0.0]
+            said = (said[int(np.argmax(scores))],)
+        found.append(Spoken(word, said))
+    # What was chosen may need more frames than there are; what was aligned did not.
+    fits = ctc_frames_needed(_labels(found)) <= len(log_probs)
+    return found if fits else [Spoken(word.text, word.pronunciations[:1]) for word in words]
+
+
+def _labels(words: Sequence[Spoken]) -> list[int]:
+    """The labels of the words' first pronunciations."""
+    return [label for word in words for label in word.pronunciations[0]]
+
+
+def _aligned(log_probs: NDArray[np.float32], ids: Sequence[int], words: Sequence[Spoken]) -> Hypothesis:
+    """Labels at their most probable place; with the words that they are, where units do not tell."""
+    starts, ends, means = zip(*forced_align(log_probs, ids), strict=True)
+    spans = tuple(zip(starts, ends, strict=True))
+    return Hypothesis(tuple(ids), 0.0, spans, means, len(log_probs), _places(words) if words else None)
+
+
+def _places(words: Sequence[Spoken]) -> tuple[tuple[str, int, int], ...]:
+    """Each word with its first label and its last label's successor."""
+    ends = np.cumsum([len(word.pronunciations[0]) for word in words]).tolist()
+    return tuple((word.text, end - len(word.pronunciations[0]), end) for word, end in zip(words, ends, strict=True))
+
+
+def labels_of(text: str, units: Units, config: TextConfig, name: str = "the text") -> list[int]:
+    """The labels of a text as a model spells it; `name` is what errors begin with.
+
+    Raises:
+        TextError: nothing is left of it, or it has a symbol that the model lacks.
+    """
+    try:
+        if units.is_phones:
+            set_of = next((size for size in (39, 48, 61) if set(units.symbols[1:]) <= set(PHONE_SETS[size])), None)
+            spelled = " ".join(fold(text.split(), set_of) if set_of else text.split())
+        else:
+            spelled = normalise(text, config)
+        ids = units.encode(spelled)
+    except TextError as error:
+        problem = str(error).rpartition(";")[0] or str(error)
+        raise TextError(f"{name}: {problem}; write the text with the units that wavasr info MODEL lists") from error
+    if not ids:
+        raise TextError(f"{name}: there is nothing to say in the text {text[:40]!r}; give the words of the recording")
+    return ids

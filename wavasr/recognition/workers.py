@@ -1,0 +1,159 @@
+"""Processes that decode while this one listens: flashlight's search holds Python's lock, so threads would only wait.
+
+They are forked, so that they share what has been read, such as the language model. Where that is not safe (macOS,
+Windows) or there is one core only, the work is done at once in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavasr.errors import WavasrError
+from wavasr.network.runtime import wanted_threads
+
+T = TypeVar("T")
+Floats = NDArray[np.float32]
+Versions = Floats | tuple[Floats, ...]  # of a stretch of a recording: one, or several
+Work = Callable[[Versions], T]
+
+_MOST = 8  # more could not be given enough to do
+_BEGUN = 4  # pieces of work that a process may have before it; more would only fill memory
+_ORPHAN_CHECK_S = 2.0
+
+_work: Work[Any] | None = None  # of this process, where it is a helper
+
+
+def usable_processes() -> int:
+    """How many helpers keep the cores busy: as OMP_NUM_THREADS says, else one for each core, 8 at most; 0 for none."""
+    if sys.platform != "linux":
+        return 0
+    count = min(_MOST, len(os.sched_getaffinity(0)), wanted_threads())
+    return count if count > 1 else 0
+
+
+class Pending(Generic[T]):
+    """A result that may not be there yet."""
+
+    def __init__(self, work: Work[T], values: Versions) -> None:
+        self._work = work
+        self._values: Versions | None = values
+        self._future: Future[T] = Future()
+
+    @property
+    def waits(self) -> bool:
+        """Whether nobody has begun."""
+        return self._values is not None
+
+    def begin(self, pool: ProcessPoolExecutor | None = None) -> Future[T]:
+        """Have a helper do the work, or do it now."""
+        assert self._values is not None
+        try:
+            if pool is not None:
+                self._future = pool.submit(_run, self._values)
+            else:
+                self._future.set_result(self._work(self._values))
+        except Exception as error:  # whoever asks for the result gets it
+            self._future.set_exception(error)
+        self._values = None
+        return self._future
+
+    def result(self) -> T:
+        """Wait for it; what went wrong is raised.
+
+        Raises:
+            WavasrError: the helper is gone.
+        """
+        if self.waits:
+            self.begin()
+        try:
+            return self._future.result()
+        except BrokenProcessPool as error:
+            raise WavasrError(
+                "a helper process was ended, perhaps for lack of memory; with OMP_NUM_THREADS=1 there are none"
+            ) from error
+
+
+class Helpers(Generic[T]):
+    """`work` on one array after the other, by `count` helpers, or with 0 by this process; a context manager.
+
+    The helpers are forked with the second array (one alone is not worth it), and know what this process knew then.
+    """
+
+    def __init__(self, work: Work[T], count: int = 0) -> None:
+        self._work = work
+        self._count = count
+        self._pool: ProcessPoolExecutor | None = None
+        self._first: Pending[T] | None = None
+        self._begun: deque[Future[T]] = deque()
+
+    def submit(self, values: Versions) -> Pending[T]:
+        """Begin; the result is what `work` returns or raises. Waits while all helpers have enough to do."""
+        pending = Pending(self._work, values)
+        if self._count and self._pool is None:
+            if self._first is None:
+                self._first = pending
+                return pending
+            self._pool = self._new_pool()
+            if self._first.waits:
+                self._begin(self._first)
+        self._begin(pending)
+        return pending
+
+    def _begin(self, pending: Pending[T]) -> None:
+        while len(self._begun) >= _BEGUN * self._count > 0:
+            wait([self._begun.popleft()])
+        future = pending.begin(self._pool)
+        if self._pool is not None:
+            self._begun.append(future)
+
+    def _new_pool(self) -> ProcessPoolExecutor | None:
+        try:
+            return ProcessPoolExecutor(
+                self._count, get_context("fork"), initializer=_become_helper, initargs=(self._work, os.getpid())
+            )
+        except (ImportError, NotImplementedError, OSError):  # no shared memory here, or no more processes
+            self._count = 0
+            return None
+
+    def __enter__(self) -> Helpers[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def _become_helper(work: Work[Any], parent: int) -> None:
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells whoever interrupts
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A process that is killed cannot stop its helpers."""
+    while os.getppid() == parent:
+        time.sleep(_ORPHAN_CHECK_S)
+    os._exit(1)
+
+
+def _run(values: Versions) -> Any:
+    assert _work is not None
+    return _work(values)

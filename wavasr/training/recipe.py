@@ -1,0 +1,196 @@
+"""From a command line and YAML files to a training configuration.
+
+`base.yaml` is read first, then each `--config` in order, then the dotted overrides: `--data.root DIR`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from wavasr.config import (
+    AugmentConfig,
+    AuxiliaryConfig,
+    DataConfig,
+    EncoderConfig,
+    FitConfig,
+    OptimConfig,
+    TextConfig,
+    UnitsConfig,
+)
+from wavasr.errors import ConfigError
+
+BASE_NAME = "base.yaml"
+_PRINT = "--print_config"
+_GROUPS = {
+    "encoder": EncoderConfig,
+    "auxiliary": AuxiliaryConfig,
+    "text": TextConfig,
+    "units": UnitsConfig,
+    "augment": AugmentConfig,
+    "data": DataConfig,
+    "optim": OptimConfig,
+}
+# What a run decides by itself, or what would break resuming.
+_OWN_TRAINER_KEYS = {
+    "barebones", "benchmark", "callbacks", "default_root_dir", "enable_autolog_hparams", "enable_checkpointing",
+    "enable_model_summary", "fast_dev_run", "inference_mode", "limit_predict_batches", "limit_test_batches", "logger",
+    "model_registry", "num_sanity_val_steps", "overfit_batches", "plugins", "profiler",
+    "reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler", "val_check_interval",
+}  # fmt: skip
+
+
+class Recipe(NamedTuple):
+    """A parsed command line: what to train, the keyword arguments of Lightning's Trainer, whether to go on."""
+
+    config: FitConfig
+    trainer: dict[str, Any]
+    resume: bool
+
+
+def parse(argv: Sequence[str]) -> Recipe:
+    """Read the command line of `wavasr fit`.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a value of the wrong kind, a file that is missing.
+        SystemExit: after `--help` and `--print_config`.
+    """
+    argv, names = _resolve_configs(list(argv))
+    parser = _parser()
+    for name in names:
+        _check_file(_find(name), list(parser.get_defaults().keys()))
+    try:
+        values = parser.parse_args([argument for argument in argv if argument != _PRINT])
+        if _PRINT in argv:
+            print(_annotated(parser, values))
+            parser.exit(0)
+        made = parser.instantiate(values)
+    except (argparse.ArgumentError, TypeError, ValueError, OSError) as error:
+        raise ConfigError(_one_line(str(error), parser)) from error
+    run_dir = values.run_dir or Path("runs") / (Path(names[-1]).stem if names else "fit")
+    config = FitConfig(
+        run_dir=Path(run_dir),
+        seed=values.seed,
+        start=values.start,
+        checkpoint_minutes=values.checkpoint_minutes,
+        **{name: made[name] for name in _GROUPS},
+    )
+    return Recipe(config, values.trainer.as_dict(), values.resume)
+
+
+def shipped_dir() -> Path:
+    """The folder of the shipped recipes: inside an installed package, beside it in a source tree."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _resolve_configs(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Replace the bare names of shipped recipes by their paths; also the names as they were given."""
+    names = []
+    for index, argument in enumerate(argv):
+        if argument.startswith("--config="):
+            names.append(argument.removeprefix("--config="))
+            argv[index] = f"--config={_find(names[-1])}"
+        elif argument == "--config" and index + 1 < len(argv):
+            names.append(argv[index + 1])
+            argv[index + 1] = str(_find(names[-1]))
+    return argv, names
+
+
+def _find(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_dir() / (name if path.suffix else f"{name}.yaml")
+    if path.name == name and shipped.is_file():
+        return shipped
+    known = [p.name for p in sorted(shipped_dir().glob("*.yaml")) if p.name != BASE_NAME]
+    raise ConfigError(f"--config {name}: no such file; shipped recipes: {', '.join(known)}{_suggest(name, known)}")
+
+
+def _check_file(path: Path, known: Sequence[str]) -> None:
+    """Raise a ConfigError that names the file, for what is no recipe and for keys that nobody reads."""
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text; expected a YAML recipe") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise ConfigError(f"{path}: is no recipe; expected YAML with keys such as data, encoder, trainer")
+    groups = {key.split(".")[0] for key in known if "." in key}
+    for name, values in recipe.items():
+        if name not in groups and name not in known:
+            raise ConfigError(f"{path}: unknown key {name}{_suggest(str(name), [*groups, *known])}")
+        for key in values if name in groups and isinstance(values, dict) else ():
+            if f"{name}.{key}" not in known:
+                raise ConfigError(f"{path}: unknown key {name}.{key}{_suggest(f'{name}.{key}', known)}")
+
+
+def _parser() -> ArgumentParser:
+    from pytorch_lightning import Trainer
+
+    base = shipped_dir() / BASE_NAME
+    parser = ArgumentParser(
+        prog="wavasr fit",
+        description="Train a recogniser from a recipe; any key can be overridden.",
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_config_files=[str(base)],
+    )
+    parser.add_argument("--config", action="config", help="a recipe: a path or the name of a shipped one")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in run_dir stopped")
+    parser.add_argument(
+        "--run_dir", type=Path | None, default=None, help="logs, checkpoints, model, reports; default: runs/<recipe>"
+    )
+    parser.add_argument("--seed", type=int, default=FitConfig.seed, help="start of every random choice")
+    parser.add_argument("--start", default=FitConfig.start, help="a model file to go on from: fine-tuning")
+    parser.add_argument(
+        "--checkpoint_minutes",
+        type=float,
+        default=FitConfig.checkpoint_minutes,
+        help="a checkpoint this often, and after every epoch",
+    )
+    for name, group in _GROUPS.items():
+        parser.add_class_arguments(group, name)
+    parser.add_class_arguments(Trainer, "trainer", skip=_OWN_TRAINER_KEYS, instantiate=False)
+    return parser
+
+
+def _annotated(parser: ArgumentParser, values: Namespace) -> str:
+    """The configuration as YAML, each key with the first sentence of its meaning."""
+    meanings = {action.dest: " ".join((action.help or "").split()) for action in parser._actions}
+    path: list[str] = []
+    lines = []
+    for line in parser.dump(values).splitlines():
+        if key := re.match(r"( *)(\w+):", line):
+            path = [*path[: len(key[1]) // 2], key[2]]
+            meaning = re.split(r"(?<=[a-z)])\. ", meanings.get(".".join(path), ""))[0].rstrip(".")
+            line += f"  # {meaning}" if meaning and ".".join(path) not in (*_GROUPS, "trainer") else ""
+        if path[0] != "resume":
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    """The parser's complaint in one line, with the key that was probably meant."""
+    known = list(parser.get_defaults().keys())
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        return f"unknown key {found[1]}.{found[2]}{_suggest(f'{found[1]}.{found[2]}', known)}"
+    if found := re.search(r"unrecognized arguments: (\S+)", message):
+        key = found[1].lstrip("-").split("=")[0]
+        return f"unknown key {key}{_suggest(key, known)}"
+    return " ".join(message.split())
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
