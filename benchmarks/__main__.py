@@ -19,8 +19,8 @@ from typing import Any
 
 from benchmarks import peers, processes
 from benchmarks.measure import ROOT, Section, machine_facts, process
-from wavasr.config import PRESETS
 from wavasr.files import atomic_text
+from wavasr.network.config import PRESETS
 
 PARTS = "abcde"
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from wavasr.config import DecodingConfig
 from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.confidence import reliability
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.times import Word
 from wavasr.evaluation.metrics import Alignment, ErrorCounts, align_all, bootstrap_ci, paired_bootstrap
 from wavasr.language.text import normalise

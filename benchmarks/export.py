@@ -85,7 +85,7 @@ def of_speech(models: dict[str, Listener], utterances: Sequence[Utterance]) -> d
 
 def dev_part(manifest: Path, speakers: int) -> list[Utterance]:
     """The manifest's utterances, or those of the speakers that a recipe's `data.dev_speakers` holds out."""
-    from wavasr.corpora.splits import hold_out_speakers
+    from wavasr.training.splits import hold_out_speakers
 
     utterances = read_manifest(manifest)
     return hold_out_speakers(utterances, speakers)[1] if speakers else utterances

@@ -22,10 +22,11 @@ import torch.nn.functional as F
 
 from benchmarks.measure import RATE, SAMPLES, Section, in_turns
 from benchmarks.plain import PlainNetwork
-from wavasr.config import PRESETS, EncoderConfig, TextConfig
 from wavasr.corpora.manifest import read_manifest
 from wavasr.corpora.recordings import load_utterance
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import PRESETS, EncoderConfig
 from wavasr.network.inference import FastModel
 from wavasr.network.recognizer import Recognizer, save_model
 from wavasr.network.wavenet import GatedBlock

@@ -18,10 +18,10 @@ import soundfile
 
 from benchmarks.measure import RATE, ROOT, SAMPLES, Cost, Section, process
 from wavasr.audio.reading import load_audio
-from wavasr.config import TextConfig
 from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.errors import WavasrError
 from wavasr.evaluation import metrics
+from wavasr.language.config import TextConfig
 from wavasr.language.text import normalise
 
 PEERS = {

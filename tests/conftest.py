@@ -31,8 +31,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file with a small untrained network: it answers fast, and always the same nonsense."""
     import torch
 
-    from wavasr.config import EncoderConfig, StageConfig, TextConfig
+    from wavasr.language.config import TextConfig
     from wavasr.language.text import Units
+    from wavasr.network.config import EncoderConfig, StageConfig
     from wavasr.network.recognizer import Recognizer, save_model
 
     stages = (

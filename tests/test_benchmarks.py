@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavasr.config import PRESETS, EncoderConfig, StageConfig, TextConfig
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import PRESETS, EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer
 
 UNITS = Units.characters(["abcdefgh "])

@@ -11,8 +11,8 @@ import soundfile
 
 from wavasr.audio import augment
 from wavasr.audio.augment import Augmenter
+from wavasr.audio.config import AugmentConfig
 from wavasr.audio.reading import load_audio
-from wavasr.config import AugmentConfig
 from wavasr.errors import ConfigError
 
 RATE = 16000

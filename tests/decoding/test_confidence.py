@@ -10,14 +10,15 @@ import soundfile
 import torch
 
 from wavasr import cli
-from wavasr.config import EncoderConfig, StageConfig, TextConfig
 from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
 from wavasr.decoding.confidence import KEY, ConfidenceMap, fit_map, reliability
 from wavasr.decoding.greedy import greedy
 from wavasr.errors import ModelError, TextError
 from wavasr.evaluation import report
 from wavasr.evaluation.evaluate import calibrate, evaluate
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import read_header, write_metadata
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.recognition.transcribe import calibration_of, transcribe
@@ -262,9 +263,9 @@ def test_command_line_mistakes(manifest: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_fit_calibrates_on_dev_and_not_on_test(model: Path, manifest: Path) -> None:
-    from wavasr.config import DataConfig, FitConfig
-    from wavasr.corpora.splits import Split
+    from wavasr.training.config import DataConfig, FitConfig
     from wavasr.training.run import measure
+    from wavasr.training.splits import Split
 
     utterances = read_manifest(manifest)
     data = DataConfig(root=manifest.parent, dev=("dev.jsonl",), test=("dev.jsonl",))

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from wavasr.audio.augment import change_speed
 from wavasr.audio.reading import load_audio
-from wavasr.config import NOTHING, DecodingConfig, TextConfig
 from wavasr.decoding import search as decoding_lm
+from wavasr.decoding.config import NOTHING, DecodingConfig
 from wavasr.decoding.greedy import Hypothesis, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding.hotwords import Phrases
 from wavasr.decoding.search import _cuts, _Found, _pauses, complete, ctc_log_probs, lm_decoder
 from wavasr.decoding.trellis import Piece
 from wavasr.errors import ConfigError, ModelError, TextError
+from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import Weights, estimate, vocabulary, weights_path, write_arpa
 from wavasr.language.text import BLANK, Units
 from wavasr.network.export import export_model

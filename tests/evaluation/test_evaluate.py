@@ -12,16 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from wavasr.audio.reading import load_audio
-from wavasr.config import DecodingConfig, EncoderConfig, StageConfig, TextConfig
 from wavasr.corpora.manifest import Utterance
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.greedy import greedy
 from wavasr.errors import AudioError, ConfigError, TextError, WavasrError
 from wavasr.evaluation import evaluate as module
 from wavasr.evaluation.evaluate import Heard, evaluate, file_sha256, machine, model_recogniser, score
 from wavasr.evaluation.metrics import ErrorCounts, bootstrap_ci
 from wavasr.evaluation.results import Vocabulary, assemble, speaker_rates
+from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import estimate, write_arpa
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, weights_sha256
 from wavasr.recognition.transcribe import transcribe
 

@@ -12,7 +12,6 @@ from typing import Any
 import kaldialign
 import pytest
 
-from wavasr.config import TextConfig
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import WavasrError
 from wavasr.evaluation import report
@@ -21,6 +20,7 @@ from wavasr.evaluation.metrics import ErrorCounts, align
 from wavasr.evaluation.report import analysis, store
 from wavasr.evaluation.report.markdown import alignment_lines
 from wavasr.evaluation.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 
 WORDS = "zero one two three four five six seven eight nine go stop".split()

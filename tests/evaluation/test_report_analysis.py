@@ -12,7 +12,6 @@ import jiwer
 import numpy as np
 import pytest
 
-from wavasr.config import TextConfig
 from wavasr.corpora.manifest import Utterance
 from wavasr.decoding.confidence import reliability
 from wavasr.errors import WavasrError
@@ -21,6 +20,7 @@ from wavasr.evaluation.evaluate import score
 from wavasr.evaluation.metrics import ErrorCounts, count_all, share_interval
 from wavasr.evaluation.report import analysis, charts
 from wavasr.evaluation.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 
 LETTERS = Units.characters(["abcdefghijklmnopqrstuvwxyz "])

@@ -13,10 +13,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from wavasr.cli import main
-from wavasr.config import DecodingConfig, TextConfig
 from wavasr.corpora.manifest import Utterance
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import lm_decoder
 from wavasr.evaluation.tuning import BLANK_PENALTIES, LM_WEIGHTS, table, tune, write_weights
+from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import Weights, estimate, tuned_weights, write_arpa
 from wavasr.language.text import Units
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from tests.decoding.test_search import read_arpa, sentence_nats
 from wavasr import cli
-from wavasr.config import DecodingConfig, TextConfig
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import lm_decoder
 from wavasr.errors import TextError
 from wavasr.language import pronunciation as g2p
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
 from wavasr.language.ngrams import write_arpa
 from wavasr.language.pronunciation import Pronouncer, completed

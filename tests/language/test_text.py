@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavasr.config import TextConfig, UnitsConfig
 from wavasr.errors import ConfigError, ModelError, TextError
+from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.language.text import Units, build_units, ctc_frames_needed, encode_texts, normalise
 
 SENTENCES = [

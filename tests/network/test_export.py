@@ -11,11 +11,12 @@ import pytest
 import soundfile
 import torch
 
-from wavasr.config import PRESETS, EncoderConfig, StageConfig, TextConfig
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import ConfigError, ModelError
 from wavasr.evaluation.evaluate import evaluate
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import PRESETS, EncoderConfig, StageConfig
 from wavasr.network.export import export_model
 from wavasr.network.files import read_header
 from wavasr.network.inference import FastModel

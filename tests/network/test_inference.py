@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from wavasr.audio.reading import load_audio
-from wavasr.config import EncoderConfig, StageConfig, TextConfig
 from wavasr.corpora.manifest import read_manifest
 from wavasr.decoding.greedy import greedy
 from wavasr.errors import ModelError
 from wavasr.evaluation.metrics import cer
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.inference import FastModel
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.recognition.transcribe import log_probs_of

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wavasr.audio.features import mu_law_encode
-from wavasr.config import AuxiliaryConfig, EncoderConfig, StageConfig
+from wavasr.network.config import AuxiliaryConfig, EncoderConfig, StageConfig
 from wavasr.network.likelihood import AuxiliaryLoss, Hidden
 from wavasr.network.wavenet import Encoder
 

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 import wavasr
 from wavasr import cli
-from wavasr.config import EncoderConfig, StageConfig, TextConfig, to_dict
+from wavasr.config import to_dict
 from wavasr.errors import ModelError
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network import files as modelfile
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import EAR_FORMAT, PACKED_VERSION, asset, read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_ear, load_model, save_ear, save_model, start_from, weights_sha256
 from wavasr.recognition import transcribe

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from wavasr import cli
-from wavasr.config import EncoderConfig, StageConfig, TextConfig
 from wavasr.corpora.manifest import read_manifest
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import is_packed, read_arrays, steps_of
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.network.rounding import STEPS, round_to_speech, rounded, second_moments

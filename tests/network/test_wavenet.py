@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wavasr.audio.features import log_mel
-from wavasr.config import PRESETS, EncoderConfig, StageConfig
+from wavasr.network.config import PRESETS, EncoderConfig, StageConfig
 from wavasr.network.geometry import frames_of, receptive_field
 from wavasr.network.wavenet import (
     ENERGY_FLOOR,

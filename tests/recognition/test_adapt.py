@@ -10,8 +10,8 @@ import torch
 
 from wavasr import cli
 from wavasr.audio.reading import load_audio
-from wavasr.config import DecodingConfig
 from wavasr.corpora.manifest import read_manifest
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import LMDecoder, ctc_log_probs
 from wavasr.evaluation.metrics import wer
 from wavasr.network.crf import Competitors

@@ -14,11 +14,12 @@ import torch
 
 import wavasr
 from wavasr import cli
-from wavasr.config import EncoderConfig, StageConfig, TextConfig
 from wavasr.decoding.times import Word, forced_align
 from wavasr.errors import TextError
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.recognition.align import AlignedText, align, labels_of
 from wavasr.recognition.formats import render

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from wavasr import cli
-from wavasr.config import NOTHING, EncoderConfig, StageConfig, TextConfig
 from wavasr.corpora.manifest import read_manifest
+from wavasr.decoding.config import NOTHING
 from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align
 from wavasr.errors import TextError
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, save_model
 from wavasr.recognition.align import SILENCE, Spoken, align, chosen, with_silences
 

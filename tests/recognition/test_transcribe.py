@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from wavasr.audio.reading import load_audio
-from wavasr.config import EncoderConfig, StageConfig, TextConfig
 from wavasr.decoding.greedy import Hypothesis, greedy, prefix_beam
 from wavasr.errors import AudioError, ConfigError, ModelError
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, load_model
 from wavasr.recognition import transcribe as module
 from wavasr.recognition.transcribe import (

@@ -8,10 +8,12 @@ import pytest
 import torch
 import yaml
 
-from wavasr.config import AugmentConfig, DataConfig, FitConfig, from_dict, to_dict
+from wavasr.audio.config import AugmentConfig
+from wavasr.config import from_dict, to_dict
 from wavasr.errors import ConfigError
 from wavasr.language.text import Units
 from wavasr.network.recognizer import Recognizer
+from wavasr.training.config import DataConfig, FitConfig
 from wavasr.training.recipe import BASE_NAME, parse, shipped_dir
 from wavasr.training.run import portable
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavasr.audio.reading import load_audio
-from wavasr.config import DataConfig, FitConfig, TextConfig, UnitsConfig
 from wavasr.corpora.manifest import AlignedPhone, Utterance, write_manifest
-from wavasr.corpora.splits import Split, encode_split, hold_out_speakers, infeasible, read_splits, spell
 from wavasr.errors import AudioError, ConfigError, CorpusError, TextError
+from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.language.text import Units
+from wavasr.training.config import DataConfig, FitConfig
 from wavasr.training.dataset import (
     IGNORED,
     AudioStore,
@@ -29,6 +29,7 @@ from wavasr.training.dataset import (
     bucket_edges,
     collate,
 )
+from wavasr.training.splits import Split, encode_split, hold_out_speakers, infeasible, read_splits, spell
 
 RATE = 8000
 

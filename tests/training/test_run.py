@@ -21,21 +21,24 @@ import soundfile
 import torch
 import yaml
 
-from wavasr.config import AugmentConfig, DataConfig, EncoderConfig, FitConfig, OptimConfig, StageConfig, from_dict
+from wavasr.audio.config import AugmentConfig
+from wavasr.config import from_dict
 from wavasr.corpora.manifest import AlignedPhone, Utterance, write_manifest
 from wavasr.corpora.recordings import load_utterance
-from wavasr.corpora.splits import read_splits
 from wavasr.errors import WavasrError
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.network.wavenet import Features
 from wavasr.recognition.transcribe import log_probs_of
-from wavasr.training import fit, main
 from wavasr.training.callbacks import CsvLog, Keeper
+from wavasr.training.config import DataConfig, FitConfig, OptimConfig
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import Batch
 from wavasr.training.heard import EarFrames, Version, forget
 from wavasr.training.recipe import parse
+from wavasr.training.run import fit, main
+from wavasr.training.splits import read_splits
 from wavasr.training.task import Heard, RecognitionTask, ctc_nats, ear_parameters, error_rates, lr_scale, seed_of
 
 RATE = 8000
@@ -171,8 +174,8 @@ def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from wavasr.training.recipe import parse
-from wavasr.corpora.splits import read_splits
-from wavasr.training import fit, main
+from wavasr.training.splits import read_splits
+from wavasr.training.run import fit, main
 recipe = parse(sys.argv[1:])
 fit(recipe, read_splits(recipe.config))
 """
@@ -306,7 +309,7 @@ def test_main_prints_the_model_and_its_reports(
     tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tones / "other.jsonl").write_text((tones / "train.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr("wavasr.corpora.splits.refuse_overlap", lambda train, other: None)
+    monkeypatch.setattr("wavasr.training.splits.refuse_overlap", lambda train, other: None)
     path = recipe_file(tmp_path, tones, trainer={"max_epochs": 1}, data={"test": ["other.jsonl"]})
     assert main(["--config", str(path), "--run_dir", str(tmp_path / "run")]) == 0
     model, dev, test = capsys.readouterr().out.splitlines()

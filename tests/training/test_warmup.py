@@ -15,11 +15,13 @@ from torch import Tensor
 
 from wavasr import cli, config
 from wavasr.audio.augment import Augmenter
+from wavasr.audio.config import AugmentConfig
 from wavasr.audio.features import log_mel
-from wavasr.config import AugmentConfig, EncoderConfig, StageConfig, TextConfig
 from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.errors import ConfigError
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import EAR_FORMAT, read_header
 from wavasr.network.recognizer import Recognizer, load_ear
 from wavasr.training import warmup

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from wavasr.audio.config import AugmentConfig
 from wavasr.audio.features import hz_to_mel, mel_to_hz
 from wavasr.audio.reading import Samples, load_audio
-from wavasr.config import AugmentConfig
 from wavasr.errors import AudioError, ConfigError
 
 AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .opus .mp3 .sph .aiff .aif .au .w64 .caf".split())

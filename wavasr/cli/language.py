@@ -100,8 +100,8 @@ def _lm_tune(arguments: list[str]) -> int:
     if not args.lm.is_file():
         raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
     configure_logging()
-    from wavasr.config import DecodingConfig
     from wavasr.corpora.manifest import read_manifest
+    from wavasr.decoding.config import DecodingConfig
     from wavasr.decoding.search import LMDecoder
     from wavasr.evaluation.tuning import table, tune, write_weights
     from wavasr.recognition.transcribe import decoder_of, load_listener
@@ -136,8 +136,9 @@ def pronounce(arguments: list[str]) -> int:
     )
     parser.add_argument("--n-best", type=count, default=1, metavar="N", help="at most N guesses (default: %(default)s)")
     args = parser.parse_args(arguments)
-    from wavasr.config import DecodingConfig, TextConfig
+    from wavasr.decoding.config import DecodingConfig
     from wavasr.decoding.search import complete
+    from wavasr.language.config import TextConfig
     from wavasr.language.lexicon import Lexicon
     from wavasr.language.pronunciation import FEWEST_WORDS, completed
     from wavasr.language.text import normalise

@@ -31,9 +31,11 @@ def info(arguments: list[str]) -> int:
 
 def describe_model(path: Path, header: dict[str, Any]) -> str:
     """The header of a model file for people, a line for each thing."""
-    from wavasr.config import EncoderConfig, TextConfig, from_dict
+    from wavasr.config import from_dict
     from wavasr.decoding.greedy import PRIORS
+    from wavasr.language.config import TextConfig
     from wavasr.language.text import Units
+    from wavasr.network.config import EncoderConfig
     from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, companion
     from wavasr.network.geometry import receptive_field
 

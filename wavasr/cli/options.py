@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from wavasr.cli.console import BAD_INPUT, did_you_mean, one_line
 
 if TYPE_CHECKING:
-    from wavasr.config import DecodingConfig
+    from wavasr.decoding.config import DecodingConfig
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,7 +96,7 @@ def add_decoding(parser: Parser) -> None:
 
 def decoding_config(args: argparse.Namespace) -> DecodingConfig:
     """What `add_decoding`'s options say."""
-    from wavasr.config import DecodingConfig
+    from wavasr.decoding.config import DecodingConfig
 
     return DecodingConfig(
         beam=args.beam,

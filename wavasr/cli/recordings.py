@@ -178,8 +178,8 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     if args.output is None or args.format:
         parser.error("--manifest needs --output F, a manifest too, and no --format")
     configure_logging()
-    from wavasr.config import NOTHING
     from wavasr.corpora.manifest import read_manifest, write_manifest
+    from wavasr.decoding.config import NOTHING
     from wavasr.recognition.align import align_manifest, lexicon_of, pronounce_manifest
     from wavasr.recognition.transcribe import load_listener
 

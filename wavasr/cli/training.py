@@ -61,7 +61,7 @@ def fit(arguments: list[str]) -> int:
         return OK if arguments else BAD_INPUT
     configure_logging()
     keep_large_memory()
-    from wavasr.training import main as train
+    from wavasr.training.run import main as train
 
     return train(arguments) or OK
 
@@ -98,7 +98,7 @@ def adapt(arguments: list[str]) -> int:
     configure_logging()
     keep_large_memory()
     from wavasr.audio.reading import load_audio
-    from wavasr.config import DecodingConfig
+    from wavasr.decoding.config import DecodingConfig
     from wavasr.network.files import SUFFIX, copy_companions, resolve
     from wavasr.network.recognizer import save_model
     from wavasr.recognition.adapt import adapt as adapted

@@ -10,16 +10,19 @@ manifests of other toolkits can be read as they are.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wavasr.errors import CorpusError
 from wavasr.files import atomic_text
+
+log = logging.getLogger("wavasr")
 
 
 class AlignedPhone(NamedTuple):
@@ -101,6 +104,14 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
         raise CorpusError(
             f"{path}: cannot be written ({error.strerror}); choose a folder with room and access"
         ) from error
+
+
+def report_dropped(reason: str, dropped: Mapping[str, str]) -> None:
+    """Count and name what is left out."""
+    if dropped:
+        named = "; ".join(f"{name}: {why}" for name, why in list(dropped.items())[:3])
+        more = "; ..." if len(dropped) > 3 else ""
+        log.warning("left out %d utterances with %s: %s%s", len(dropped), reason, named, more)
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

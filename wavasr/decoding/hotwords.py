@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wavasr.config import DecodingConfig, TextConfig
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.wordlist import WordList, encoded
 from wavasr.errors import ConfigError, TextError
+from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import vocabulary
 from wavasr.language.text import Units, normalise
 

@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.config import NOTHING, DecodingConfig, TextConfig
+from wavasr.decoding.config import NOTHING, DecodingConfig
 from wavasr.decoding.greedy import Hypothesis, LogProbs, best_path, checked, penalised
 from wavasr.decoding.hotwords import LanguageScore, biased, read_language_model
 from wavasr.decoding.searchtree import Read, SearchTree
 from wavasr.decoding.trellis import Piece, log_likelihoods
 from wavasr.decoding.wordlist import WordList, word_list
+from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import Weights, tuned_weights, vocabulary, weights_path
 from wavasr.language.text import Units, ctc_frames_needed
 from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, companion

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavasr.config import DecodingConfig, TextConfig
+from wavasr.decoding.config import DecodingConfig
 from wavasr.errors import ConfigError, TextError
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone
 from wavasr.language.ngrams import vocabulary
 from wavasr.language.pronunciation import completed

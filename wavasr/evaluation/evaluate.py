@@ -24,17 +24,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import wavasr
-from wavasr.config import DecodingConfig, TextConfig
 from wavasr.corpora.manifest import Utterance
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.confidence import FEWEST_WORDS, fit_map, mean
 from wavasr.decoding.confidence import KEY as CALIBRATION
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.greedy import Hypothesis, greedy
 from wavasr.decoding.search import LMDecoder
 from wavasr.errors import ConfigError, TextError, WavasrError
 from wavasr.evaluation import metrics
 from wavasr.evaluation.metrics import ErrorCounts, PhoneSet
 from wavasr.evaluation.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.language.text import Units, normalise
 from wavasr.network.files import read_header, write_metadata

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from wavasr.config import TextConfig, UnitsConfig
 from wavasr.errors import ConfigError, ModelError, TextError
+from wavasr.language.config import TextConfig, UnitsConfig
 
 BLANK = "<blank>"
 _KINDS = ("characters", "words", "phones", "sentencepiece")

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from wavasr.config import TextConfig, from_dict
+from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.files import write_whole
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, fold
 from wavasr.language.ngrams import WEIGHTS_SUFFIX
 from wavasr.language.text import Units, normalise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wavasr.config import EncoderConfig
+from wavasr.network.config import EncoderConfig
 
 # Numbers of the network that its weights do not hold.
 LEVEL_FLOOR = 1e-8  # mean square of a sample; -80 dB below full scale counts as silence

@@ -12,9 +12,11 @@ from typing import Any
 
 import onnxruntime
 
-from wavasr.config import EncoderConfig, TextConfig, from_dict
+from wavasr.config import from_dict
 from wavasr.errors import ModelError, WavasrError
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig
 from wavasr.network.files import ONNX_SUFFIX, read_header, resolve
 from wavasr.network.runtime import Facts, Floats, Framing, Ints, wanted_threads
 

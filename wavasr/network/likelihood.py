@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.audio.features import mu_law_encode
-from wavasr.config import AuxiliaryConfig, EncoderConfig
+from wavasr.network.config import AuxiliaryConfig, EncoderConfig
 from wavasr.network.wavenet import Features
 
 CONTEXT_CHANNELS = 128

@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from wavasr.config import EncoderConfig, StageConfig, from_dict
+from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import METADATA_KEY, Weights, read_header
 from wavasr.network.geometry import (
     ENERGY_FLOOR,

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from wavasr.config import EncoderConfig, StageConfig, TextConfig, from_dict, to_dict
+from wavasr.config import from_dict, to_dict
 from wavasr.errors import ConfigError, ModelError, WavasrError
 from wavasr.files import write_whole
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import (
     EAR_FORMAT,
     FORMAT,

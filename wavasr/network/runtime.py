@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.config import EncoderConfig, TextConfig
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig
 from wavasr.network.geometry import receptive_field
 
 Floats = NDArray[np.float32]

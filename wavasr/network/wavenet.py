@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.audio.features import band_filters
-from wavasr.config import EncoderConfig, StageConfig
+from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.geometry import (
     ENERGY_FLOOR,
     LEVEL_FLOOR,

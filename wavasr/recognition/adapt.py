@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wavasr.audio.reading import Samples
-from wavasr.config import DecodingConfig
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import LMDecoder
 from wavasr.errors import ConfigError, ModelError
 from wavasr.language.text import ctc_frames_needed

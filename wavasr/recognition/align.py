@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wavasr.audio.reading import Source, stream_audio
-from wavasr.config import DecodingConfig, TextConfig
-from wavasr.corpora.manifest import AlignedPhone, Utterance
+from wavasr.corpora.manifest import AlignedPhone, Utterance, report_dropped
 from wavasr.corpora.recordings import load_utterance
-from wavasr.corpora.splits import report_dropped
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.search import complete, ctc_log_probs
 from wavasr.decoding.times import Word, forced_align, unit_times, word_times
 from wavasr.decoding.wordlist import pronunciations
 from wavasr.errors import TextError
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import PHONE_SETS, Lexicon, fold
 from wavasr.language.pronunciation import completed
 from wavasr.language.text import Units, ctc_frames_needed, normalise

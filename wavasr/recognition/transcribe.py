@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from wavasr.audio.augment import change_speed
 from wavasr.audio.reading import Samples, Source, audio_duration_s, stream_audio
-from wavasr.config import DecodingConfig
 from wavasr.decoding.confidence import ConfidenceMap, mean
+from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.greedy import Hypothesis, LogProbs, as_array, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding.search import LMDecoder, complete, lm_decoder
 from wavasr.decoding.times import Word, word_times

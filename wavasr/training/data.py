@@ -16,14 +16,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from wavasr.audio.augment import Augmenter
-from wavasr.config import FitConfig, to_dict
+from wavasr.config import to_dict
 from wavasr.corpora.manifest import Utterance
-from wavasr.corpora.splits import Split, Splits, encode_split, infeasible
 from wavasr.errors import CorpusError
 from wavasr.network.recognizer import Recognizer, weights_sha256
+from wavasr.training.config import FitConfig
 from wavasr.training.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader, collate
 from wavasr.training.heard import EarFrames, Version
 from wavasr.training.processes import connected
+from wavasr.training.splits import Split, Splits, encode_split, infeasible
 
 
 class SpeechData(pl.LightningDataModule):

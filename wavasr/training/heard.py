@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavasr.audio.augment import draw_time_masks
-from wavasr.config import AugmentConfig
+from wavasr.audio.config import AugmentConfig
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import ConfigError
 from wavasr.files import atomic_text

@@ -15,17 +15,11 @@ from typing import Any, NamedTuple
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from wavasr.config import (
-    AugmentConfig,
-    AuxiliaryConfig,
-    DataConfig,
-    EncoderConfig,
-    FitConfig,
-    OptimConfig,
-    TextConfig,
-    UnitsConfig,
-)
+from wavasr.audio.config import AugmentConfig
 from wavasr.errors import ConfigError
+from wavasr.language.config import TextConfig, UnitsConfig
+from wavasr.network.config import AuxiliaryConfig, EncoderConfig
+from wavasr.training.config import DataConfig, FitConfig, OptimConfig
 
 BASE_NAME = "base.yaml"
 _PRINT = "--print_config"

@@ -28,8 +28,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import wavasr
-from wavasr.config import FitConfig, to_dict
-from wavasr.corpora.splits import Split, Splits, fingerprints, read_splits
+from wavasr.config import to_dict
 from wavasr.errors import ConfigError, TextError
 from wavasr.evaluation.evaluate import calibrate, evaluate
 from wavasr.evaluation.report import write_report
@@ -48,9 +47,11 @@ from wavasr.training.callbacks import (
     Stopwatch,
     process_rank,
 )
+from wavasr.training.config import FitConfig
 from wavasr.training.data import SpeechData
 from wavasr.training.processes import has_fast_bfloat16
 from wavasr.training.recipe import Recipe, parse
+from wavasr.training.splits import Split, Splits, fingerprints, read_splits
 from wavasr.training.task import RecognitionTask
 
 log = logging.getLogger("wavasr")

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavasr.config import FitConfig, OptimConfig
 from wavasr.decoding.greedy import greedy
 from wavasr.errors import WavasrError
 from wavasr.evaluation import metrics
@@ -28,6 +27,7 @@ from wavasr.network.geometry import frames_of
 from wavasr.network.likelihood import AuxiliaryLoss
 from wavasr.network.recognizer import Recognizer
 from wavasr.network.wavenet import Features
+from wavasr.training.config import FitConfig, OptimConfig
 from wavasr.training.dataset import IGNORED, Batch
 from wavasr.training.optimizer import Muon
 from wavasr.training.processes import connected

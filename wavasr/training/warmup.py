@@ -22,11 +22,14 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from wavasr.audio.augment import Augmenter
+from wavasr.audio.config import AugmentConfig
 from wavasr.audio.features import log_mel
-from wavasr.config import AugmentConfig, EncoderConfig, TextConfig, to_dict
+from wavasr.config import to_dict
 from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.errors import ConfigError
+from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.config import EncoderConfig
 from wavasr.network.recognizer import Recognizer, load_ear, save_ear
 from wavasr.training.dataset import AudioStore
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wavasr.config import DataConfig, FitConfig, TextConfig, UnitsConfig
-from wavasr.corpora.manifest import Utterance, read_manifest
+from wavasr.corpora.manifest import Utterance, read_manifest, report_dropped
 from wavasr.errors import ConfigError, CorpusError, TextError
+from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.language.lexicon import fold
 from wavasr.language.text import Units, ctc_frames_needed, encode_texts, normalise
+from wavasr.training.config import DataConfig, FitConfig
 
 log = logging.getLogger("wavasr")
 
@@ -175,11 +176,3 @@ def infeasible(
         )
     report_dropped("fewer frames than labels", short)
     return set(short)
-
-
-def report_dropped(reason: str, dropped: Mapping[str, str]) -> None:
-    """Count and name what is left out."""
-    if dropped:
-        named = "; ".join(f"{name}: {why}" for name, why in list(dropped.items())[:3])
-        more = "; ..." if len(dropped) > 3 else ""
-        log.warning("left out %d utterances with %s: %s%s", len(dropped), reason, named, more)

@@ -1,0 +1,70 @@
+"""How log-probabilities become text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavasr.config import require
+
+NOTHING = Path("none")
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How log-probabilities become text.
+
+    Attributes:
+        beam: hypotheses that the beam keeps; 0: as many as are usual with a language model, greedy decoding without.
+        n_best: hypotheses in the result.
+        lm: an n-gram model of words (of phones, for phones without a lexicon): ARPA, also as .gz, or KenLM binary.
+            None: the one that lies beside the model file, if any; `NOTHING`: none.
+        lexicon: the words that may be said, one a line; for phones with how they are pronounced, as in CMUdict. None:
+            likewise the one beside the model file, otherwise the words of the language model; `NOTHING`: no list.
+        lm_words_only: whether words of the lexicon that the language model does not know are left out. So it is where a
+            language model is named and the lexicon is the one beside the model file.
+        lm_weight: weight of the language model's logarithms; None: as tuned beside the model, else the decoder's own.
+        word_score: nats that a word (a phone, for phones without a lexicon) earns; None: likewise.
+        blank_penalty: nats that a frame without a label costs, so that less is left out; None: likewise, else 0.
+        hotwords: words and phrases to expect.
+        hotword_boost: nats that each word of a hotword earns.
+        thorough: whether a recording is also heard a bit slower and faster; of the three texts the one is kept that
+            costs least. It takes three times as long, and needs words or a language model.
+    """
+
+    beam: int = 0
+    n_best: int = 1
+    lm: Path | None = None
+    lexicon: Path | None = None
+    lm_words_only: bool = False
+    lm_weight: float | None = None
+    word_score: float | None = None
+    blank_penalty: float | None = None
+    hotwords: tuple[str, ...] = ()
+    hotword_boost: float = 5.0
+    thorough: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.beam >= 0, f"beam is {self.beam}; expected 0 or more")
+        require(self.n_best >= 1, f"n_best is {self.n_best}; expected at least 1")
+        require(
+            self.beam == 0 or self.n_best <= self.beam,
+            f"n_best is {self.n_best} and beam {self.beam}; the beam cannot give more than it keeps",
+        )
+        require(
+            self.lm_weight is None or 0 <= self.lm_weight < float("inf"),
+            f"lm_weight is {self.lm_weight}; expected 0 or more",
+        )
+        for name in ("word_score", "blank_penalty", "hotword_boost"):
+            value = getattr(self, name)
+            require(value is None or abs(value) < float("inf"), f"{name} is {value}; expected a finite number of nats")
+
+    @property
+    def searches(self) -> bool:
+        """Whether it takes more than the model's own output to decode."""
+        return bool(self.lm or self.lexicon or self.hotwords)
+
+    @property
+    def only_lm_words(self) -> bool:
+        """Whether a language model limits the words to its own."""
+        return self.lm is not None and self.lm_words_only

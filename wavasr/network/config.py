@@ -1,0 +1,219 @@
+"""The encoder: its stages, the presets, and the losses beside CTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wavasr.config import require
+
+EAR_HOP_S = 0.010
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of the encoder: a stack of gated residual blocks at one rate, then pooling.
+
+    Attributes:
+        channels: width of the residual stream.
+        dilations: one gated block per entry, e.g. (1, 2, 4, 8).
+        kernel: taps of each dilated convolution.
+        skip_channels: width of the summed skip connections; 0 means as wide as `channels`.
+        pool: how many frames are averaged into one at the stage's end.
+        pooling: "mean" of the post-net's output, or "energy": the mean beside the logarithm of the mean square.
+        window: samples that the first stage's input projection sees (1 = the 1x1 projection of the WaveNet paper);
+            a multiple of `stride`.
+        stride: samples between two input frames of the first stage.
+        level_frames: frames over which the first stage measures the local level: it then hears the samples divided
+            by that level, with its logarithm as one more channel; 0 feeds the samples as they are.
+        filter_bank: the first stage's input projection starts as band filters on the mel scale, in pairs of cosine and
+            sine, and joins the skip connections: the stage's energies start as a log-mel spectrum.
+    """
+
+    channels: int
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
+    kernel: int = 3
+    skip_channels: int = 0
+    pool: int = 1
+    pooling: Literal["mean", "energy"] = "mean"
+    window: int = 1
+    stride: int = 1
+    level_frames: int = 0
+    filter_bank: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.channels >= 1, f"stage.channels is {self.channels}; expected at least 1")
+        require(self.skip_channels >= 0, f"stage.skip_channels is {self.skip_channels}; expected 0 or more")
+        require(len(self.dilations) >= 1, "stage.dilations is empty; expected at least one dilation")
+        require(all(d >= 1 for d in self.dilations), f"stage.dilations is {self.dilations}; each must be at least 1")
+        require(self.kernel >= 1, f"stage.kernel is {self.kernel}; expected at least 1")
+        require(self.pool >= 1, f"stage.pool is {self.pool}; expected at least 1")
+        require(
+            self.stride >= 1 and self.window >= self.stride and self.window % self.stride == 0,
+            f"stage.window is {self.window} and stage.stride {self.stride}; expected a multiple of the stride",
+        )
+        require(self.level_frames >= 0, f"stage.level_frames is {self.level_frames}; expected 0 or more")
+        require(
+            not self.filter_bank
+            or (
+                self.channels % 2 == 0
+                and self.skip_width == self.channels
+                and self.pooling == "energy"
+                and self.window >= 2
+            ),
+            "stage.filter_bank takes an even stage.channels, stage.skip_channels 0, stage.pooling energy and a "
+            f"stage.window of 2 or more; found {self.channels}, {self.skip_channels}, {self.pooling} and {self.window}",
+        )
+
+    @property
+    def skip_width(self) -> int:
+        """Channels of the summed skip connections."""
+        return self.skip_channels or self.channels
+
+    @property
+    def output_channels(self) -> int:
+        """Channels that the stage hands on."""
+        return self.skip_width * (2 if self.pooling == "energy" else 1) + (1 if self.level_frames else 0)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """A WaveNet encoder: a list of stages; the product of stride and pools is the hop of a CTC frame.
+
+    Attributes:
+        preset: a name in `PRESETS`, or "custom" with `stages` given.
+        stages: the stages themselves; left empty they come from the preset.
+        context: "noncausal" (symmetric padding, for recognition) or "causal" (no look-ahead).
+        sample_rate: samples per second of the input.
+        dropout: share of channels dropped after each gated unit above the ear.
+        init: "ear" for the shipped warmed ear, a path of another model or ear, or "random".
+    """
+
+    preset: str = "base"
+    stages: tuple[StageConfig, ...] = ()
+    context: Literal["noncausal", "causal"] = "noncausal"
+    sample_rate: int = 16000
+    dropout: float = 0.1
+    init: str = "ear"
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            require(
+                self.preset in PRESETS,
+                f"encoder.preset is {self.preset!r}; expected one of {sorted(PRESETS)}, or give encoder.stages",
+            )
+            object.__setattr__(self, "stages", PRESETS[self.preset])
+        require(self.sample_rate > 0, f"encoder.sample_rate is {self.sample_rate}; expected samples per second")
+        require(0.0 <= self.dropout < 1.0, f"encoder.dropout is {self.dropout}; expected 0 to below 1")
+        require(
+            all(s.window == 1 and s.level_frames == 0 and not s.filter_bank for s in self.stages[1:]),
+            "encoder.stages: only the first stage may set window, stride, level_frames and filter_bank",
+        )
+        require(
+            self.sample_rate >= 1000 or not self.stages[0].filter_bank,
+            f"encoder.sample_rate is {self.sample_rate}; a filter bank begins at 60 Hz and needs 1000 or more",
+        )
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one CTC frame to the next."""
+        hop = self.stages[0].stride
+        for stage in self.stages:
+            hop *= stage.pool
+        return hop
+
+    @property
+    def ear_stages(self) -> int:
+        """How many first stages are "the ear": those down to a hop of 10 ms. `init` starts them warm."""
+        hop = self.stages[0].stride
+        for index, stage in enumerate(self.stages):
+            hop *= stage.pool
+            if hop >= EAR_HOP_S * self.sample_rate:
+                return index + 1
+        return len(self.stages)
+
+
+_CYCLE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+# 16 kHz -> 2 kHz -> 400 Hz -> 100 Hz: the stages that the shipped warm-up starts.
+_EAR = (
+    StageConfig(channels=64, window=32, stride=8, level_frames=64, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
+    StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4, pooling="energy"),
+)
+
+
+# 16 kHz -> 800 Hz -> 200 Hz -> 100 Hz: less than half the arithmetic, since long filters do what many layers had to.
+_FILTER_EAR = (
+    StageConfig(
+        channels=96,
+        window=400,
+        stride=20,
+        level_frames=24,
+        filter_bank=True,
+        kernel=2,
+        dilations=(1, 2),
+        pool=4,
+        pooling="energy",
+    ),
+    StageConfig(channels=128, dilations=(1, 2, 4), pool=2, pooling="energy"),
+)
+
+
+_TOP = (
+    StageConfig(channels=192, dilations=(1, 2), pool=2),
+    StageConfig(channels=192, dilations=(1, 2, 4, 8) * 2),
+)
+
+
+# GMAC per second of audio: paper 4.7, small 0.56, swift 0.46, base 0.69, base-10ms 0.74, large 1.04.
+PRESETS: dict[str, tuple[StageConfig, ...]] = {
+    "paper": (
+        StageConfig(channels=32, skip_channels=64, kernel=2, dilations=_CYCLE * 4, pool=160),
+        StageConfig(channels=128, dilations=(1, 1, 1, 1)),
+    ),
+    "small": (
+        *_EAR,
+        StageConfig(channels=128, dilations=(1, 2), pool=2),
+        StageConfig(channels=128, dilations=(1, 2, 4, 8)),
+    ),
+    "swift": (*_FILTER_EAR, _TOP[0], StageConfig(channels=192, dilations=(1, 2, 4, 8) * 3)),
+    "base": (*_EAR, *_TOP),
+    "base-10ms": (*_EAR, StageConfig(channels=192, dilations=(1, 2, 4, 8) * 2)),
+    "large": (
+        *_EAR,
+        StageConfig(channels=256, dilations=(1, 2, 4, 8), pool=2),
+        StageConfig(channels=256, dilations=(1, 2, 4, 8) * 3),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class AuxiliaryConfig:
+    """The losses beside CTC.
+
+    Attributes:
+        weight: the generative loss in nats per sample is multiplied by this and added to CTC in nats per label;
+            0 switches it off.
+        hidden_share: non-causal only: share of the samples that is hidden and predicted.
+        span_ms: non-causal only: length of a hidden span.
+        levels: mu-law classes.
+        frame_weight: weight of the frame-classification loss in nats per frame; needs time-aligned phones.
+        crf_weight: how much the labels have to beat all other label sequences, weighed by a trigram model of the
+            training labels: 0 is CTC alone, 1 a conditional random field, for decoding with a language model; see
+            `wavasr.network.crf`.
+    """
+
+    weight: float = 0.0
+    hidden_share: float = 0.1
+    span_ms: float = 20.0
+    levels: int = 256
+    frame_weight: float = 0.0
+    crf_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.crf_weight <= 1, f"auxiliary.crf_weight is {self.crf_weight}; expected 0 to 1")
+        require(self.weight >= 0, f"auxiliary.weight is {self.weight}; expected 0 or more")
+        require(0 < self.hidden_share < 1, f"auxiliary.hidden_share is {self.hidden_share}; expected between 0 and 1")
+        require(self.span_ms > 0, f"auxiliary.span_ms is {self.span_ms}; expected more than 0")
+        require(self.levels >= 2, f"auxiliary.levels is {self.levels}; expected at least 2")

@@ -1,0 +1,151 @@
+"""Everything that decides a training run: data, optimiser, and the configurations of the other rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from wavasr.audio.config import AugmentConfig
+from wavasr.config import one_of, require
+from wavasr.language.config import TextConfig, UnitsConfig
+from wavasr.network.config import AuxiliaryConfig, EncoderConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which recordings are trained on, and how they become batches.
+
+    Attributes:
+        root: folder that the manifests are relative to.
+        train: manifests (JSON lines) to train on.
+        dev: manifests that choose the best epoch; empty: a part of `train` is held out.
+        test: manifests that the finished model is evaluated on, once.
+        dev_speakers: hold out this many speakers of `train`, at equal distances in the sorted names.
+        dev_every: hold out every n-th utterance of `train`; only where the test set has the same speakers too.
+        batch_s: seconds of audio in a batch, padding included.
+        buckets: how many different batch lengths; each new shape costs CPU convolutions a new plan.
+        short_first_epochs: in the first epochs short utterances come first: CTC finds their letters sooner
+            (SortaGrad, Amodei et al. 2016, arXiv 1512.02595).
+        max_s: training utterances longer than this are left out and counted; 0 for no limit.
+        workers: processes that augment and pad; 0 does it in the training process.
+        cache: "memory" keeps all audio decoded (115 MB an hour at 16 kHz), "none" reads files at each use.
+        infeasible: what an utterance does whose frames are too few for its labels: an "error" that names it, or "drop".
+        sources: name, licence and attribution of the recordings; the model file carries them, `wavasr info` tells them.
+    """
+
+    root: Path = Path()
+    train: tuple[str, ...] = ("train.jsonl",)
+    dev: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    dev_speakers: int = 0
+    dev_every: int = 0
+    batch_s: float = 60.0
+    buckets: int = 8
+    short_first_epochs: int = 0
+    max_s: float = 0.0
+    workers: int = 1
+    cache: Literal["memory", "none"] = "memory"
+    infeasible: Literal["error", "drop"] = "error"
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(len(self.train) > 0, "data.train is empty; expected at least one manifest")
+        for name, least in (
+            ("short_first_epochs", 0),
+            ("dev_speakers", 0),
+            ("dev_every", 0),
+            ("buckets", 1),
+            ("workers", 0),
+            ("max_s", 0),
+        ):
+            value = getattr(self, name)
+            require(value >= least, f"data.{name} is {value}; expected {least} or more")
+        require(self.dev_every != 1, "data.dev_every is 1, which leaves nothing to train on; expected 0 or 2 and more")
+        require(
+            bool(self.dev) + bool(self.dev_speakers) + bool(self.dev_every) == 1,
+            f"data.dev is {list(self.dev)}, data.dev_speakers {self.dev_speakers}, data.dev_every {self.dev_every}; "
+            "set exactly one of them: without speech to validate on there is no best epoch",
+        )
+        require(self.batch_s > 0, f"data.batch_s is {self.batch_s}; expected seconds above 0")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optimiser, its learning rate over the steps, and the average of the weights that is kept.
+
+    Attributes:
+        method: "muon": steps equally long in all directions for the encoder's kernels, AdamW for the rest; or "adamw".
+        lr: highest learning rate; about 3e-3 for muon, 1e-3 for adamw.
+        weight_decay: of matrices and kernels; vectors (gains, biases) have none.
+        betas: decay of AdamW's two moments.
+        warmup_steps: steps over which the learning rate rises from 0 to `lr`.
+        decay: after that, "cosine" to `final_lr_scale` at the last step of `trainer.max_epochs`, or "inverse_sqrt".
+        final_lr_scale: where the cosine ends, as a share of `lr`.
+        average_decay: weight of the past in the exponential moving average of the weights, which is what is validated
+            and saved; it starts low, so that the average always covers about the last tenth of training. 0: no average.
+        ear_frozen_epochs: epochs in which the ear stays as it is and only what is above it learns (much faster).
+        ear_copies: so many augmented versions of the training speech are heard once and their ear frames kept in files
+            (185 MB for an hour and version) while the ear is frozen; each epoch masks the next version's frames anew.
+            The generative loss, which needs samples, then starts with the first epoch that listens again.
+            0: the ear listens afresh in every epoch.
+        ear_cache: folder of these files, for runs with the same ear, speech and augmentation to share; None: `ear` in
+            the run's folder, deleted when the ear listens again.
+        ear_lr_scale: learning rate of the ear after that, as a share of the others'.
+    """
+
+    method: Literal["muon", "adamw"] = "muon"
+    lr: float = 3e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_steps: int = 200
+    decay: Literal["cosine", "inverse_sqrt"] = "cosine"
+    final_lr_scale: float = 0.02
+    average_decay: float = 0.999
+    ear_frozen_epochs: int = 0
+    ear_copies: int = 0
+    ear_cache: Path | None = None
+    ear_lr_scale: float = 0.3
+
+    def __post_init__(self) -> None:
+        one_of("optim.method", self.method, "muon", "adamw")
+        require(self.lr > 0, f"optim.lr is {self.lr}; expected more than 0")
+        require(self.weight_decay >= 0, f"optim.weight_decay is {self.weight_decay}; expected 0 or more")
+        require(all(0 <= b < 1 for b in self.betas), f"optim.betas is {self.betas}; expected 0 to below 1")
+        require(self.warmup_steps >= 0, f"optim.warmup_steps is {self.warmup_steps}; expected 0 or more")
+        for name in ("final_lr_scale", "ear_lr_scale"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"optim.{name} is {value}; expected 0 to 1")
+        require(0 <= self.average_decay < 1, f"optim.average_decay is {self.average_decay}; expected 0 to below 1")
+        for name in ("ear_frozen_epochs", "ear_copies"):
+            value = getattr(self, name)
+            require(value >= 0, f"optim.{name} is {value}; expected 0 or more")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Everything that decides a training run except the machine it runs on (`trainer.*`).
+
+    Attributes:
+        run_dir: where logs, checkpoints, the model and its reports go.
+        seed: start of every random choice: weights, batches, augmentation, dropout.
+        start: a model file to go on from (fine-tuning) instead of `encoder.init`: its encoder, and the outputs of the
+            units that it shares.
+        checkpoint_minutes: a checkpoint to resume from is written this often, and after every epoch.
+    """
+
+    run_dir: Path
+    seed: int = 0
+    start: str = ""
+    checkpoint_minutes: float = 10.0
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    units: UnitsConfig = field(default_factory=UnitsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(dev=("dev.jsonl",)))
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        require(self.checkpoint_minutes > 0, f"checkpoint_minutes is {self.checkpoint_minutes}; expected more than 0")
+        require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")
