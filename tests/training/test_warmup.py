@@ -13,7 +13,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from wavasr import cli, config
+from wavasr import cli
 from wavasr.audio.augment import Augmenter
 from wavasr.audio.config import AugmentConfig
 from wavasr.audio.features import log_mel
@@ -21,6 +21,7 @@ from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.errors import ConfigError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network import config
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import EAR_FORMAT, read_header
 from wavasr.network.recognizer import Recognizer, load_ear
