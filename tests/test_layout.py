@@ -15,7 +15,7 @@ ORDER = _README.partition("<!-- import order -->\n```\n")[2].partition("```")[0]
 WITHOUT_TORCH = """
     errors files config language audio.reading audio.augment corpora decoding cli evaluation network.files
     network.runtime network.onnx network.inference network.export recognition.workers recognition.transcribe
-    recognition.align recognition.formats
+    recognition.stream recognition.align recognition.formats
 """.split()
 
 

@@ -1,8 +1,8 @@
 """Speech recognition from the raw waveform.
 
-`wavasr.transcribe("file.wav")` gives the text of a recording, `wavasr.align("file.wav", text)` the times of a known
-text, `wavasr.load("default")` the model itself. They are imported when first used, so that `import wavasr` costs
-nothing.
+`wavasr.transcribe("file.wav")` gives the text of a recording, `wavasr.Stream()` that of samples as they come,
+`wavasr.align("file.wav", text)` the times of a known text, `wavasr.load("default")` the model itself. They are
+imported when first used, so that `import wavasr` costs nothing.
 """
 
 import importlib
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wavasr.network.recognizer import load_model as load
     from wavasr.recognition.align import align
+    from wavasr.recognition.stream import Stream
     from wavasr.recognition.transcribe import transcribe
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "align", "load", "transcribe"]
+__all__ = ["Stream", "__version__", "align", "load", "transcribe"]
 
 _HOME = {
+    "Stream": ("wavasr.recognition.stream", "Stream"),
     "align": ("wavasr.recognition.align", "align"),
     "load": ("wavasr.network.recognizer", "load_model"),
     "transcribe": ("wavasr.recognition.transcribe", "transcribe"),
