@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from wavasr.config import require
+from wavasr.config import one_of, require
 
 EAR_HOP_S = 0.010
+MEL_BANDS = 80  # of a generator's conditions
 
 
 @dataclass(frozen=True)
@@ -217,3 +218,88 @@ class AuxiliaryConfig:
         require(0 < self.hidden_share < 1, f"auxiliary.hidden_share is {self.hidden_share}; expected between 0 and 1")
         require(self.span_ms > 0, f"auxiliary.span_ms is {self.span_ms}; expected more than 0")
         require(self.levels >= 2, f"auxiliary.levels is {self.levels}; expected at least 2")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """A generative WaveNet: causal blocks at the sample rate, a softmax over mu-law classes, conditions at frame rate.
+
+    Attributes:
+        sample_rate: samples per second.
+        hop_samples: samples in a frame of the conditions.
+        channels: width of the residual stream.
+        skip_channels: width of the summed skip connections.
+        kernel: taps of each dilated convolution.
+        dilations: one gated block per entry.
+        levels: mu-law classes.
+        excitation: what the classes are of. "none": of the samples, as in the paper; "lpc": of what linear prediction
+            leaves of them, with the excitation one pitch period ago as further inputs.
+        condition: what each frame is conditioned on. "mel": the frame's own log-mel spectrum, voicing and pitch, which
+            must be given (a vocoder); "past": the same of the samples before the frame; "none": nothing.
+        condition_channels: width of the network between the frames and the blocks.
+        speakers: names; more than one gives each a learnt vector. Training fills it from the manifests.
+        speaker_channels: size of that vector.
+        prediction_order: coefficients of the linear prediction.
+        pre_emphasis: what is modelled is x[t] - pre_emphasis * x[t - 1].
+    """
+
+    sample_rate: int = 16000
+    hop_samples: int = 160
+    channels: int = 32
+    skip_channels: int = 64
+    kernel: int = 2
+    dilations: tuple[int, ...] = _CYCLE * 2
+    levels: int = 256
+    excitation: Literal["none", "lpc"] = "lpc"
+    condition: Literal["mel", "past", "none"] = "mel"
+    condition_channels: int = 64
+    speakers: tuple[str, ...] = ()
+    speaker_channels: int = 32
+    prediction_order: int = 16
+    pre_emphasis: float = 0.85
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("sample_rate", 8000),
+            ("hop_samples", 16),
+            ("channels", 1),
+            ("skip_channels", 1),
+            ("kernel", 2),
+            ("levels", 16),
+            ("condition_channels", 1),
+            ("speaker_channels", 1),
+            ("prediction_order", 1),
+        ):
+            value = getattr(self, name)
+            require(value >= least, f"generator.{name} is {value}; expected {least} or more")
+        one_of("generator.excitation", self.excitation, "none", "lpc")
+        one_of("generator.condition", self.condition, "mel", "past", "none")
+        require(
+            len(self.dilations) >= 1 and all(d >= 1 for d in self.dilations),
+            f"generator.dilations is {self.dilations}; expected at least one, each 1 or more",
+        )
+        require(0 <= self.pre_emphasis < 1, f"generator.pre_emphasis is {self.pre_emphasis}; expected 0 to below 1")
+        require(
+            self.excitation == "none" or self.condition != "none",
+            "generator.excitation is lpc and generator.condition none; the prediction is made from frames: "
+            "set generator.condition to mel or past",
+        )
+        require(
+            self.prediction_order < self.hop_samples,
+            f"generator.prediction_order is {self.prediction_order}; expected less than generator.hop_samples",
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network's input: the last sample; with lpc also prediction, excitation and 3 pitch taps."""
+        return 6 if self.excitation == "lpc" else 1
+
+    @property
+    def frame_features(self) -> int:
+        """Numbers that describe a frame: mel bands, voicing and log lag; 0 where there is no such condition."""
+        return 0 if self.condition == "none" else MEL_BANDS + 2
+
+    @property
+    def receptive_samples(self) -> int:
+        """Past inputs that one output depends on, through the blocks."""
+        return 1 + (self.kernel - 1) * sum(self.dilations)

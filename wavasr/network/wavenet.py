@@ -109,12 +109,15 @@ def normalise_frames(x: Tensor, mask: Tensor) -> Tensor:
 class GatedBlock(nn.Module):
     """A gated residual block.
 
+                       condition
+                           |
         x --+-- norm -- dilated conv (2C) -- tanh * sigmoid -- 1x1 --+-- + --> x
             |                                                        |   |
             +--------------------------------------------------------|---+
                                                                      +-------> skip
 
     Frames are (B, C, T) throughout; the filter's factor 1/2 inside tanh is part of its weights (see `gate`).
+    The generator's blocks have no norm: they are called without a mask.
     """
 
     def __init__(self, stage: StageConfig, dilation: int, causal: bool, dropout: float) -> None:
@@ -127,9 +130,16 @@ class GatedBlock(nn.Module):
         with torch.no_grad():  # deep stacks start close to the identity
             self.mix.weight[:channels] *= RESIDUAL_START
 
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, T), (B, 1, T) -> the next block's input (B, C, T) and this block's skip (B, skip, T)."""
-        hidden = self._convolve(normalise_frames(x, mask))
+    def forward(self, x: Tensor, mask: Tensor | None, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, C, T), (B, 1, T) -> the next block's input (B, C, T) and this block's skip (B, skip, T).
+
+        `condition`, (B, 2C, F) with T a multiple of F, is added to the gate's input; each of its frames holds for
+        T / F of the block's (paper, equation 3). Without a `mask` the input is not normalised.
+        """
+        hidden = self._convolve(x if mask is None else normalise_frames(x, mask))
+        if condition is not None:
+            frames = hidden.view(*condition.shape, -1)  # (B, 2C, F, T / F)
+            hidden = (frames + condition[..., None]).flatten(2)
         z = gate(hidden)
         if self.dropout and self.training:
             z = F.dropout1d(z, self.dropout)  # whole channels of an utterance: strong, and nearly free
