@@ -28,21 +28,21 @@ from wavasr.language.text import normalise
 from wavasr.network.files import copy_companions, resolve
 from wavasr.network.recognizer import save_model
 from wavasr.recognition.adapt import AdaptationConfig, adapt
-from wavasr.recognition.transcribe import calibration_of, decoder_of, load_listener, recognise, words_of
+from wavasr.recognition.transcribe import calibration_of, decoder_of, load_acoustic_model, recognise, words_of
 
 WAYS = {"": False, ", thorough": True}
 
 
 def transcripts(model: str | Path, utterances: Sequence[Utterance]) -> dict[str, list[list[Word]]]:
     """The words that a model hears in each utterance, plainly and thoroughly."""
-    listener = load_listener(model)
-    waveforms = [load_utterance(utterance, listener.sample_rate) for utterance in utterances]
+    acoustic = load_acoustic_model(model)
+    waveforms = [load_utterance(utterance, acoustic.sample_rate) for utterance in utterances]
     heard = {}
     for way, thorough in WAYS.items():
-        decode = decoder_of(DecodingConfig(thorough=thorough), model=listener)
-        calibration = calibration_of(listener, decode)
-        results = (recognise(listener, [waveform], decode)[0] for waveform in waveforms)
-        heard[way] = [list(words_of(result, listener, calibration)) for result in results]
+        decode = decoder_of(DecodingConfig(thorough=thorough), model=acoustic)
+        calibration = calibration_of(acoustic, decode)
+        results = (recognise(acoustic, [waveform], decode)[0] for waveform in waveforms)
+        heard[way] = [list(words_of(result, acoustic, calibration)) for result in results]
     return heard
 
 
@@ -74,12 +74,12 @@ def main() -> int:
     parser.add_argument("--learning-rate", type=float, default=AdaptationConfig.learning_rate)
     args = parser.parse_args()
     config = AdaptationConfig(args.epochs, args.batch_s, args.learning_rate)
-    listener = load_listener(args.model)
+    acoustic = load_acoustic_model(args.model)
     references: list[list[str]] = []
     said: dict[str, list[list[Word]]] = {}
     for heard, spoken in tqdm(list(parts(read_manifest(args.manifest), args.unseen)), disable=None):
-        references += [normalise(utterance.text, listener.text).split() for utterance in spoken]
-        waveforms = [load_utterance(utterance, listener.sample_rate) for utterance in heard]
+        references += [normalise(utterance.text, acoustic.text).split() for utterance in spoken]
+        waveforms = [load_utterance(utterance, acoustic.sample_rate) for utterance in heard]
         with tempfile.TemporaryDirectory() as folder:
             adapted = Path(folder) / "adapted.wavasr"
             save_model(adapt(waveforms, args.model, config=config), adapted, half=True)

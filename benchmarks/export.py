@@ -28,14 +28,14 @@ from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.evaluation.evaluate import machine
 from wavasr.network.export import export_model
 from wavasr.network.files import resolve
-from wavasr.network.runtime import Listener
-from wavasr.recognition.transcribe import load_listener
+from wavasr.network.runtime import AcousticModel
+from wavasr.recognition.transcribe import load_acoustic_model
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 COLD_S, LONG_S, RATE = 5.0, 600.0, 16000
 
 
-def speeds(models: dict[str, Listener], audio: Any, rounds: int) -> dict[str, float]:
+def speeds(models: dict[str, AcousticModel], audio: Any, rounds: int) -> dict[str, float]:
     """Seconds of audio per processor second, (S,) samples at a time."""
     batch, lengths = audio[None], np.array([len(audio)])
     spent: dict[str, list[float]] = {name: [] for name in models}
@@ -63,7 +63,9 @@ def process(arguments: Sequence[str | Path], repeats: int = 1) -> tuple[float, f
     return min(seconds for seconds, _ in costs), max(size for _, size in costs)
 
 
-def of_speech(models: dict[str, Listener], utterances: Sequence[Utterance]) -> dict[str, tuple[float, float, float]]:
+def of_speech(
+    models: dict[str, AcousticModel], utterances: Sequence[Utterance]
+) -> dict[str, tuple[float, float, float]]:
     """Word and character error rate, and the largest difference of a log-probability from torch's in float32."""
     from wavasr.evaluation import metrics
     from wavasr.evaluation.evaluate import evaluate
@@ -132,10 +134,10 @@ def print_networks(files: dict[str, Path], args: argparse.Namespace) -> None:
     """The networks alone, in turns in this process; and their errors on real speech."""
     from wavasr.network.recognizer import load_model
 
-    models: dict[str, Listener] = {
+    models: dict[str, AcousticModel] = {
         "torch float32": load_model(files["as it is"]),
-        "onnxruntime float32": load_listener(files["ONNX, float32"]),
-        "onnxruntime, 8 bits (transcribe)": load_listener(files["as it is"]),
+        "onnxruntime float32": load_acoustic_model(files["ONNX, float32"]),
+        "onnxruntime, 8 bits (transcribe)": load_acoustic_model(files["as it is"]),
     }
     fast = speeds(models, speech(args.seconds), args.rounds)
     figures = of_speech(models, dev_part(args.manifest, args.dev_speakers)) if args.manifest else {}

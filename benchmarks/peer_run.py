@@ -15,10 +15,10 @@ from pathlib import Path
 
 def wavasr(model: str) -> Callable[[str], str]:
     """What `wavasr transcribe` does."""
-    from wavasr.recognition.transcribe import load_listener, transcribe
+    from wavasr.recognition.transcribe import load_acoustic_model, transcribe
 
-    listener = load_listener(model)
-    return lambda path: transcribe(path, listener).text
+    acoustic = load_acoustic_model(model)
+    return lambda path: transcribe(path, acoustic).text
 
 
 def faster_whisper(_: str) -> Callable[[str], str]:

@@ -38,7 +38,7 @@ from wavasr.recognition.transcribe import (
     OTHER_SPEEDS,
     decoder_of,
     joined,
-    load_listener,
+    load_acoustic_model,
     log_probs_of,
     recognise,
     transcribe,
@@ -529,7 +529,7 @@ def test_what_lies_beside_a_model_is_used(tiny_model: Path, speech: Path, tmp_pa
     assert transcribe(speech, model, decoder=DecodingConfig(lexicon=NOTHING)).text == own.text
     others = tmp_path / "others.arpa"
     write_arpa(estimate(["the fox", "the lazy dog"], order=2), others)
-    with_others = decoder_of(DecodingConfig(lm=others), model=load_listener(model))
+    with_others = decoder_of(DecodingConfig(lm=others), model=load_acoustic_model(model))
     assert set(with_others.words) == {"the", "fox", "lazy", "dog"}
     exported = tmp_path / "out" / "n.onnx"
     export_model(model, exported)
@@ -647,7 +647,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(f"{module}.{name}", read)
 
-    counted("wavasr.recognition.transcribe", "load_listener")
+    counted("wavasr.recognition.transcribe", "load_acoustic_model")
     counted("wavasr.decoding.search", "read_language_model")
     counted("wavasr.decoding.search", "word_list")
     return counts
@@ -667,19 +667,19 @@ def test_what_was_read_is_kept_until_it_changes(
     lm = beside(model, ["the fox", "the lazy dog"])
     first = transcribe(speech, model)
     assert transcribe(speech, str(model)).text == first.text and transcribe(speech, model).text == first.text
-    assert reads == {"load_listener": 1, "read_language_model": 1, "word_list": 1}
+    assert reads == {"load_acoustic_model": 1, "read_language_model": 1, "word_list": 1}
     # Another configuration needs another search, but what was read stays.
     assert len(transcribe(speech, model, decoder=DecodingConfig(n_best=2)).alternatives) == 2
     weights = transcribe(speech, model, decoder=DecodingConfig(lm_weight=0.0, word_score=-9.0))
     assert weights.text != first.text and transcribe(speech, model).text == first.text
-    assert reads == {"load_listener": 1, "read_language_model": 1, "word_list": 1}
+    assert reads == {"load_acoustic_model": 1, "read_language_model": 1, "word_list": 1}
     weights_path(lm).write_text(json.dumps({"lm_weight": 0.0, "word_score": -9.0}), encoding="utf-8")
     assert transcribe(speech, model).text == weights.text
     weights_path(lm).unlink()
     assert reads["read_language_model"] == 1
     beside(model, ["brown"])
     assert set(transcribe(speech, model).text.split()) <= {"brown"}
-    assert reads == {"load_listener": 1, "read_language_model": 2, "word_list": 2}
+    assert reads == {"load_acoustic_model": 1, "read_language_model": 2, "word_list": 2}
     listed = model.with_name("m.lexicon.txt")
     listed.write_text("over\n", encoding="utf-8")
     assert set(transcribe(speech, model).text.split()) <= {"over"}
@@ -692,12 +692,12 @@ def test_what_was_read_is_kept_until_it_changes(
     assert transcribe(speech, model) == transcribe(speech, model, decoder="greedy")
     model.write_bytes(tiny_model.read_bytes())
     transcribe(speech, model)
-    assert reads["load_listener"] == 2
+    assert reads["load_acoustic_model"] == 2
 
 
 def test_a_decoder_goes_with_its_model(tiny_model: Path, speech: Path, tmp_path: Path, reads: Counter[str]) -> None:
     lm = beside(tmp_path / "m.wavasr", ["the fox", "the lazy dog"])
-    model = load_listener(tiny_model)
+    model = load_acoustic_model(tiny_model)
     for _ in range(2):
         transcribe(speech, model, decoder=DecodingConfig(lm=lm))
     assert reads["read_language_model"] == 1
@@ -710,11 +710,11 @@ def test_a_decoder_goes_with_its_model(tiny_model: Path, speech: Path, tmp_path:
 
 
 def test_threads_share_a_decoder(tiny_model: Path, tmp_path: Path, reads: Counter[str]) -> None:
-    model = load_listener(tiny_model)
+    model = load_acoustic_model(tiny_model)
     config = DecodingConfig(lm=beside(tmp_path / "m.wavasr", ["the fox", "the lazy dog"]), hotwords=("lazy dog",))
     inputs = [lattice(60 + seed, len(model.units), seed, sharpness=2.0) for seed in range(12)]
     alone = [decoder_of(config, model=model)(values) for values in inputs]
-    other = load_listener(tiny_model)
+    other = load_acoustic_model(tiny_model)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda values: decoder_of(config, model=other)(values), inputs))
     assert found == alone
@@ -796,7 +796,7 @@ def test_a_narrow_beam_finds_the_same_every_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["plain-sentence.flac", "plain-sentence-2.mp3", "telephone-number.wav", "rubout.ogg"])
 def test_surely_blank_frames_change_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What they spare the search, and the pieces that they cut results into, beside the whole of both."""
-    model = load_listener("default")
+    model = load_acoustic_model("default")
     values = log_probs_of(model, load_audio(SAMPLES / name, model.sample_rate))
     decode = decoder_of(DecodingConfig(n_best=3), model=model)
     found = decode(values)
@@ -829,7 +829,7 @@ def test_results_are_cut_between_words_of_all_of_them() -> None:
 
 def test_thorough_keeps_the_speed_whose_words_cost_least(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each speed decoded by hand; the one kept is that of the transcript, whose times stay those of the recording."""
-    model = load_listener("default")
+    model = load_acoustic_model("default")
     plain, thorough = (decoder_of(DecodingConfig(thorough=each), model=model) for each in (False, True))
     chosen = set()
     for name in ("plain-sentence.flac", "plain-sentence-2.mp3", "six-microphones.flac", "street.opus", "date.flac"):
@@ -860,7 +860,7 @@ def test_a_longer_or_shorter_recording_keeps_every_label() -> None:
 
 
 def test_thorough_without_words_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    model = load_listener("default")
+    model = load_acoustic_model("default")
     config = DecodingConfig(lm=Path(NOTHING), lexicon=Path(NOTHING), thorough=True)
     with caplog.at_level(logging.WARNING, logger="wavasr"):
         assert decoder_of(config, model=model) is greedy

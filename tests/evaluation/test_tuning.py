@@ -27,7 +27,7 @@ HOP = 80
 
 
 class Told:
-    """A listener that hears in a recording the log-probabilities which its loudness stands for."""
+    """An acoustic model that hears in a recording the log-probabilities which its loudness stands for."""
 
     units = LETTERS
     text = TextConfig()

@@ -22,7 +22,7 @@ from wavasr.language.pronunciation import Pronouncer, completed
 from wavasr.language.text import Units
 from wavasr.network.files import asset
 from wavasr.recognition.align import align
-from wavasr.recognition.transcribe import load_listener
+from wavasr.recognition.transcribe import load_acoustic_model
 
 TOY = Lexicon(
     {
@@ -180,8 +180,8 @@ def test_what_a_lexicon_cannot_teach(shipped: Lexicon, caplog: pytest.LogCapture
 
 def test_a_hotword_that_the_lexicon_lacks_can_be_heard(some: Path) -> None:
     """What sounds like lady knollys is lady no less, until Knollys is expected."""
-    listener = load_listener("default")
-    units, lm, lexicon = listener.units, asset("default.lm.bin"), Lexicon.read(some)
+    acoustic = load_acoustic_model("default")
+    units, lm, lexicon = acoustic.units, asset("default.lm.bin"), Lexicon.read(some)
     assert "knollys" not in lexicon
     [lady], no_less = lexicon["lady"], (*lexicon["no"][0], *lexicon["less"][0])
     [knollys, *_] = Pronouncer(lexicon)("knollys")
@@ -204,13 +204,13 @@ def spoken(phones: tuple[str, ...], others: tuple[str, ...], units: Units) -> ND
 
 def test_a_text_with_an_unknown_word_is_aligned(some: Path) -> None:
     clip = Path(__file__).parents[2] / "data" / "samples" / "date.flac"
-    listener = load_listener("default")
-    found = align(clip, "The zarathustra", listener, lexicon=some)
+    acoustic = load_acoustic_model("default")
+    found = align(clip, "The zarathustra", acoustic, lexicon=some)
     [wanted] = Pronouncer(Lexicon.read(some))("zarathustra")
     assert tuple(unit.word for unit in found.units) == ("DH", "AH", *wanted)
     assert [word.word for word in found.words] == ["the", "zarathustra"]
     with pytest.raises(TextError, match="'4' not in the lexicon"):
-        align(clip, "4 ever", listener, lexicon=some)
+        align(clip, "4 ever", acoustic, lexicon=some)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], shipped: Lexicon, some: Path) -> None:

@@ -31,7 +31,7 @@ from wavasr.recognition.transcribe import decoder_of, opened, transcribe
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 CLIPS = [SAMPLES / name for name in ("plain-sentence.flac", "date.flac", "telephone-number.wav")]
-# Helpers are forked from a process of the tests that has threads, on which Python 3.12 remarks.
+# Workers are forked from a process of the tests that has threads, on which Python 3.12 remarks.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 

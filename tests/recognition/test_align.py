@@ -23,7 +23,7 @@ from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.recognition.align import AlignedText, align, labels_of
 from wavasr.recognition.formats import render
-from wavasr.recognition.transcribe import load_listener
+from wavasr.recognition.transcribe import load_acoustic_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +47,7 @@ def tiers_of(textgrid: str) -> dict[str, list[tuple[float, float, str]]]:
 
 def test_times_are_those_of_the_best_path(tiny_model: Path, speech: Path) -> None:
     found = align(speech, "Quick, FOX!", tiny_model)
-    model = load_listener(tiny_model)
+    model = load_acoustic_model(tiny_model)
     waveform, rate = soundfile.read(speech, dtype="float32")
     log_probs = model.infer(waveform[None], np.array([len(waveform)]))[0][0]
     spans = forced_align(log_probs, model.units.encode("quick fox"))
@@ -66,7 +66,7 @@ def test_times_are_those_of_the_best_path(tiny_model: Path, speech: Path) -> Non
 
 def test_the_package_offers_it(tiny_model: Path, speech: Path) -> None:
     by_name = wavasr.align(speech, "fox", model=tiny_model)
-    assert by_name.words == align(speech.read_bytes(), "fox", load_listener(tiny_model)).words
+    assert by_name.words == align(speech.read_bytes(), "fox", load_acoustic_model(tiny_model)).words
     assert (by_name.file, by_name.model) == (str(speech), str(tiny_model))
 
 

@@ -1,4 +1,4 @@
-"""Helpers give what one process gives, in its order, and end with it."""
+"""Workers give what one process gives, in its order, and end with it."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from wavasr.errors import ModelError, WavasrError
-from wavasr.recognition.workers import Helpers, usable_processes
+from wavasr.recognition.workers import Workers, usable_processes
 
-needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="helpers are forked on Linux only")
+needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
 
 def arrays(count: int) -> list[np.ndarray]:
@@ -28,8 +28,8 @@ def total(values: np.ndarray) -> tuple[float, int]:
 
 @pytest.mark.parametrize("count", [0, pytest.param(1, marks=needs_fork), pytest.param(3, marks=needs_fork)])
 def test_results_come_in_order_and_errors_with_them(count: int) -> None:
-    with Helpers(total, count) as helpers:
-        begun = [helpers.submit(values) for values in arrays(40)]
+    with Workers(total, count) as workers:
+        begun = [workers.submit(values) for values in arrays(40)]
         with pytest.raises(ModelError, match="no fours"):
             begun[3].result()
         found = [one.result() for one in begun[:3] + begun[4:]]
@@ -42,15 +42,15 @@ def test_results_come_in_order_and_errors_with_them(count: int) -> None:
 @needs_fork
 def test_helpers_know_what_this_process_knew() -> None:
     known = {"bias": 1.0}
-    with Helpers(lambda values: float(values.sum()) + known["bias"], 2) as helpers:
-        assert [one.result() for one in [helpers.submit(np.ones(3, np.float32)) for _ in range(3)]] == [4.0] * 3
+    with Workers(lambda values: float(values.sum()) + known["bias"], 2) as workers:
+        assert [one.result() for one in [workers.submit(np.ones(3, np.float32)) for _ in range(3)]] == [4.0] * 3
 
 
 @needs_fork
 def test_one_array_alone_is_worth_no_helper() -> None:
-    with Helpers(total, 2) as helpers:
-        assert helpers.submit(np.ones(3, np.float32)).result() == (3.0, os.getpid())
-        assert helpers.submit(np.ones(3, np.float32)).result()[1] != os.getpid()
+    with Workers(total, 2) as workers:
+        assert workers.submit(np.ones(3, np.float32)).result() == (3.0, os.getpid())
+        assert workers.submit(np.ones(3, np.float32)).result()[1] != os.getpid()
 
 
 @needs_fork
@@ -60,11 +60,11 @@ def test_a_helper_that_is_killed_is_told() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return float(values.sum())
 
-    with Helpers(work, 1) as helpers:
-        begun = [helpers.submit(values) for values in arrays(20)]
-        with pytest.raises(WavasrError, match="a helper process was ended, perhaps for lack of memory; with OMP_NUM_"):
+    with Workers(work, 1) as workers:
+        begun = [workers.submit(values) for values in arrays(20)]
+        with pytest.raises(WavasrError, match="a worker process was ended, perhaps for lack of memory; with OMP_NUM_"):
             begun[1].result()
-        with pytest.raises(WavasrError, match="a helper process was ended"):
+        with pytest.raises(WavasrError, match="a worker process was ended"):
             begun[-1].result()
 
 
@@ -73,8 +73,8 @@ def test_without_processes_it_works_alone(monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError("no semaphores")
 
     monkeypatch.setattr("wavasr.recognition.workers.ProcessPoolExecutor", refuse)
-    with Helpers(total, 2) as helpers:
-        found = [helpers.submit(np.ones(3, np.float32)) for _ in range(3)]
+    with Workers(total, 2) as workers:
+        found = [workers.submit(np.ones(3, np.float32)) for _ in range(3)]
         assert [one.result() for one in found] == [(3.0, os.getpid())] * 3
 
 
@@ -82,19 +82,19 @@ def test_without_processes_it_works_alone(monkeypatch: pytest.MonkeyPatch) -> No
 def test_helpers_end_with_a_process_that_is_killed() -> None:
     script = """
 import os, time, numpy as np
-from wavasr.recognition.workers import Helpers
-helpers = Helpers(lambda values: os.getpid(), 2)
-begun = [helpers.submit(np.ones(1, np.float32)) for _ in range(8)]
+from wavasr.recognition.workers import Workers
+workers = Workers(lambda values: os.getpid(), 2)
+begun = [workers.submit(np.ones(1, np.float32)) for _ in range(8)]
 print(*{one.result() for one in begun}, flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        helpers = [int(word) for word in process.stdout.readline().split()]
-        assert helpers
+        workers = [int(word) for word in process.stdout.readline().split()]
+        assert workers
         process.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while any(alive(helper) for helper in helpers):
+    while any(alive(worker) for worker in workers):
         assert time.monotonic() < deadline, "orphans"
         time.sleep(0.1)
 

@@ -34,12 +34,12 @@ def evaluate(arguments: list[str]) -> int:
     from wavasr.corpora.manifest import read_manifest
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import evaluate as measure
-    from wavasr.recognition.transcribe import load_listener
+    from wavasr.recognition.transcribe import load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
     baseline = report.read(args.compare) if args.compare else None
     utterances = read_manifest(args.manifest)
-    model = load_listener(args.model)
+    model = load_acoustic_model(args.model)
     if args.report:
         report.prepare_directory(args.report)
     evaluation = measure(
@@ -89,11 +89,11 @@ def calibrate(arguments: list[str]) -> int:
     from wavasr.evaluation.evaluate import calibrate as fit_confidences
     from wavasr.evaluation.evaluate import evaluate as measure
     from wavasr.network.files import resolve
-    from wavasr.recognition.transcribe import calibration_key, decoder_of, load_listener
+    from wavasr.recognition.transcribe import calibration_key, decoder_of, load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
     utterances = read_manifest(args.manifest)
-    model = load_listener(args.model)
+    model = load_acoustic_model(args.model)
     decode = decoder_of(decoding_config(args), model=model)
     evaluation = measure(
         model,

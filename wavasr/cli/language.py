@@ -104,11 +104,11 @@ def _lm_tune(arguments: list[str]) -> int:
     from wavasr.decoding.config import DecodingConfig
     from wavasr.decoding.search import LMDecoder
     from wavasr.evaluation.tuning import table, tune, write_weights
-    from wavasr.recognition.transcribe import decoder_of, load_listener
+    from wavasr.recognition.transcribe import decoder_of, load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
     utterances = read_manifest(args.manifest)
-    model = load_listener(args.model)
+    model = load_acoustic_model(args.model)
     decoder = decoder_of(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model=model)
     if not isinstance(decoder, LMDecoder):
         return BAD_INPUT  # the reason has been told

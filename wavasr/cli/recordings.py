@@ -181,11 +181,11 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     from wavasr.corpora.manifest import read_manifest, write_manifest
     from wavasr.decoding.config import NOTHING
     from wavasr.recognition.align import align_manifest, lexicon_of, pronounce_manifest
-    from wavasr.recognition.transcribe import load_listener
+    from wavasr.recognition.transcribe import load_acoustic_model
 
     utterances = read_manifest(args.manifest)
     without_model = args.model == str(NOTHING)
-    model = load_listener("default" if without_model else args.model)
+    model = load_acoustic_model("default" if without_model else args.model)
     lexicon = lexicon_of(model, args.lexicon)
     if lexicon is None:
         raise ConfigError(f"{args.model}: --manifest takes a model of phones with a lexicon; give --lexicon")

@@ -36,7 +36,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import Weights, tuned_weights, vocabulary, weights_path
 from wavasr.language.text import Units, ctc_frames_needed
 from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, companion
-from wavasr.network.runtime import Shelf, stamp
+from wavasr.network.runtime import Cache, stamp
 
 DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the model `default`; 1000 another point
 _FREE_HOTWORD_BEAM = 100  # without a list of words the scores of hotwords are made in Python
@@ -82,7 +82,7 @@ def lm_decoder(
     config: DecodingConfig,
     units: Units,
     text: TextConfig,
-    shelf: Shelf | None = None,
+    cache: Cache | None = None,
     priors: tuple[float, ...] | None = None,
 ) -> LMDecoder | None:
     """The decoder that `config` asks for, or None, with a warning, where a language model or the library is missing.
@@ -91,7 +91,7 @@ def lm_decoder(
         config: with a language model, a lexicon or hotwords.
         units: the model's inventory.
         text: the model's spelling.
-        shelf: the model's, where a decoder of the same files and configuration may be, or what was read for another
+        cache: the model's, where a decoder of the same files and configuration may be, or what was read for another
             configuration; what is made here stays there.
         priors: of the labels, see `decoding.penalised`.
 
@@ -110,10 +110,10 @@ def lm_decoder(
     except ImportError as error:
         log.warning("no language model, lexicon or hotwords: flashlight-text is missing (%s); pip install it", error)
         return None
-    shelf = shelf or Shelf()
+    cache = cache or Cache()
     files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
     key = config, files, stamp(config.lm and weights_path(config.lm)), priors
-    return shelf.get("decoder", key, lambda: _new_decoder(config, files, units, text, shelf, priors))
+    return cache.get("decoder", key, lambda: _new_decoder(config, files, units, text, cache, priors))
 
 
 def _new_decoder(
@@ -121,14 +121,14 @@ def _new_decoder(
     files: Hashable,
     units: Units,
     text: TextConfig,
-    shelf: Shelf,
+    cache: Cache,
     priors: tuple[float, ...] | None,
 ) -> LMDecoder:
     def read() -> tuple[WordList | None, Any]:
         words = word_list(config, units, text)
         return words, read_language_model(config.lm, units, words)
 
-    words, lm = shelf.get("language", (files, config.lm_words_only, config.hotwords), read)
+    words, lm = cache.get("language", (files, config.lm_words_only, config.hotwords), read)
     return LMDecoder(units, words, LanguageScore.of(config, lm, units, words, text), config, priors)
 
 

@@ -39,7 +39,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, TIMIT_61
 from wavasr.language.text import Units, normalise
 from wavasr.network.files import read_header, write_metadata
-from wavasr.network.runtime import Listener
+from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.transcribe import (
     DEFAULT_DECODER,
     Decode,
@@ -50,9 +50,9 @@ from wavasr.recognition.transcribe import (
     is_thorough,
     joined,
     words_of,
-    worth_helping,
+    worth_workers,
 )
-from wavasr.recognition.workers import Helpers
+from wavasr.recognition.workers import Workers
 
 _TIMIT_LABELS = {*TIMIT_61, *TIMIT_48, *TIMIT_39}
 _PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "soundfile", "soxr", "jiwer")
@@ -77,7 +77,7 @@ BothWays = tuple[Hypothesis, Hypothesis]  # of the decoder, and greedily
 
 
 def evaluate(
-    model: Listener,
+    model: AcousticModel,
     utterances: Sequence[Utterance],
     *,
     batch_s: float = 60.0,
@@ -108,7 +108,7 @@ def evaluate(
         command: the command line that gives these figures, for the report.
         recognise: stands in for the model's network and decoder; called with float32 samples at the model's rate.
         progress: show a bar on stderr.
-        processes: helpers that decode with a language model, see `helpers.usable_processes`; 0: none.
+        processes: workers that decode with a language model, see `workers.usable_processes`; 0: none.
 
     Raises:
         WavasrError: there is no utterance, or none could be recognised.
@@ -122,8 +122,8 @@ def evaluate(
     references = [scale.reference(u) for u in utterances]
     also_greedy = isinstance(decode, LMDecoder) and not spells_words
     start = time.perf_counter()
-    with Helpers(both_ways(decode), worth_helping(decode, processes)) as helpers:
-        recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy, helpers=helpers)
+    with Workers(both_ways(decode), worth_workers(decode, processes)) as workers:
+        recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy, workers=workers)
         outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
     wall_s = time.perf_counter() - start
     heard = {i: o for i, o in sorted(outcomes.items()) if not isinstance(o, Failure)}
@@ -207,12 +207,12 @@ def score(
 
 
 def model_recogniser(
-    model: Listener,
+    model: AcousticModel,
     decoder: Decoder = "greedy",
     beam: int = 16,
     *,
     also_greedy: bool = False,
-    helpers: Helpers[BothWays] | None = None,
+    workers: Workers[BothWays] | None = None,
 ) -> Recognise:
     """The path of `transcribe`, for several waveforms at once; with `also_greedy` they are decoded both ways.
 
@@ -221,14 +221,14 @@ def model_recogniser(
         decoder: as in `transcribe`.
         beam: as in `transcribe`.
         also_greedy: whether `Heard.greedy` is wanted.
-        helpers: that decode, with `both_ways` of the decoder; None: this process does.
+        workers: that decode, with `both_ways` of the decoder; None: this process does.
 
     Raises:
         ConfigError: an unknown decoder.
     """
     decode = decoder_of(decoder, beam, model)
     calibration = calibration_of(model, decode)
-    work = helpers or Helpers(both_ways(decode))
+    work = workers or Workers(both_ways(decode))
 
     def heard(parts: Sequence[BothWays]) -> Heard:
         chosen, plain = (joined(side) for side in zip(*parts, strict=True)) if parts else (joined([]), joined([]))
@@ -426,7 +426,7 @@ def _can_spell(units: Units, text: str) -> bool:
     return True
 
 
-def _fill(known: Provenance, model: Listener) -> Provenance:
+def _fill(known: Provenance, model: AcousticModel) -> Provenance:
     """Complete what the caller knows with what can be measured here."""
     facts = model.facts()
     versions = {"wavasr": wavasr.__version__, "python": platform.python_version()}

@@ -25,9 +25,9 @@ from wavasr.evaluation.evaluate import Scale
 from wavasr.evaluation.metrics import ErrorCounts
 from wavasr.files import atomic_text
 from wavasr.language.ngrams import Weights, weights_path
-from wavasr.network.runtime import Listener
-from wavasr.recognition.transcribe import Decode, decoded, joined, worth_helping
-from wavasr.recognition.workers import Helpers
+from wavasr.network.runtime import AcousticModel
+from wavasr.recognition.transcribe import Decode, decoded, joined, worth_workers
+from wavasr.recognition.workers import Workers
 
 LM_WEIGHTS = (0.15, 0.3, 0.5, 0.8, 1.2, 1.6)
 BLANK_PENALTIES = (0.0, 1.0, 2.0, 3.0)
@@ -59,7 +59,7 @@ class Tuning:
 
 
 def tune(
-    model: Listener,
+    model: AcousticModel,
     utterances: Sequence[Utterance],
     decoder: LMDecoder,
     *,
@@ -73,7 +73,7 @@ def tune(
         utterances: the dev set; its speakers should be new to the model.
         decoder: whose weights are chosen.
         progress: show bars on stderr.
-        processes: helpers that decode, see `helpers.usable_processes`; 0: none.
+        processes: workers that decode, see `workers.usable_processes`; 0: none.
 
     Raises:
         TextError: there is no utterance, or a transcript that cannot be spelled.
@@ -86,8 +86,8 @@ def tune(
     heard = [listen(model, u) for u in tqdm(utterances, desc="listen", unit=" utterances", disable=not progress)]
 
     def errors(decode: Decode) -> ErrorCounts:
-        with Helpers(decode, worth_helping(decode, processes)) as helpers:
-            begun = [[helpers.submit(values) for values in parts] for parts in heard]
+        with Workers(decode, worth_workers(decode, processes)) as workers:
+            begun = [[workers.submit(values) for values in parts] for parts in heard]
             texts = [joined([part.result() for part in parts]).text(model.units) for parts in begun]
         return ErrorCounts.total(metrics.count_all(references, [scale.symbols(text) for text in texts]))
 
@@ -101,9 +101,9 @@ def tune(
     return Tuning(tuple(trials.values()), errors(greedy) if comparable else ErrorCounts(0, 0, 0, 0))
 
 
-def listen(model: Listener, utterance: Utterance) -> Stretches:
+def listen(model: AcousticModel, utterance: Utterance) -> Stretches:
     """Log-probabilities of an utterance in the stretches that a decoder gets, (t, V) each."""
-    return decoded(model, [load_utterance(utterance, model.sample_rate)], Helpers(np.copy))[0]
+    return decoded(model, [load_utterance(utterance, model.sample_rate)], Workers(np.copy))[0]
 
 
 def _errors(trial: Trial) -> int:

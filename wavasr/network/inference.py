@@ -22,7 +22,7 @@ from wavasr.network.runtime import Facts, Floats, Framing, Ints, wanted_threads
 
 
 class FastModel(Framing):
-    """A model file, in 8 bits, or an exported model as it is; a `Listener`.
+    """A model file, in 8 bits, or an exported model as it is; a `AcousticModel`.
 
     As many threads as OMP_NUM_THREADS says, else one for each core that this process may use.
     """

@@ -1,6 +1,6 @@
 """What `transcribe` and `evaluate` need of a model, whatever runs it.
 
-What is read for a model, such as its language model, is kept with it: see `shelf_of`.
+What is read for a model, such as its language model, is kept with it: see `cache_of`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Facts(NamedTuple):
     device: str
 
 
-class Listener(Protocol):
+class AcousticModel(Protocol):
     """A network with the units that it spells in; `Recognizer` is one, `FastModel` another."""
 
     units: Units
@@ -83,7 +83,7 @@ class Framing:
         return receptive_field(self.encoder_config)
 
 
-class Shelf:
+class Cache:
     """What was read last, one thing of each kind, until another one is asked for. Threads may share it."""
 
     def __init__(self) -> None:
@@ -101,17 +101,17 @@ class Shelf:
 
 
 # Not in the models themselves, which are copied and pickled.
-_SHELVES: weakref.WeakKeyDictionary[Any, Shelf] = weakref.WeakKeyDictionary()
-_SHELVES_LOCK = threading.Lock()
+_CACHES: weakref.WeakKeyDictionary[Any, Cache] = weakref.WeakKeyDictionary()
+_CACHES_LOCK = threading.Lock()
 
 
-def shelf_of(model: object) -> Shelf:
-    """The shelf of a model, which goes when the model does; a new one if such objects cannot be told apart."""
+def cache_of(model: object) -> Cache:
+    """The cache of a model, which goes when the model does; a new one if such objects cannot be told apart."""
     try:
-        with _SHELVES_LOCK:
-            return _SHELVES.setdefault(model, Shelf())
+        with _CACHES_LOCK:
+            return _CACHES.setdefault(model, Cache())
     except TypeError:  # without a hash, or without weak references
-        return Shelf()
+        return Cache()
 
 
 def wanted_threads() -> int:

@@ -33,9 +33,9 @@ from wavasr.errors import ConfigError, ModelError
 from wavasr.language.text import ctc_frames_needed
 from wavasr.network.crf import MOST_LABELS, Competitors
 from wavasr.network.recognizer import Recognizer, load_model, weights_sha256
-from wavasr.network.runtime import Listener
+from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.transcribe import DEFAULT_DECODER, decoded, decoder_of, opened
-from wavasr.recognition.workers import Helpers, usable_processes
+from wavasr.recognition.workers import Workers, usable_processes
 
 METADATA_KEY = "adapted"
 _SENTENCES, _WORDS_EACH = 5000, 12  # drawn for the competitors
@@ -92,13 +92,13 @@ def adapt(
         ConfigError: the model has no words to understand by, or too many units; or nothing was understood.
         TextError: the language model is damaged.
     """
-    recognizer, listener = load_model(model), opened(model)
-    decode = decoder_of(replace(decoding, thorough=True), model=listener)
+    recognizer, acoustic = load_model(model), opened(model)
+    decode = decoder_of(replace(decoding, thorough=True), model=acoustic)
     if not isinstance(decode, LMDecoder) or not decode.words:
         raise ConfigError(f"{model}: has no words to understand recordings by; give --lm or --lexicon")
     if len(recognizer.units) > MOST_LABELS:
         raise ConfigError(f"{model}: has {len(recognizer.units)} units; only models of up to {MOST_LABELS} can adapt")
-    heard = list(understood(waveforms, listener, decode))
+    heard = list(understood(waveforms, acoustic, decode))
     if not heard:
         raise ConfigError("no words were understood; give recordings in which somebody speaks")
     seconds = sum(len(one.waveform) for one in heard) / recognizer.sample_rate
@@ -116,10 +116,10 @@ def adapt(
     return recognizer
 
 
-def understood(waveforms: Sequence[Samples], model: Listener, decode: LMDecoder) -> Iterator[Understood]:
+def understood(waveforms: Sequence[Samples], model: AcousticModel, decode: LMDecoder) -> Iterator[Understood]:
     """The stretches of recordings in which words were heard."""
-    with Helpers(decode, usable_processes()) as helpers:
-        heard = decoded(model, waveforms, helpers, thorough=True)
+    with Workers(decode, usable_processes()) as workers:
+        heard = decoded(model, waveforms, workers, thorough=True)
     for waveform, parts in zip(waveforms, heard, strict=True):
         start = 0
         for part in parts:

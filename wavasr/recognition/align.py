@@ -29,7 +29,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import PHONE_SETS, Lexicon, fold
 from wavasr.language.pronunciation import completed
 from wavasr.language.text import Units, ctc_frames_needed, normalise
-from wavasr.network.runtime import Listener, shelf_of, stamp
+from wavasr.network.runtime import AcousticModel, cache_of, stamp
 from wavasr.recognition.transcribe import (
     PIECE_S,
     Meter,
@@ -82,7 +82,7 @@ class AlignedText(Transcript):
 def align(
     source: Source,
     text: str,
-    model: Listener | str | Path = "default",
+    model: AcousticModel | str | Path = "default",
     *,
     lexicon: Lexicon | Path | None = None,
     model_name: str = "",
@@ -106,19 +106,19 @@ def align(
         AudioError: the recording cannot be read.
         ModelError: the model cannot be loaded, or its output is not a number.
     """
-    listener = opened(model)
+    acoustic = opened(model)
     name = file_name(source)
     words: list[Spoken] = []
-    lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(listener, lexicon)
+    lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(acoustic, lexicon)
     if lexicon:
-        words = pronounced(text, listener, completed(lexicon, normalise(text, listener.text).split()), name)
+        words = pronounced(text, acoustic, completed(lexicon, normalise(text, acoustic.text).split()), name)
         ids = _labels(words)
     else:
-        ids = labels_of(text, listener.units, listener.text, name)
-    meter = Meter(stream_audio(source, listener.sample_rate, PIECE_S))
-    parts = [np.asarray(part) for part in stream_log_probs(listener, meter)]
-    log_probs = np.concatenate(parts) if parts else np.zeros((0, len(listener.units)), np.float32)
-    frame_s, duration_s = listener.hop_samples / listener.sample_rate, meter.samples / listener.sample_rate
+        ids = labels_of(text, acoustic.units, acoustic.text, name)
+    meter = Meter(stream_audio(source, acoustic.sample_rate, PIECE_S))
+    parts = [np.asarray(part) for part in stream_log_probs(acoustic, meter)]
+    log_probs = np.concatenate(parts) if parts else np.zeros((0, len(acoustic.units)), np.float32)
+    frame_s, duration_s = acoustic.hop_samples / acoustic.sample_rate, meter.samples / acoustic.sample_rate
     if not meter.audible:
         raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
     if (needed := ctc_frames_needed(ids)) > len(log_probs):
@@ -130,26 +130,26 @@ def align(
         words = chosen(log_probs, words)
         ids = _labels(words)
     found = _aligned(log_probs, ids, words)
-    timed = tuple(word_times(found, listener.units, frame_s))
+    timed = tuple(word_times(found, acoustic.units, frame_s))
     return AlignedText(
         file=name,
         duration_s=duration_s,
-        text=" ".join(word.text for word in words) if words else listener.units.decode(ids),
+        text=" ".join(word.text for word in words) if words else acoustic.units.decode(ids),
         confidence=sum(word.confidence for word in timed) / len(timed),
         words=timed,
         model=model_name or name_of(model),
-        units=tuple(unit_times(found, listener.units, frame_s)),
-        unit_kind=listener.units.kind,
+        units=tuple(unit_times(found, acoustic.units, frame_s)),
+        unit_kind=acoustic.units.kind,
     )
 
 
-def lexicon_of(model: Listener, path: Path | None = None) -> Lexicon | None:
+def lexicon_of(model: AcousticModel, path: Path | None = None) -> Lexicon | None:
     """The lexicon of a phone model: the file, or with None what lies beside the model; None if it has none."""
     path = complete(DecodingConfig(lexicon=path), model.file).lexicon if model.units.is_phones else None
-    return shelf_of(model).get("lexicon", (path, stamp(path)), lambda: Lexicon.read(path)) if path else None
+    return cache_of(model).get("lexicon", (path, stamp(path)), lambda: Lexicon.read(path)) if path else None
 
 
-def align_manifest(utterances: Sequence[Utterance], model: Listener, lexicon: Lexicon) -> Iterator[Utterance]:
+def align_manifest(utterances: Sequence[Utterance], model: AcousticModel, lexicon: Lexicon) -> Iterator[Utterance]:
     """The utterances as a phone model learns them: phones as the text, and the times of phones and silences.
 
     What cannot be aligned is left out with a warning that names it.
@@ -218,7 +218,7 @@ class Spoken(NamedTuple):
     pronunciations: Sequence[tuple[int, ...]]
 
 
-def pronounced(text: str, model: Listener, lexicon: Lexicon, name: str = "the text") -> list[Spoken]:
+def pronounced(text: str, model: AcousticModel, lexicon: Lexicon, name: str = "the text") -> list[Spoken]:
     """The words of a text with their pronunciations in the phones of a model; `name` is what errors begin with.
 
     Raises:

@@ -20,7 +20,7 @@ from wavasr.audio.reading import Samples
 from wavasr.decoding.confidence import mean
 from wavasr.decoding.times import Word
 from wavasr.errors import AudioError
-from wavasr.network.runtime import Listener
+from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.transcribe import (
     DEFAULT_DECODER,
     Decoder,
@@ -94,7 +94,7 @@ class Stream:
 
     def __init__(
         self,
-        model: Listener | str | Path = "default",
+        model: AcousticModel | str | Path = "default",
         sample_rate: int = 16000,
         *,
         decoder: Decoder = DEFAULT_DECODER,

@@ -32,8 +32,8 @@ from wavasr.decoding.times import Word, word_times
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.network.files import resolve
 from wavasr.network.inference import FastModel
-from wavasr.network.runtime import Listener, Shelf, shelf_of, stamp
-from wavasr.recognition.workers import Helpers, Pending, Versions
+from wavasr.network.runtime import AcousticModel, Cache, cache_of, stamp
+from wavasr.recognition.workers import Pending, Versions, Workers
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -50,7 +50,7 @@ _STRETCH_S = 30.0
 _SILENCE = 1e-4
 _STREAM = "-"
 _NOTHING = Hypothesis((), 0.0, (), (), 0)
-_OPENED = Shelf()
+_OPENED = Cache()
 
 log = logging.getLogger("wavasr")
 
@@ -111,7 +111,7 @@ class Transcript:
 
 def transcribe(
     source: Source,
-    model: Listener | str | Path = "default",
+    model: AcousticModel | str | Path = "default",
     *,
     decoder: Decoder = DEFAULT_DECODER,
     beam: int = 16,
@@ -145,7 +145,7 @@ def transcribe(
 
 def transcribe_many(
     sources: Iterable[Source],
-    model: Listener | str | Path = "default",
+    model: AcousticModel | str | Path = "default",
     on_error: OnError | None = None,
     *,
     decoder: Decoder = DEFAULT_DECODER,
@@ -165,14 +165,14 @@ def transcribe_many(
         beam: as in `transcribe`.
         model_name: as in `transcribe`.
         progress: as in `transcribe`.
-        processes: helpers that decode while this process listens, see `helpers.usable_processes`; 0: none.
+        processes: workers that decode while this process listens, see `workers.usable_processes`; 0: none.
     """
     recognizer = opened(model)
     name = model_name or name_of(model)
     decode = decoder_of(decoder, beam, recognizer)
     waiting: deque[tuple[Source, Callable[[], Transcript]]] = deque()
-    processes = worth_helping(decode, processes)
-    with Helpers(decode, processes) as helpers:
+    processes = worth_workers(decode, processes)
+    with Workers(decode, processes) as workers:
 
         def finished() -> Iterator[Transcript]:
             source, finish = waiting.popleft()
@@ -184,7 +184,7 @@ def transcribe_many(
                 on_error(source, error)
 
         for source in sources:
-            waiting.append((source, _begun(source, recognizer, decode, helpers, name, progress)))
+            waiting.append((source, _begun(source, recognizer, decode, workers, name, progress)))
             while len(waiting) > 2 * processes:
                 yield from finished()
         while waiting:
@@ -192,7 +192,7 @@ def transcribe_many(
 
 
 def _begun(
-    source: Source, model: Listener, decode: Decode, helpers: Helpers[Hypothesis], name: str, progress: bool
+    source: Source, model: AcousticModel, decode: Decode, workers: Workers[Hypothesis], name: str, progress: bool
 ) -> Callable[[], Transcript]:
     """Listen to a recording and have it decoded; what is returned waits for that, and raises what went wrong."""
     pieces = stream_audio(source, model.sample_rate, PIECE_S)
@@ -200,7 +200,7 @@ def _begun(
     failure: Exception | None = None
     parts: list[Pending[Hypothesis]] = []
     try:
-        parts.extend(map(helpers.submit, _heard(model, meter, is_thorough(decode))))
+        parts.extend(map(workers.submit, _heard(model, meter, is_thorough(decode))))
     except (WavasrError, OSError) as error:
         failure = error
 
@@ -218,8 +218,8 @@ def _begun(
     return finish
 
 
-def worth_helping(decode: Decode, processes: int) -> int:
-    """So many helpers as are offered for a search with words or a language model; none for what takes no time."""
+def worth_workers(decode: Decode, processes: int) -> int:
+    """So many workers as are offered for a search with words or a language model; none for what takes no time."""
     return processes if isinstance(decode, LMDecoder) else 0
 
 
@@ -228,7 +228,7 @@ def is_thorough(decode: Decode) -> bool:
     return isinstance(decode, LMDecoder) and decode.thorough
 
 
-def opened(model: Listener | str | Path) -> Listener:
+def opened(model: AcousticModel | str | Path) -> AcousticModel:
     """A loaded model as it is; one that is named loaded, and kept until another one is.
 
     Raises:
@@ -237,10 +237,10 @@ def opened(model: Listener | str | Path) -> Listener:
     if not isinstance(model, str | Path):
         return model
     path = resolve(model)
-    return _OPENED.get("model", (path, stamp(path)), lambda: load_listener(path))
+    return _OPENED.get("model", (path, stamp(path)), lambda: load_acoustic_model(path))
 
 
-def load_listener(model: str | Path) -> Listener:
+def load_acoustic_model(model: str | Path) -> AcousticModel:
     """A model file, an exported model, or the shipped model of that name, to run without torch.
 
     Raises:
@@ -249,7 +249,7 @@ def load_listener(model: str | Path) -> Listener:
     return FastModel(model)
 
 
-def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
+def recognise(model: AcousticModel, waveforms: Sequence[Samples], decode: Decode = greedy) -> list[Hypothesis]:
     """Recognise several waveforms in one batch (long ones by themselves, in chunks); each as if it were alone.
 
     Args:
@@ -257,13 +257,13 @@ def recognise(model: Listener, waveforms: Sequence[Samples], decode: Decode = gr
         waveforms: (S,) float32 each, at the model's rate.
         decode: (T, V) log-probabilities to a hypothesis.
     """
-    return [joined(parts) for parts in decoded(model, waveforms, Helpers(decode), is_thorough(decode))]
+    return [joined(parts) for parts in decoded(model, waveforms, Workers(decode), is_thorough(decode))]
 
 
 def decoded(
-    model: Listener, waveforms: Sequence[Samples], helpers: Helpers[T], thorough: bool = False
+    model: AcousticModel, waveforms: Sequence[Samples], workers: Workers[T], thorough: bool = False
 ) -> list[list[T]]:
-    """What the helpers make of the stretches of each waveform, as in `recognise`; nothing where there is no sound."""
+    """What the workers make of the stretches of each waveform, as in `recognise`; nothing where there is no sound."""
     longest = 0 if thorough else Plan.of(model).window
     short = [i for i, waveform in enumerate(waveforms) if 0 < len(waveform) <= longest]
     outputs = dict(zip(short, _forward(model, [waveforms[i] for i in short]), strict=True)) if short else {}
@@ -273,11 +273,11 @@ def decoded(
         if i in outputs:
             heard = stretches([outputs[i]], _stretch_frames(model))
         audible = is_audible(waveform)
-        begun.append([helpers.submit(part) for part in heard if audible])
+        begun.append([workers.submit(part) for part in heard if audible])
     return [[part.result() for part in parts] for parts in begun]
 
 
-def decoder_of(decoder: Decoder, beam: int = 16, model: Listener | None = None) -> Decode:
+def decoder_of(decoder: Decoder, beam: int = 16, model: AcousticModel | None = None) -> Decode:
     """A decoder, named or configured, as a function of (T, V) log-probabilities.
 
     Args:
@@ -302,14 +302,14 @@ def decoder_of(decoder: Decoder, beam: int = 16, model: Listener | None = None) 
     return lambda log_probs: prefix_beam(log_probs, beam)[0]
 
 
-def _configured(config: DecodingConfig, model: Listener | None) -> Decode:
+def _configured(config: DecodingConfig, model: AcousticModel | None) -> Decode:
     if model is not None:
         config = complete(config, model.file)
     if config.searches:
         if model is None:
             raise ConfigError("a decoder with a language model or hotwords needs the model whose output it decodes")
         priors = priors_of(model.metadata, len(model.units))
-        if found := lm_decoder(config, model.units, model.text, shelf_of(model), priors):
+        if found := lm_decoder(config, model.units, model.text, cache_of(model), priors):
             return found
     if config.thorough:
         log.warning("thorough: there are no words and no language model to choose by; going on with one speed")
@@ -341,7 +341,7 @@ class Plan:
     after: int
 
     @classmethod
-    def of(cls, model: Listener) -> Plan:
+    def of(cls, model: AcousticModel) -> Plan:
         """The plan of a model: its receptive field around chunks of about 20 s."""
         hop = model.hop_samples
         before, after = (math.ceil(samples / hop) * hop for samples in model.receptive_field)
@@ -353,13 +353,13 @@ class Plan:
         return self.before + self.chunk + self.after
 
 
-def log_probs_of(model: Listener, waveform: Samples) -> Floats:
+def log_probs_of(model: AcousticModel, waveform: Samples) -> Floats:
     """Log-probabilities of one waveform of any length: (S,) float32 at the model's rate -> (T, V), as in one pass."""
     parts = list(stream_log_probs(model, [waveform]))
     return np.concatenate(parts) if parts else np.zeros((0, len(model.units)), np.float32)
 
 
-def stream_log_probs(model: Listener, pieces: Iterable[Samples]) -> Iterator[Floats]:
+def stream_log_probs(model: AcousticModel, pieces: Iterable[Samples]) -> Iterator[Floats]:
     """Log-probabilities of a stream of samples: the (t, V) that this yields, joined, are those of one pass.
 
     Args:
@@ -378,7 +378,7 @@ def stream_log_probs(model: Listener, pieces: Iterable[Samples]) -> Iterator[Flo
         yield _forward(model, [held])[0][known:]
 
 
-def _heard(model: Listener, pieces: Iterable[Samples], thorough: bool) -> Iterator[Versions]:
+def _heard(model: AcousticModel, pieces: Iterable[Samples], thorough: bool) -> Iterator[Versions]:
     """The stretches of a recording as a decoder gets them: (t, V), with `thorough` at all speeds, its own first."""
     held = np.zeros(0, dtype=np.float32)
 
@@ -397,7 +397,7 @@ def _heard(model: Listener, pieces: Iterable[Samples], thorough: bool) -> Iterat
         yield (values, *(log_probs_of(model, change_speed(own, speed)) for speed in OTHER_SPEEDS))
 
 
-def _forward(model: Listener, waveforms: Sequence[Samples]) -> list[Floats]:
+def _forward(model: AcousticModel, waveforms: Sequence[Samples]) -> list[Floats]:
     """(S_i,) each -> (T_i, V) each."""
     batch = np.zeros((len(waveforms), max(map(len, waveforms))), dtype=np.float32)
     for row, waveform in zip(batch, waveforms, strict=True):
@@ -466,7 +466,7 @@ def _concatenated(parts: Sequence[Hypothesis]) -> Hypothesis:
     return Hypothesis(tuple(ids), score, tuple(spans), tuple(confidences), frames, tuple(words) or None)
 
 
-def calibration_of(model: Listener, decode: Decode) -> ConfidenceMap | None:
+def calibration_of(model: AcousticModel, decode: Decode) -> ConfidenceMap | None:
     """What makes this decoder's confidences probabilities of being right; None where the model does not carry it.
 
     Raises:
@@ -480,13 +480,15 @@ def calibration_key(decode: Decode) -> str:
     return "lm" if isinstance(decode, LMDecoder) else "ctc"
 
 
-def words_of(hypothesis: Hypothesis, model: Listener, calibration: ConfidenceMap | None = None) -> tuple[Word, ...]:
+def words_of(
+    hypothesis: Hypothesis, model: AcousticModel, calibration: ConfidenceMap | None = None
+) -> tuple[Word, ...]:
     """The words of a hypothesis with their times and, calibrated or not, their confidences."""
     words = word_times(hypothesis, model.units, model.hop_samples / model.sample_rate)
     return tuple(replace(w, confidence=calibration(w.confidence)) if calibration else w for w in words)
 
 
-def _said(hypothesis: Hypothesis, model: Listener, calibration: ConfidenceMap | None) -> dict[str, Any]:
+def _said(hypothesis: Hypothesis, model: AcousticModel, calibration: ConfidenceMap | None) -> dict[str, Any]:
     def sure(words: Iterable[Word]) -> float | None:
         return mean(word.confidence for word in words)
 
@@ -525,7 +527,7 @@ def is_audible(waveform: Samples) -> bool:
     return bool(len(waveform)) and float(np.abs(waveform).max()) > _SILENCE
 
 
-def _stretch_frames(model: Listener) -> int:
+def _stretch_frames(model: AcousticModel) -> int:
     return math.ceil(_STRETCH_S * model.sample_rate / model.hop_samples)
 
 
@@ -546,6 +548,6 @@ def file_name(source: Source) -> str:
     return name if isinstance(name, str) and not name.startswith("<") else _STREAM
 
 
-def name_of(model: Listener | str | Path) -> str:
+def name_of(model: AcousticModel | str | Path) -> str:
     """What a model is called: as it was named, or as its file says."""
     return str(model) if isinstance(model, str | Path) else str(model.metadata.get("name", ""))

@@ -34,11 +34,11 @@ _MOST = 8  # more could not be given enough to do
 _BEGUN = 4  # pieces of work that a process may have before it; more would only fill memory
 _ORPHAN_CHECK_S = 2.0
 
-_work: Work[Any] | None = None  # of this process, where it is a helper
+_work: Work[Any] | None = None  # of this process, where it is a worker
 
 
 def usable_processes() -> int:
-    """How many helpers keep the cores busy: as OMP_NUM_THREADS says, else one for each core, 8 at most; 0 for none."""
+    """How many workers keep the cores busy: as OMP_NUM_THREADS says, else one for each core, 8 at most; 0 for none."""
     if sys.platform != "linux":
         return 0
     count = min(_MOST, len(os.sched_getaffinity(0)), wanted_threads())
@@ -59,7 +59,7 @@ class Pending(Generic[T]):
         return self._values is not None
 
     def begin(self, pool: ProcessPoolExecutor | None = None) -> Future[T]:
-        """Have a helper do the work, or do it now."""
+        """Have a worker do the work, or do it now."""
         assert self._values is not None
         try:
             if pool is not None:
@@ -75,7 +75,7 @@ class Pending(Generic[T]):
         """Wait for it; what went wrong is raised.
 
         Raises:
-            WavasrError: the helper is gone.
+            WavasrError: the worker is gone.
         """
         if self.waits:
             self.begin()
@@ -83,14 +83,14 @@ class Pending(Generic[T]):
             return self._future.result()
         except BrokenProcessPool as error:
             raise WavasrError(
-                "a helper process was ended, perhaps for lack of memory; with OMP_NUM_THREADS=1 there are none"
+                "a worker process was ended, perhaps for lack of memory; with OMP_NUM_THREADS=1 there are none"
             ) from error
 
 
-class Helpers(Generic[T]):
-    """`work` on one array after the other, by `count` helpers, or with 0 by this process; a context manager.
+class Workers(Generic[T]):
+    """`work` on one array after the other, by `count` workers, or with 0 by this process; a context manager.
 
-    The helpers are forked with the second array (one alone is not worth it), and know what this process knew then.
+    The workers are forked with the second array (one alone is not worth it), and know what this process knew then.
     """
 
     def __init__(self, work: Work[T], count: int = 0) -> None:
@@ -101,7 +101,7 @@ class Helpers(Generic[T]):
         self._begun: deque[Future[T]] = deque()
 
     def submit(self, values: Versions) -> Pending[T]:
-        """Begin; the result is what `work` returns or raises. Waits while all helpers have enough to do."""
+        """Begin; the result is what `work` returns or raises. Waits while all workers have enough to do."""
         pending = Pending(self._work, values)
         if self._count and self._pool is None:
             if self._first is None:
@@ -123,13 +123,13 @@ class Helpers(Generic[T]):
     def _new_pool(self) -> ProcessPoolExecutor | None:
         try:
             return ProcessPoolExecutor(
-                self._count, get_context("fork"), initializer=_become_helper, initargs=(self._work, os.getpid())
+                self._count, get_context("fork"), initializer=_become_worker, initargs=(self._work, os.getpid())
             )
         except (ImportError, NotImplementedError, OSError):  # no shared memory here, or no more processes
             self._count = 0
             return None
 
-    def __enter__(self) -> Helpers[T]:
+    def __enter__(self) -> Workers[T]:
         return self
 
     def __exit__(
@@ -140,7 +140,7 @@ class Helpers(Generic[T]):
             self._pool = None
 
 
-def _become_helper(work: Work[Any], parent: int) -> None:
+def _become_worker(work: Work[Any], parent: int) -> None:
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells whoever interrupts
@@ -148,7 +148,7 @@ def _become_helper(work: Work[Any], parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A process that is killed cannot stop its helpers."""
+    """A process that is killed cannot stop its workers."""
     while os.getppid() == parent:
         time.sleep(_ORPHAN_CHECK_S)
     os._exit(1)

@@ -36,7 +36,7 @@ from wavasr.files import atomic_text
 from wavasr.language.text import Units, build_units
 from wavasr.network.files import copy_companions, read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_ear, start_from
-from wavasr.recognition.transcribe import load_listener
+from wavasr.recognition.transcribe import load_acoustic_model
 from wavasr.training.callbacks import (
     LAST_NAME,
     MODEL_NAME,
@@ -200,7 +200,7 @@ def measure(config: FitConfig, name: str, split: Split) -> str:
     names = config.data.test if name == "test" else config.data.dev
     manifest = config.data.root / names[0] if len(names) == 1 else None
     evaluation = evaluate(
-        load_listener(path), split.utterances, decoder="greedy", model_name=path.as_posix(), manifest=manifest
+        load_acoustic_model(path), split.utterances, decoder="greedy", model_name=path.as_posix(), manifest=manifest
     )
     if name == "dev":
         try:
