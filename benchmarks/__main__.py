@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import peers, processes
 from benchmarks.measure import ROOT, Section, machine_facts, process
-from wavasr.files import atomic_text
+from wavasr.files import atomic_bytes, atomic_text
 from wavasr.network.config import PRESETS
 
 PARTS = "abcde"
@@ -131,9 +131,8 @@ def _plot(path: Path, sections: Sequence[Section]) -> None:
     if lines:
         right.set(xscale="log", yscale="log", xlabel="seconds of audio, or recordings at once")
         right.legend()
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="svg", metadata={"Date": None})
-    partial.replace(path)
+    with atomic_bytes(path) as stream:
+        figure.savefig(stream, format="svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

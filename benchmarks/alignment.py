@@ -23,6 +23,7 @@ from tqdm import tqdm
 import wavasr.decoding.times
 from wavasr.decoding.times import Word
 from wavasr.errors import TextError
+from wavasr.files import write_whole
 from wavasr.language.lexicon import PHONE_SETS, fold_phone
 from wavasr.language.text import normalise
 from wavasr.network.recognizer import Recognizer, load_model
@@ -171,7 +172,8 @@ def main() -> int:
         line, figures[name] = row(name, signed)
         print(line)
     if args.figures:
-        args.figures.write_text(json.dumps({"model": args.model, "sentences": len(pairs), **figures}), encoding="utf-8")
+        record = {"model": args.model, "sentences": len(pairs), **figures}
+        write_whole(args.figures, json.dumps(record).encode())
     return 0
 
 

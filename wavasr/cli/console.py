@@ -33,6 +33,9 @@ def describe_os_error(error: OSError) -> str:
         errno.EISDIR: "give a file",
         errno.ENOTDIR: "check the path",
         errno.EEXIST: "choose another place",
+        errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another file system",
+        errno.ELOOP: "check where its links lead",
+        errno.ENAMETOOLONG: "give a shorter name",
     }
     place = f"{error.filename}: " if error.filename else ""
     remedy = remedies.get(error.errno or 0)

@@ -88,10 +88,12 @@ def calibrate(arguments: list[str]) -> int:
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import calibrate as fit_confidences
     from wavasr.evaluation.evaluate import evaluate as measure
+    from wavasr.files import check_writable
     from wavasr.network.files import resolve
     from wavasr.recognition.transcribe import calibration_key, decoder_of, load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
+    check_writable(args.output or args.model)
     utterances = read_manifest(args.manifest)
     model = load_acoustic_model(args.model)
     decode = decoder_of(decoding_config(args), model=model)

@@ -70,16 +70,18 @@ def _lm_build(arguments: list[str]) -> int:
     )
     args = parser.parse_args(arguments)
     configure_logging()
+    from wavasr.files import check_writable
     from wavasr.language.ngrams import estimate, prune, read_sentences, write_arpa
     from wavasr.network.files import spelling_of
 
+    check_writable(args.output)
     progress = sys.stderr.isatty()
     sentences = read_sentences(args.texts, spelling_of(args.model, args.phones), progress=progress)
     model = estimate(sentences, order=args.order, words=args.words)
     model = prune(model, args.prune, args.ngrams)
     write_arpa(model, args.output, progress=progress)
     sizes = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.sizes, 1))
-    print(f"{args.output}: {sizes}, {args.output.stat().st_size / 1e6:.1f} MB")
+    print(f"{args.output}: {sizes}")
     return OK
 
 

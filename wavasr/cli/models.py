@@ -93,9 +93,11 @@ def export(arguments: list[str]) -> int:
         help="speech that the weights are rounded by, best of what the model was trained on (a .wavasr with --int8)",
     )
     args = parser.parse_args(arguments)
+    from wavasr.files import check_writable
     from wavasr.network.export import export_model
     from wavasr.network.files import SUFFIX, pack_model
 
+    check_writable(args.output)
     packs = args.int8 and args.output.suffix.lower() == SUFFIX
     if args.manifest and not packs:
         parser.error(f"--manifest goes with --int8 and an --output in {SUFFIX}")

@@ -26,12 +26,15 @@ def transcribe(arguments: list[str]) -> int:
         raise WavasrError("-: standard input is named twice; it can be read once")
     configure_logging()
     with starting():
+        from wavasr.files import check_writable_folder
         from wavasr.recognition.formats import Folder, render
         from wavasr.recognition.transcribe import decoder_of, opened, transcribe_many
         from wavasr.recognition.workers import usable_processes
 
         model = opened(args.model)
         decoder = decoder_of(decoding_config(args), model=model)
+    if args.output_dir:
+        check_writable_folder(args.output_dir)
     failures = Failures(len(args.files))
     folder = Folder(args.output_dir, args.format, args.files) if args.output_dir else None
     done = transcribe_many(
@@ -44,10 +47,15 @@ def transcribe(arguments: list[str]) -> int:
         processes=usable_processes(),
     )
     for index, transcript in enumerate(done):
-        if folder is not None:
-            print(folder.write(transcript), flush=True)
-        else:
+        if folder is None:
             print(render([transcript], args.format, header=index == 0), end="", flush=True)
+            continue
+        try:
+            written = folder.write(transcript)
+        except OSError as error:  # one result that cannot be written; the others may
+            failures.add(transcript.file, error)
+        else:
+            print(written, flush=True)
     return failures.exit_code()
 
 
@@ -155,11 +163,13 @@ def align(arguments: list[str]) -> int:
     spoken = args.text if args.text is not None else read_text(args.text_file)
     configure_logging()
     with starting():
-        from wavasr.files import atomic_text
+        from wavasr.files import atomic_text, check_writable
         from wavasr.recognition.align import align as find_times
         from wavasr.recognition.formats import render
         from wavasr.recognition.transcribe import opened
 
+        if args.output:
+            check_writable(args.output)
         model = opened(args.model)
     failures = Failures(1)
     for source in sources([args.file], failures):
@@ -180,9 +190,11 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     configure_logging()
     from wavasr.corpora.manifest import read_manifest, write_manifest
     from wavasr.decoding.config import NOTHING
+    from wavasr.files import check_writable
     from wavasr.recognition.align import align_manifest, lexicon_of, pronounce_manifest
     from wavasr.recognition.transcribe import load_acoustic_model
 
+    check_writable(args.output)
     utterances = read_manifest(args.manifest)
     without_model = args.model == str(NOTHING)
     model = load_acoustic_model("default" if without_model else args.model)

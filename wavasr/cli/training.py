@@ -99,6 +99,7 @@ def adapt(arguments: list[str]) -> int:
     keep_large_memory()
     from wavasr.audio.reading import load_audio
     from wavasr.decoding.config import DecodingConfig
+    from wavasr.files import check_writable
     from wavasr.network.files import SUFFIX, copy_companions, resolve
     from wavasr.network.recognizer import save_model
     from wavasr.recognition.adapt import adapt as adapted
@@ -106,6 +107,7 @@ def adapt(arguments: list[str]) -> int:
 
     if args.output.suffix.lower() != SUFFIX or args.output.is_dir():
         raise ConfigError(f"--output: {args.output} is no name of a model file; give one in {SUFFIX}")
+    check_writable(args.output)
     rate = opened(args.model).sample_rate
     failures = Failures(len(args.files))
     waveforms = []
@@ -138,6 +140,7 @@ def keep_large_memory() -> None:
 def prepare(arguments: list[str]) -> int:
     """`wavasr prepare`: a corpus on disk to one manifest for each split."""
     from wavasr import corpora
+    from wavasr.files import check_writable_folder
 
     names = "\n".join(f"  {name:<16} {line}" for name, line in corpora.NAMES.items())
     parser = Parser(
@@ -161,6 +164,7 @@ def prepare(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     configure_logging()
     options = corpora.parse_options(args.corpus, args.option)
+    check_writable_folder(args.output)
     corpus = corpora.prepare(args.corpus, args.root, args.output, **options)
     print(corpora.summary(corpus))
     for split in corpus.splits:

@@ -19,14 +19,14 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, NamedTuple, TextIO, cast
+from typing import IO, BinaryIO, NamedTuple, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from wavasr.errors import ConfigError, TextError
-from wavasr.files import atomic_text
+from wavasr.files import atomic_bytes
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 MIN_ORDER, MAX_ORDER = 2, 6  # what KenLM, as it is built, can read
@@ -363,7 +363,7 @@ def _without(model: NgramModel, kept: Sequence[NDArray[np.bool_]]) -> NgramModel
 
 def write_arpa(model: NgramModel, path: Path, *, progress: bool = False) -> None:
     """Write an ARPA file (packed where the name ends in .gz), whole or not at all."""
-    with atomic_text(path) as plain, _packed(plain, path) as file:
+    with atomic_bytes(path) as plain, _encoded(plain, path) as file:
         file.write("\\data\\\n")
         for length, size in enumerate(model.sizes, 1):
             file.write(f"ngram {length}={size}\n")
@@ -375,14 +375,14 @@ def write_arpa(model: NgramModel, path: Path, *, progress: bool = False) -> None
 
 
 @contextlib.contextmanager
-def _packed(plain: TextIO, path: Path) -> Iterator[TextIO]:
-    """The stream itself, or one that packs what is written into it."""
-    if path.suffix != ".gz":
-        yield plain
-        return
-    packed = gzip.GzipFile(filename="", mode="wb", fileobj=plain.buffer, mtime=0)
-    with packed, io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream:
-        yield stream
+def _encoded(plain: BinaryIO, path: Path) -> Iterator[TextIO]:
+    """A stream of text into this one, compressed where the name ends in .gz."""
+    packed = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0) if path.suffix == ".gz" else plain
+    stream = io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", newline="\n")
+    yield stream
+    stream.detach()
+    if packed is not plain:
+        packed.close()
 
 
 def _entries(model: NgramModel, chunk: int = 10_000) -> Iterator[tuple[int, str]]:
