@@ -36,10 +36,12 @@ from wavasr.training.config import DataConfig, FitConfig, OptimConfig
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import Batch
 from wavasr.training.heard import EarFrames, Version, forget
+from wavasr.training.losses import ctc_nats
 from wavasr.training.recipe import parse
+from wavasr.training.recognize import RecognitionTask, Validated, ear_parameters, error_rates
 from wavasr.training.run import fit, main
 from wavasr.training.splits import read_splits
-from wavasr.training.task import Heard, RecognitionTask, ctc_nats, ear_parameters, error_rates, lr_scale, seed_of
+from wavasr.training.task import lr_scale, seed_of
 
 RATE = 8000
 TONES = {"a": (400.0, 0.01), "b": (900.0, 0.08), "c": (1900.0, 0.6)}  # Hz, amplitude
@@ -277,7 +279,7 @@ def test_a_run_leaves_logs_for_people_and_tensorboard(uninterrupted: Path) -> No
     steps = [row for row in found if row["train_loss"]]
     assert [int(row["step"]) for row in steps] == list(range(len(steps)))
     for row in steps:
-        whole = float(row["train_ctc_nats_per_label"]) + 0.1 * float(row["train_auxiliary_nats_per_sample"])
+        whole = float(row["train_ctc_nats_per_label"]) + 0.1 * float(row["train_generative_nats_per_sample"])
         assert float(row["train_loss"]) == pytest.approx(whole, rel=1e-5)
         assert float(row["audio_s_per_s"]) > 0 and 0 <= float(row["data_wait_share"]) < 1
     assert sum(bool(row["dev_wer"]) for row in found) == 3
@@ -295,7 +297,7 @@ def test_the_model_file_tells_how_frequent_its_labels_are(uninterrupted: Path) -
 def test_a_random_field_is_chosen_by_its_own_loss(tones: Path, tmp_path: Path) -> None:
     run = train(tmp_path, tones, auxiliary={"crf_weight": 0.9}, trainer={"max_epochs": 4}, optim={"lr": 0.03})
     for row in (row for row in rows(run) if row["train_loss"]):
-        ctc, competitors = (float(row[f"train_{name}_nats_per_label"]) for name in ("ctc", "competitors"))
+        ctc, competitors = (float(row[f"train_{name}_nats_per_label"]) for name in ("ctc", "crf_denominator"))
         assert float(row["train_loss"]) == pytest.approx(ctc + 0.9 * competitors, rel=1e-4, abs=1e-4)
         assert ctc + competitors >= 0  # -log of a probability
     reached = [float(row["dev_crf_nats_per_label"]) for row in rows(run) if row["dev_crf_nats_per_label"]]
@@ -338,7 +340,7 @@ def test_infeasible_utterances_are_named_before_training(tones: Path, tmp_path: 
 
 def test_a_loss_that_is_not_finite_stops(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = torch.tensor(math.nan, requires_grad=True)
-    monkeypatch.setattr("wavasr.training.task.ctc_nats", lambda *arguments: nothing)
+    monkeypatch.setattr("wavasr.training.losses.ctc_nats", lambda *arguments: nothing)
     assert "the loss is nan in epoch 0, batch 0" in refused(tmp_path, tones)
 
 
@@ -574,17 +576,17 @@ def test_samples_are_predicted_once_the_ear_listens_again(tones: Path, tmp_path:
     changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 1, "ear_copies": 1}, "auxiliary": {"weight": 0.1}}
     steps = [row for row in rows(train(tmp_path, tones, **changes)) if row["train_loss"]]
     assert {row["epoch"] for row in steps} == {"0", "1"}
-    assert all(bool(row["train_auxiliary_nats_per_sample"]) == (row["epoch"] == "1") for row in steps)
+    assert all(bool(row["train_generative_nats_per_sample"]) == (row["epoch"] == "1") for row in steps)
 
 
 def test_blank_output_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     task = tiny_task()
     monkeypatch.setattr(task, "log", lambda *arguments, **options: None)
-    task._heard = {"1": Heard("a b", "", 3.0, 3.0, 3), "2": Heard("c", "", 1.0, 1.0, 1)}
+    task._validated = {"1": Validated("a b", "", 3.0, 3.0, 3), "2": Validated("c", "", 1.0, 1.0, 1)}
     task.on_validation_epoch_end()
     assert "the output is all blanks" in caplog.text
     caplog.clear()
-    task._heard = {"1": Heard("a b", "", 3.0, 3.0, 3), "2": Heard("c", "c", 1.0, 1.0, 1)}
+    task._validated = {"1": Validated("a b", "", 3.0, 3.0, 3), "2": Validated("c", "c", 1.0, 1.0, 1)}
     task.on_validation_epoch_end()
     assert not caplog.text
 

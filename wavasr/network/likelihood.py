@@ -22,6 +22,7 @@ from wavasr.network.config import AuxiliaryConfig, EncoderConfig
 from wavasr.network.wavenet import Features
 
 CONTEXT_CHANNELS = 128
+OUTPUT_START = 0.1  # of the usual scale of a linear layer's weights
 
 
 class Hidden(NamedTuple):
@@ -56,6 +57,11 @@ class AuxiliaryLoss(nn.Module):
         widths = [first.skip_width] + [stage.output_channels for stage in encoder.stages]
         self.contexts = nn.ModuleList(nn.Linear(width, CONTEXT_CHANNELS) for width in widths)
         self.output = nn.Linear(CONTEXT_CHANNELS, first.stride * config.levels)
+        with (
+            torch.no_grad()
+        ):  # starts at ln(levels) nats; not quite zero, so that the encoder learns from the first step
+            self.output.weight *= OUTPUT_START
+            self.output.bias.zero_()
 
     def hide(self, waveform: Tensor, lengths: Tensor, generator: torch.Generator | None = None) -> Hidden:
         """Choose steps to ask for and, for a non-causal encoder, hide their samples.

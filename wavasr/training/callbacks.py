@@ -16,13 +16,12 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from wavasr.decoding.greedy import PRIORS
 from wavasr.files import atomic_text
-from wavasr.network.recognizer import save_model
 from wavasr.training.data import SpeechData
-from wavasr.training.dataset import Batch, SpeechLoader
+from wavasr.training.dataset import SpeechLoader
 from wavasr.training.heard import forget
-from wavasr.training.task import RecognitionTask
+from wavasr.training.recognize import RecognitionTask
+from wavasr.training.task import Task
 
 log = logging.getLogger("wavasr")
 
@@ -66,7 +65,7 @@ class Keeper(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and write a line about the epoch."""
         self._save(trainer)
-        assert isinstance(pl_module, RecognitionTask)
+        assert isinstance(pl_module, Task)
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
         losses = pl_module.epoch_losses
         rates = ", ".join(
@@ -87,17 +86,14 @@ class Keeper(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the model if it is the best so far."""
-        assert isinstance(pl_module, RecognitionTask)
+        assert isinstance(pl_module, Task)
         names = pl_module.chosen_by
         reached = (float(trainer.callback_metrics[names[0]]), float(trainer.callback_metrics[names[1]]))
         if reached < self.best:
             self.best, self.best_epoch = reached, trainer.current_epoch
             if trainer.is_global_zero:
                 best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
-                told = {**self._record, "best": best}
-                if pl_module.competitors is None:  # of which the network has learnt to leave the priors out
-                    told[PRIORS] = pl_module.label_priors
-                save_model(pl_module.listener, self.run_dir / MODEL_NAME, told, half=True)
+                pl_module.save(self.run_dir / MODEL_NAME, {**self._record, "best": best})
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Tell whoever interrupts how to go on."""
@@ -148,8 +144,8 @@ class CsvLog(Logger):
     """
 
     COLUMNS = (
-        "epoch", "step", "lr", "train_loss", "train_ctc_nats_per_label", "train_auxiliary_nats_per_sample",
-        "train_frame_nats_per_frame", "train_competitors_nats_per_label", "dev_ctc_nats_per_label",
+        "epoch", "step", "lr", "train_loss", "train_ctc_nats_per_label", "train_generative_nats_per_sample",
+        "train_frame_nats_per_frame", "train_crf_denominator_nats_per_label", "dev_ctc_nats_per_label",
         "dev_crf_nats_per_label", "dev_wer", "dev_cer", "dev_per", "audio_s_per_s", "data_wait_share",
     )  # fmt: skip
 
@@ -205,12 +201,12 @@ class Stopwatch(pl.Callback):
         self._started, self._audio_s, self._waited_s = time.perf_counter(), 0.0, _waited_s(trainer)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log."""
-        assert isinstance(pl_module, RecognitionTask)
+        assert isinstance(pl_module, Task)
         # All processes take batches of about the same length.
-        self._audio_s += float(batch.lengths.sum()) / pl_module.recognizer.sample_rate * trainer.world_size
+        self._audio_s += pl_module.audio_s(batch) * trainer.world_size
         elapsed_s = time.perf_counter() - self._started
         pl_module.log("audio_s_per_s", self._audio_s / elapsed_s, prog_bar=True, batch_size=1)
         pl_module.log("data_wait_share", (_waited_s(trainer) - self._waited_s) / elapsed_s, batch_size=1)

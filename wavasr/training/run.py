@@ -51,8 +51,8 @@ from wavasr.training.config import FitConfig
 from wavasr.training.data import SpeechData
 from wavasr.training.processes import has_fast_bfloat16
 from wavasr.training.recipe import Recipe, parse
+from wavasr.training.recognize import RecognitionTask
 from wavasr.training.splits import Split, Splits, fingerprints, read_splits
-from wavasr.training.task import RecognitionTask
 
 log = logging.getLogger("wavasr")
 
