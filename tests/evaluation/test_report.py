@@ -1,5 +1,8 @@
 """The report's three forms from one evaluation, read back, compared, and refused where they do not fit."""
 
+import base64
+import csv
+import io
 import json
 import random
 import re
@@ -10,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import kaldialign
+import numpy as np
 import pytest
+import soundfile
 
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import WavasrError
@@ -18,7 +23,7 @@ from wavasr.evaluation import report
 from wavasr.evaluation.evaluate import score
 from wavasr.evaluation.metrics import ErrorCounts, align
 from wavasr.evaluation.report import analysis, store
-from wavasr.evaluation.report.markdown import alignment_lines
+from wavasr.evaluation.report.render import alignment_lines
 from wavasr.evaluation.results import Evaluation, Failure, Provenance, UtteranceResult, assemble
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
@@ -115,7 +120,12 @@ class Page(HTMLParser):
 def test_writing_and_reading_back(evaluation: Evaluation, tmp_path: Path) -> None:
     page = report.write_report(evaluation, tmp_path / "new" / "folder")
     assert page == tmp_path / "new" / "folder" / "report.html"
-    assert sorted(p.name for p in page.parent.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert sorted(p.name for p in page.parent.iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+        "utterances.csv",
+    ]
     assert report.read(page.with_name("report.json")) == evaluation
     assert report.read(page.parent) == evaluation, "the folder will do"
 
@@ -201,15 +211,20 @@ def test_what_the_page_says(evaluation: Evaluation, tmp_path: Path) -> None:
     text = " ".join(Page(report.html(evaluation, folder=tmp_path)).text.split())
     counts = evaluation.rate.counts
     assert f"{counts.errors} errors in {counts.reference} words" in text
-    for part in ("speaker-0", "cut off; copy it again", "1 of 41 utterances", "heard as", "deleted:", "inserted:"):
+    for part in ("speaker-0", "cut off; copy it again", "1 of 41 utterances", "recognised as", "deleted:", "inserted:"):
         assert part in text, part
-    for part in ("wavasr evaluate --manifest data/test.jsonl", "0123abcd", "60 s of audio", "best.wavasr (greedy)"):
+    for part in (
+        "wavasr evaluate --manifest data/test.jsonl",
+        "0123abcd",
+        "60 s of audio",
+        "best.wavasr on test.jsonl",
+    ):
         assert part in text, part
 
 
 def test_errors_are_not_marked_by_colour_alone(evaluation: Evaluation) -> None:
     source = report.html(evaluation)
-    assert '<span class="unseen"> heard as </span>' in source
+    assert '<span class="unseen"> recognised as </span>' in source
     assert "<s>" in source and "<u>" in source
     assert 'id="hatch"' in source and 'id="dots"' in source
 
@@ -312,7 +327,7 @@ def test_confusion_matrix(phones: Evaluation) -> None:
     assert names == ["ah", "ih", "sh", "sil"]
     assert cells[("ih", "ah")] == 1
     assert sum(n for (said, _), n in cells.items() if said == "sh") == 3
-    assert "ih heard as ah: 1 of 1" in report.html(phones)
+    assert "ih recognised as ah: 1 of 1" in report.html(phones)
 
 
 def test_a_better_system_is_found(evaluation: Evaluation, better: Evaluation, tmp_path: Path) -> None:
@@ -322,7 +337,7 @@ def test_a_better_system_is_found(evaluation: Evaluation, better: Evaluation, tm
     judged = kaldialign.bootstrap_wer_ci(references, *systems, replications=10_000)
     assert found.paired.probability_b_better == pytest.approx(judged["p_s2_improv_over_s1"], abs=0.01)
     assert found.decided and found.paired.difference < 0
-    assert found.verdict.startswith("runs/b/best.wavasr (greedy) makes fewer errors than runs/a/best.wavasr (greedy)")
+    assert found.verdict.startswith("This system makes fewer errors than the baseline: ")
     assert "difference −" in str(found)
     assert len(found.improved) == found.paired.b_wins and len(found.worsened) == found.paired.a_wins
     assert found.paired_speakers is not None
@@ -330,7 +345,7 @@ def test_a_better_system_is_found(evaluation: Evaluation, better: Evaluation, tm
     assert report.compare(*files) == found, "from the files alone"
     reverse = report.compare(evaluation, better)
     assert reverse.paired.difference == -found.paired.difference
-    assert reverse.verdict.startswith("runs/b/best.wavasr (greedy) makes fewer errors")
+    assert reverse.verdict.startswith("The baseline makes fewer errors than this system: ")
 
 
 def test_a_comparison_is_part_of_the_report(evaluation: Evaluation, better: Evaluation, tmp_path: Path) -> None:
@@ -380,7 +395,11 @@ BAD_REPORTS: list[tuple[Callable[[dict[str, Any]], str], str]] = [
     (lambda v: "[" * 100_000, "is not JSON"),
     (lambda v: "[1, 2]", "is not a report"),
     (lambda v: "{}", "no key 'utterances'"),
-    (lambda v: json.dumps({**v, "wall_s": float("nan")}), "is not JSON"),
+    (lambda v: json.dumps({**v, "wall_s": float("nan")}), "wall_s is 'nan'"),
+    (lambda v: json.dumps(v).replace('"wall_s": 9.5', '"wall_s": 1e999'), "wall_s is 'inf'"),
+    (damaged(lambda v: v.update(wall_s=10**400)), "wall_s is '1000"),
+    (damaged(lambda v: v["wer"].update(reference=10**400)), "wer.counts are not the sums"),
+    (damaged(lambda v: v["wer"].update(ci95=[0, 10**400])), r"wer.ci95 is not \[low, high\]"),
     (damaged(lambda v: v.update(format=99)), "format is 99, expected 1"),
     (damaged(lambda v: v.pop("format")), "format is None"),
     (damaged(lambda v: v.pop("wer")), "wer is missing"),
@@ -391,7 +410,7 @@ BAD_REPORTS: list[tuple[Callable[[dict[str, Any]], str], str]] = [
     (damaged(lambda v: v["utterances"].append(3)), r"utterances\[40\] is not an object"),
     (damaged(lambda v: v["utterances"][2].pop("id")), r"utterances\[2\].id is missing"),
     (damaged(lambda v: v["utterances"][2].update(duration_s=True)), r"utterances\[2\].duration_s is 'True'"),
-    (damaged(lambda v: v["utterances"][1]["ops"].append(["X", "a"])), r"utterances\[1\].ops has"),
+    (damaged(lambda v: v["utterances"][1]["ops"].append(["X", "a"])), r"utterances\[1\].ops\[\d+\] has"),
     (damaged(lambda v: v["utterances"][1]["ops"].append(["I", "a"])), r"utterances\[1\].errors are not those"),
     (damaged(lambda v: v["provenance"].update(parameters="many")), "provenance.parameters is 'many'"),
     (damaged(lambda v: v.update(failures={})), "failures is"),
@@ -449,7 +468,42 @@ def test_a_large_evaluation_makes_a_page_of_bounded_size() -> None:
     many = [replace(u, id=f"{u.id}-{i}") for i in range(75) for u in corpus(0.2, 1)]
     page = report.html(assemble(many))
     assert len(page) < 3_000_000
-    assert "The first 1,000; report.json has all" in page
+    assert "The first 1,000; report.json and utterances.csv have all" in page
+
+
+def test_the_csv_has_a_row_an_utterance(evaluation: Evaluation, tmp_path: Path) -> None:
+    report.write_report(evaluation, tmp_path)
+    with (tmp_path / "utterances.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["id"] for row in rows] == [u.id for u in evaluation.utterances]
+    for row, u in zip(rows, evaluation.utterances, strict=True):
+        assert (row["reference"], row["hypothesis"]) == (u.reference, u.hypothesis)
+        assert (int(row["errors"]), int(row["reference_symbols"])) == (u.counts.errors, u.counts.reference)
+
+
+def test_half_a_character_in_a_name_does_not_stop_the_report(tmp_path: Path) -> None:
+    """A lone surrogate is what a name of bytes that are not UTF-8 becomes, and what JSON may hold."""
+    name = "x\udce9\udfff"
+    shown = assemble([replace(result("a", "one", "two"), id=name, speaker=name, audio=f"{name}.wav")] * 2)
+    report.write_report(shown, tmp_path)
+    assert report.read(tmp_path) == shown
+    for form in ("report.html", "report.md", "utterances.csv"):
+        assert "\\udfff" in (tmp_path / form).read_text(encoding="utf-8").replace("\\\\", "\\")
+
+
+def test_audio_in_the_page(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+    said = replace(result("a", "one", "two"), audio=str(tmp_path / "a.wav"), offset_s=0.5, duration_s=1.0)
+    lost = replace(result("b", "one", "two"), audio=str(tmp_path / "lost.wav"))
+    source = report.write_report(assemble([said, lost]), tmp_path, with_audio=True).read_text(encoding="utf-8")
+    players = [attributes for tag, attributes in Page(source).tags if tag == "audio"]
+    assert len(players) == 1 and "media-src data:" in source
+    address = players[0]["src"] or ""
+    kind, data = address.split(",")
+    assert kind == "data:audio/mpeg;base64"
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
+    assert rate == 16000 and len(samples) == pytest.approx(16000, abs=3000), "the utterance's stretch, in MP3's frames"
+    assert 'href="lost.wav"' in source
 
 
 def test_json_lines_hold_one_utterance_each(evaluation: Evaluation) -> None:

@@ -160,10 +160,13 @@ def test_the_three_forms_say_it(evaluation: Evaluation, tmp_path: Path) -> None:
     assert values["profiles"]["word_frequency"]["by"] == "language model"
     assert [c["size"] for c in values["profiles"]["word_frequency"]["classes"]] == [2, 1, 0, 3, 1, 0, 4]
     assert sum(c["size"] for c in values["profiles"]["duration_s"]) == 5
-    for text in (report.summary(evaluation), (tmp_path / "report.md").read_text(encoding="utf-8")):
-        assert "(greedy): WER 36.36 %; with them +9.09 points" in text.replace("\\", "")
-        assert "beam of 100, language model lm.arpa (weight 0.4, word score 1.5)" in text
-        assert "out of vocabulary (5 words of language model lm.arpa): 18.18 %, 2 of 11 words, 1 different" in text
+    summary, text = report.summary(evaluation), (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "(greedy): WER 36.36 %; with them +9.09 points" in summary
+    assert "out of vocabulary (5 words of language model lm.arpa): 18.18 %, 2 of 11 words, 1 different" in summary
+    for part in ("| without (greedy) | 36.36 %", "- difference: +9.09 points", "**Out of vocabulary: 18.18 %**"):
+        assert part in text, part
+    for form in (summary, text):
+        assert "beam of 100, language model lm.arpa (weight 0.4, word score 1.5)" in form
     html = page.read_text(encoding="utf-8")
     for part in ("Out of vocabulary: 18.18 %", "zorro (2)", "without (greedy)", 'id="decoder"', "10k+: 0.0 %, 4 words"):
         assert part in html, part
@@ -262,5 +265,5 @@ def test_the_calibration_plot_stands_on_its_axis() -> None:
     for edge in ("0", "0.1", "0.9", "1"):
         assert f'x="{100 * float(edge):.2f}%" y="198.0" text-anchor="middle">{edge}<' in picture
     assert 'cx="95.00%" cy="29.0"' in picture, "nine of ten are right: 12 + 0.1 * 170"
-    assert '<line class="gap" x1="95.00%" x2="95.00%" y1="29.0" y2="20.5"/>' in picture
+    assert '<line class="gap" x1="95.00%" x2="95.00%" y1="29.0" y2="20.5">' in picture
     assert "confidence 0.9 to 1.0, 0.95 on average: 90.0 % (59.6 – 98.2) of 10 words right" in picture

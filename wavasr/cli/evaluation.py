@@ -24,7 +24,8 @@ def evaluate(arguments: list[str]) -> int:
     )
     add_model(parser)
     add_manifest(parser)
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.json, report.md and report.html here")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page, and report.json, here")
+    parser.add_argument("--with-audio", action="store_true", help="put the sound of the worst utterances into the page")
     parser.add_argument(
         "--compare", type=Path, metavar="REPORT", help="report.json of another system on the same manifest"
     )
@@ -56,7 +57,7 @@ def evaluate(arguments: list[str]) -> int:
     if baseline is not None:
         print(report.compare(evaluation, baseline))
     if args.report:
-        print(report.write_report(evaluation, args.report, baseline))
+        print(report.write_report(evaluation, args.report, baseline, with_audio=args.with_audio))
     for failure in evaluation.failures:
         complain(failure.message)
     if evaluation.failures:

@@ -1,6 +1,6 @@
 """An evaluation as JSON, Markdown and a page that stands alone; two of them compared.
 
-Evaluation -> store (report.json) -> markdown (report.md) -> page (report.html), all three or none
+Evaluation -> sections, once -> render: report.html and report.md; store: report.json and utterances.csv; all or none
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from pathlib import Path
 
 from wavasr.errors import WavasrError
 from wavasr.evaluation.report.comparison import Comparison, compare
-from wavasr.evaluation.report.markdown import markdown
-from wavasr.evaluation.report.page import html
-from wavasr.evaluation.report.store import read, to_json
+from wavasr.evaluation.report.render import html, markdown
+from wavasr.evaluation.report.store import read, to_csv, to_json
 from wavasr.evaluation.report.wording import fitted, summary
 from wavasr.evaluation.results import Evaluation
 
@@ -52,13 +51,20 @@ def prepare_directory(directory: Path | str) -> Path:
     return directory
 
 
-def write_report(evaluation: Evaluation, directory: Path | str, baseline: Evaluation | None = None) -> Path:
-    """Write report.json, report.md and report.html; what was there stays whole until all three are written.
+def write_report(
+    evaluation: Evaluation,
+    directory: Path | str,
+    baseline: Evaluation | None = None,
+    *,
+    with_audio: bool = False,
+) -> Path:
+    """Write report.html, report.md, report.json and utterances.csv; the old ones stay whole until all are written.
 
     Args:
         evaluation: what the report shows.
         directory: made where it does not exist.
         baseline: adds a section that compares with it.
+        with_audio: put the recordings of the utterances with the most errors into the page, to be heard anywhere.
 
     Returns:
         The path of report.html.
@@ -70,13 +76,15 @@ def write_report(evaluation: Evaluation, directory: Path | str, baseline: Evalua
     comparison = compare(evaluation, baseline) if baseline is not None else None
     texts = {
         "report.json": to_json(evaluation, comparison.to_dict() if comparison else None),
+        "utterances.csv": to_csv(evaluation),
         "report.md": markdown(evaluation, comparison),
-        "report.html": html(evaluation, comparison, directory),
+        "report.html": html(evaluation, comparison, directory, with_audio=with_audio),
     }
     new = Path(tempfile.mkdtemp(prefix=".report-", dir=directory))
     try:
         for name, text in texts.items():
-            (new / name).write_text(text, encoding="utf-8", newline="\n")
+            # Names of files and speakers may hold half a character; in JSON the escape stands for itself.
+            (new / name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
         for name in texts:
             (new / name).replace(directory / name)
     except OSError as error:

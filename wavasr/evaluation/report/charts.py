@@ -1,4 +1,4 @@
-"""Small SVG pictures whose colours come from the page's style sheet; sizes across are in percent, so text keeps its.
+"""Small SVG pictures, coloured by the page's style sheet; widths are in percent, so that text keeps its size.
 
 Substitutions are plain, deletions hatched, insertions dotted: no picture needs colour to be read.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from wavasr.decoding.confidence import Reliability
 from wavasr.evaluation.metrics import Interval, share_interval
@@ -17,120 +18,125 @@ from wavasr.evaluation.results import Rate
 
 _HEIGHT = 170
 _TOP = 12
-_KINDS = ("substitutions", "deletions", "insertions")
-
-PATTERNS = """<svg class="defs" aria-hidden="true" width="0" height="0"><defs>
-<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
-<rect class="deletions-ground" width="6" height="6"/><rect class="deletions-ink" width="2.5" height="6"/></pattern>
-<pattern id="dots" width="6" height="6" patternUnits="userSpaceOnUse">
-<rect class="insertions-ground" width="6" height="6"/><circle class="insertions-ink" cx="3" cy="3" r="1.4"/></pattern>
-</defs></svg>"""
+_BOTTOM = _TOP + _HEIGHT
+KINDS = ("substitutions", "deletions", "insertions")
 
 
-def shares(rate: Rate) -> str:
+def tag(name: str, *children: str, **attributes: str | float) -> Markup:
+    """An element. Text and attributes are escaped; `text_anchor` becomes text-anchor, `class_` class."""
+    listed = Markup("").join(
+        Markup(' {}="{}"').format(
+            key.rstrip("_").replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}"
+        )
+        for key, value in attributes.items()
+    )
+    return Markup("<{}{}>{}</{}>").format(Markup(name), listed, Markup("").join(children), Markup(name))
+
+
+def shares(rate: Rate) -> Markup:
     """One bar: how the errors divide into the three kinds."""
-    total = max(1, rate.counts.errors)
-    parts, left = [], 0.0
-    for kind in _KINDS:
-        width = 100 * getattr(rate.counts, kind) / total
-        title = f"{kind}: {getattr(rate.counts, kind):,}"
-        parts.append(_rect(kind, f"{left:.2f}%", "0", f"{width:.2f}%", "100%", title))
-        left += width
-    label = ", ".join(f"{getattr(rate.counts, kind)} {kind}" for kind in _KINDS)
-    return f'<svg class="shares" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    label = ", ".join(f"{getattr(rate.counts, kind)} {kind}" for kind in KINDS)
+    bar = _stacked_row(rate, max(1, rate.counts.errors), y="0", height="100%")
+    return tag("svg", *bar, class_="shares", role="img", aria_label=label)
 
 
-def rate_bar(rate: Rate, top: float) -> str:
-    """A row's bar: the three kinds of errors in a row, and the 95 % interval as a whisker; `top` is the full width."""
-    reference = max(1, rate.counts.reference)
-    parts, left = [], 0.0
-    for kind in _KINDS:
-        width = min(100 - left, 100 * getattr(rate.counts, kind) / reference / top)
-        parts.append(_rect(kind, f"{left:.2f}%", "3", f"{width:.2f}%", "10"))
-        left += width
+def rate_bar(rate: Rate, top: float) -> Markup:
+    """A table row's bar: the three kinds of errors, and the 95 % interval as a whisker; `top` is the full width."""
+    parts = _stacked_row(rate, max(1, rate.counts.reference) * top, y="3", height="10")
     if rate.ci95:
-        low, high = (min(100.0, 100 * x / top) for x in (rate.ci95.low, rate.ci95.high))
-        parts.append(f'<line class="whisker" x1="{low:.2f}%" x2="{high:.2f}%" y1="8" y2="8"/>')
-        for x in (low, high):
-            parts.append(f'<line class="whisker" x1="{x:.2f}%" x2="{x:.2f}%" y1="5" y2="11"/>')
-    return f'<svg class="rate-bar" aria-hidden="true">{"".join(parts)}</svg>'
+        low, high = (_percent(min(1.0, x / top)) for x in (rate.ci95.low, rate.ci95.high))
+        parts.append(tag("line", class_="whisker", x1=low, x2=high, y1=8, y2=8))
+        parts += [tag("line", class_="whisker", x1=x, x2=x, y1=5, y2=11) for x in (low, high)]
+    return tag("svg", *parts, class_="rate-bar", aria_hidden="true")
 
 
-def ruler(value: float, intervals: Sequence[tuple[str, Interval]], *, zero: bool = False, unit: str = "%") -> str:
-    """A scale with one line per named interval and a dot at the value; with `zero` the zero is marked."""
+def _stacked_row(rate: Rate, full: float, **size: str) -> list[Markup]:
+    parts, left = [], 0.0
+    for kind in KINDS:
+        width = min(1 - left, getattr(rate.counts, kind) / full)
+        title = tag("title", f"{getattr(rate.counts, kind):,} {kind}")
+        parts.append(tag("rect", title, class_=kind, x=_percent(left), width=_percent(width), **size))
+        left += width
+    return parts
+
+
+def ruler(value: float, intervals: Sequence[tuple[str, Interval]], *, zero: bool = False) -> Markup:
+    """A scale in percent (points with `zero`, which is marked): a line for each named interval, a dot at the value."""
+    unit = "points" if zero else "%"
     ends = [value, *(x for _, ci in intervals for x in (ci.low, ci.high)), *([0.0] if zero else [])]
-    low, high = min(ends), max(ends)
-    margin = max(0.15 * (high - low), 0.002)
-    low, high = (low - margin, high + margin) if zero else (max(0.0, low - margin), high + margin)
+    margin = max(0.15 * (max(ends) - min(ends)), 0.002)
+    low, high = min(ends) - margin, max(ends) + margin
+    low = low if zero else max(0.0, low)
     step = _step(high - low, 5)
+    bottom = 8 + 26 * len(intervals)
 
     def x(rate: float) -> str:
-        return f"{100 * (rate - low) / (high - low):.2f}%"
+        return _percent((rate - low) / (high - low))
 
     parts = []
-    bottom = 8 + 26 * len(intervals)
     for i in range(math.ceil(low / step), math.floor(high / step) + 1):
         css = "zero" if zero and i == 0 else "grid"
-        text = wording.points(i * step).removesuffix(".00") if zero else f"{100 * i * step:g}"
-        text = "0" if i == 0 else _trim(text)
-        parts.append(f'<line class="{css}" x1="{x(i * step)}" x2="{x(i * step)}" y1="0" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{x(i * step)}" y="{bottom + 14}" text-anchor="middle">{text}</text>')
+        text = f"{100 * i * step:+g}".replace("-", "−") if zero and i else f"{100 * i * step:g}"
+        parts.append(tag("line", class_=css, x1=x(i * step), x2=x(i * step), y1=0, y2=bottom))
+        parts.append(tag("text", text, class_="tick", x=x(i * step), y=bottom + 14, text_anchor="middle"))
+    labels = [f"{name}: {100 * ci.low:.2f} to {100 * ci.high:.2f} {unit}" for name, ci in intervals]
     for row, (name, ci) in enumerate(intervals):
         y = 20 + 26 * row
-        title = f"<title>{escape(name)}: {100 * ci.low:.2f} to {100 * ci.high:.2f} {unit}</title>"
-        parts.append(f'<g>{title}<line class="range" x1="{x(ci.low)}" x2="{x(ci.high)}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<circle class="dot" cx="{x(value)}" cy="{y}" r="5"/></g>')
-        parts.append(f'<text class="range-name" x="{x((ci.low + ci.high) / 2)}" y="{y - 8}">{escape(name)}</text>')
-    label = "; ".join(f"{name}: {100 * ci.low:.2f} to {100 * ci.high:.2f} {unit}" for name, ci in intervals)
-    size = f'height="{bottom + 20}"'
-    return f'<svg class="ruler" role="img" aria-label="{escape(label)}" {size}>{"".join(parts)}</svg>'
+        line = tag("line", tag("title", labels[row]), class_="range", x1=x(ci.low), x2=x(ci.high), y1=y, y2=y)
+        middle = x((ci.low + ci.high) / 2)
+        parts += [line, tag("circle", class_="dot", cx=x(value), cy=y, r=5)]
+        parts.append(tag("text", name, class_="range-name", x=middle, y=y - 8, text_anchor="middle"))
+    return tag("svg", *parts, class_="ruler", role="img", aria_label="; ".join(labels), height=bottom + 20)
 
 
-def columns(bins: Sequence[Bin], name: str, members: str = "utterances") -> str:
-    """Error rate of classes of utterances (or words): stacked columns with whiskers, and under each its members."""
+def columns(bins: Sequence[Bin], name: str, members: str) -> Markup:
+    """Error rate of classes of utterances or words: stacked columns with whiskers, and under each its members."""
     filled = [b for b in bins if b.rate.counts.reference]
     highest = max((b.rate.value for b in filled), default=0.0)
     whisker = max((b.rate.ci95.high for b in filled if b.rate.ci95), default=0.0)
-    top = _ceiling(max(highest, min(whisker, 1.6 * highest), 0.001))
-    parts = [_grid(top)]
+    top = max(highest, min(whisker, 1.6 * highest), 0.001)
+    top = math.ceil(top / _step(top, 4) - 1e-9) * _step(top, 4)
+    parts = _grid(top)
     for i, b in enumerate(bins):
         parts.append(_column(b, (i + 0.5) / len(bins), 0.62 / len(bins), top, members))
     label = "; ".join(f"{b.label}: {wording.percent(b.rate.value, 1)}, {b.size} {members}" for b in filled)
     return _chart(parts, f"{name}. {label}")
 
 
-def histogram(bars: Sequence[tuple[str, int]], name: str) -> str:
+def _column(b: Bin, centre: float, width: float, top: float, members: str) -> Markup:
+    title = f"{b.label}: {wording.percent(b.rate.value)} ({wording.interval(b.rate.ci95)}), {b.size:,} {members}"
+    parts, floor = [tag("title", title)], float(_BOTTOM)
+    for kind in KINDS:
+        height = _HEIGHT * getattr(b.rate.counts, kind) / max(1, b.rate.counts.reference) / top
+        floor -= height
+        parts.append(_rect(kind, centre - width / 2, floor, width, height))
+    if b.rate.ci95:
+        low, high = (min(1.0, x / top) for x in (b.rate.ci95.low, b.rate.ci95.high))
+        parts.append(_whisker(centre, low, high))
+    parts += [_tick(centre, 16, b.label), _tick(centre, 31, f"{b.size:,}")]
+    return tag("g", *parts)
+
+
+def histogram(bars: Sequence[tuple[str, int]], name: str) -> Markup:
     """How many utterances are in each class."""
-    total = sum(n for _, n in bars)
-    top = max(max((n for _, n in bars), default=0), 1) * 1.12
+    top = max(1, *(n for _, n in bars)) * 1.12
     parts = []
     for i, (label, n) in enumerate(bars):
-        height = _HEIGHT * n / top
-        x, y = (i + 0.5) / len(bars), _TOP + _HEIGHT - height
-        css = "good" if i == 0 else "plain"
-        title = f"{label}: {n:,} utterances, {wording.percent(n / max(1, total), 1)}"
-        parts.append(
-            _rect(css, _percent(x - 0.31 / len(bars)), f"{y:.1f}", _percent(0.62 / len(bars)), f"{height:.1f}", title)
-        )
-        parts.append(_text("value", x, y - 5, f"{n:,}"))
-        parts.append(_text("tick", x, _TOP + _HEIGHT + 16, label))
-    parts.append(f'<line class="axis" x1="0" x2="100%" y1="{_TOP + _HEIGHT}" y2="{_TOP + _HEIGHT}"/>')
-    return _chart(parts, f"{name}. " + "; ".join(f"{label}: {n}" for label, n in bars), count=False)
+        height, centre = _HEIGHT * n / top, (i + 0.5) / len(bars)
+        css = "plain" if i else "good"
+        parts.append(_rect(css, centre - 0.31 / len(bars), _BOTTOM - height, 0.62 / len(bars), height))
+        parts += [_tick(centre, -height - 5, f"{n:,}"), _tick(centre, 16, label)]
+    parts.append(tag("line", class_="axis", x1="0", x2="100%", y1=_BOTTOM, y2=_BOTTOM))
+    return _chart(parts, f"{name}. " + "; ".join(f"{label}: {n}" for label, n in bars))
 
 
-def reliability(found: Reliability, name: str, what: str) -> str:
-    """Share of right words in each class of confidence, against the diagonal where confidences mean what they say."""
-    bottom = _TOP + _HEIGHT
-
-    def y(share: float) -> str:
-        return f"{bottom - _HEIGHT * share:.1f}"
-
-    parts = [_grid(1.0), _text("tick", 1.0, bottom + 16, "1")]
-    dots = [f'<line class="zero" x1="0" y1="{bottom}" x2="100%" y2="{_TOP}" stroke-dasharray="5 4"/>']
+def reliability(found: Reliability, name: str, what: str) -> Markup:
+    """Share of right words in each class of confidence; the diagonal is where confidences are probabilities."""
+    parts = [*_grid(1.0), _tick(1.0, 16, "1")]
+    marks = [tag("line", class_="zero", x1="0", y1=_BOTTOM, x2="100%", y2=_TOP, stroke_dasharray="5 4")]
     for b in found.bins:
         centre, width = (b.low + b.high) / 2, b.high - b.low
-        parts.append(_text("tick", b.low, bottom + 16, f"{b.low:.1g}"))
-        parts.append(_text("count", centre, bottom + 31, f"{b.words:,}"))
+        parts += [_tick(b.low, 16, f"{b.low:.1g}"), _tick(centre, 31, f"{b.words:,}")]
         if not b.words:
             continue
         ci = share_interval(round(b.right * b.words), b.words)
@@ -138,96 +144,71 @@ def reliability(found: Reliability, name: str, what: str) -> str:
             f"confidence {b.low:.1f} to {b.high:.1f}, {b.confidence:.2f} on average: {wording.percent(b.right, 1)} "
             f"({wording.interval(ci, 1)}) of {b.words:,} {what} right"
         )
-        box = (_percent(b.low + 0.1 * width), y(b.right), _percent(0.8 * width), f"{_HEIGHT * b.right:.1f}")
-        parts.append(_rect("plain", *box, title))
-        x, sure = _percent(centre), _percent(b.confidence)
-        parts.append(f'<line class="whisker" x1="{x}" x2="{x}" y1="{y(ci.low)}" y2="{y(ci.high)}"/>')
-        dots.append(f'<line class="gap" x1="{sure}" x2="{sure}" y1="{y(b.right)}" y2="{y(b.confidence)}"/>')
-        dots.append(f'<circle class="dot" cx="{sure}" cy="{y(b.right)}" r="4"/>')
+        height = _HEIGHT * b.right
+        parts.append(_rect("plain", b.low + 0.1 * width, _BOTTOM - height, 0.8 * width, height, title))
+        parts.append(_whisker(centre, ci.low, ci.high))
+        x, ends = _percent(b.confidence), (_BOTTOM - height, _BOTTOM - _HEIGHT * b.confidence)
+        marks.append(tag("line", class_="gap", x1=x, x2=x, y1=ends[0], y2=ends[1]))
+        marks.append(tag("circle", class_="dot", cx=x, cy=ends[0], r=4))
     label = "; ".join(f"{b.low:.1f}: {wording.percent(b.right, 0)} of {b.words}" for b in found.bins if b.words)
-    return _chart([*parts, *dots], f"{name}. {label}")
+    return _chart([*parts, *marks], f"{name}. {label}")
 
 
-def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], int]) -> str:
-    """A confusion matrix as squares: rows are the reference, columns what was heard, darker is more often."""
+def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], int]) -> Markup:
+    """A confusion matrix as squares: rows are the reference, columns the hypothesis, fuller is more often."""
     side, margin = 20, 52
-    columns = [*names, ""]
-    totals = {name: sum(n for (reference, _), n in cells.items() if reference == name) for name in names}
+    guesses = [*names, ""]
     parts = []
-    for j, heard in enumerate(columns):
-        parts.append(
-            f'<text class="tick" transform="translate({margin + side * j + 13} {margin - 6}) rotate(-60)">'
-            f"{escape(heard) or 'deleted'}</text>"
-        )
-    for i, said in enumerate(names):
-        parts.append(
-            f'<text class="tick" x="{margin - 5}" y="{margin + side * i + 14}" text-anchor="end">{escape(said)}</text>'
-        )
-        for j, heard in enumerate(columns):
-            share = cells.get((said, heard), 0) / max(1, totals[said])
-            css = "right" if said == heard else "wrong"
-            title = f"{said} heard as {heard or 'nothing'}: {cells.get((said, heard), 0)} of {totals[said]}"
-            opacity = 0.04 if share == 0 else 0.12 + 0.88 * math.sqrt(share)
-            parts.append(
-                f'<rect class="{css}" x="{margin + side * j}" y="{margin + side * i}" width="{side - 1}" '
-                f'height="{side - 1}" fill-opacity="{opacity:.2f}"><title>{escape(title)}</title></rect>'
-            )
-    width, height = margin + side * len(columns) + 30, margin + side * len(names)
-    return (
-        f'<svg class="matrix" role="img" aria-label="Confusion matrix" viewBox="0 0 {width} {height}" '
-        f'width="{width}">{"".join(parts)}</svg>'
-    )
+    for j, guess in enumerate(guesses):
+        turned = f"translate({margin + side * j + 13} {margin - 6}) rotate(-60)"
+        parts.append(tag("text", guess or "deleted", class_="tick", transform=turned))
+    for i, name in enumerate(names):
+        y, total = margin + side * i, max(1, sum(n for (reference, _), n in cells.items() if reference == name))
+        parts.append(tag("text", name, class_="tick", x=margin - 5, y=y + 14, text_anchor="end"))
+        for j, guess in enumerate(guesses):
+            n = cells.get((name, guess), 0)
+            title = tag("title", f"{name} recognised as {guess or 'nothing'}: {n} of {total}")
+            css, ink = "right" if name == guess else "wrong", 0.12 + 0.88 * math.sqrt(n / total) if n else 0.04
+            square = {"x": margin + side * j, "y": y, "width": side - 1, "height": side - 1}
+            parts.append(tag("rect", title, class_=css, fill_opacity=f"{ink:.2f}", **square))
+    width, height = margin + side * len(guesses) + 30, margin + side * len(names)
+    box = f"0 0 {width} {height}"
+    return tag("svg", *parts, class_="matrix", role="img", aria_label="Confusion matrix", viewBox=box, width=width)
 
 
-def _column(b: Bin, centre: float, width: float, top: float, members: str) -> str:
-    """One stacked column with whisker, label and number of members; centre and width are fractions."""
-    title = f"{b.label}: {wording.percent(b.rate.value)} ({wording.interval(b.rate.ci95)}), {b.size:,} {members}"
-    parts, floor = [f"<title>{escape(title)}</title>"], float(_TOP + _HEIGHT)
-    for kind in _KINDS:
-        height = _HEIGHT * getattr(b.rate.counts, kind) / max(1, b.rate.counts.reference) / top
-        floor -= height
-        parts.append(_rect(kind, _percent(centre - width / 2), f"{floor:.1f}", _percent(width), f"{height:.1f}"))
-    if b.rate.ci95:
-        low, high = (_TOP + _HEIGHT * (1 - min(1.0, x / top)) for x in (b.rate.ci95.low, b.rate.ci95.high))
-        x = _percent(centre)
-        parts.append(f'<line class="whisker" x1="{x}" x2="{x}" y1="{low:.1f}" y2="{high:.1f}"/>')
-    parts.append(_text("tick", centre, _TOP + _HEIGHT + 16, b.label))
-    parts.append(_text("count", centre, _TOP + _HEIGHT + 31, f"{b.size:,}"))
-    return f"<g>{''.join(parts)}</g>"
-
-
-def _grid(top: float) -> str:
+def _grid(top: float) -> list[Markup]:
     step = _step(top, 4)
     parts = []
     for i in range(math.floor(top / step + 1e-9) + 1):
-        y = _TOP + _HEIGHT * (1 - i * step / top)
-        parts.append(f'<line class="{"grid" if i else "axis"}" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="-8" y="{y + 4:.1f}" text-anchor="end">{100 * i * step:g}</text>')
-    return "".join(parts)
+        y = _BOTTOM - _HEIGHT * i * step / top
+        parts.append(tag("line", class_="grid" if i else "axis", x1="0", x2="100%", y1=y, y2=y))
+        parts.append(tag("text", f"{100 * i * step:g}", class_="tick", x=-8, y=y + 4, text_anchor="end"))
+    return parts
 
 
-def _chart(parts: Sequence[str], label: str, count: bool = True) -> str:
-    height = _TOP + _HEIGHT + (38 if count else 24)
-    css = "chart with-axis" if count else "chart"
-    svg = f'<svg role="img" aria-label="{escape(label)}" width="100%" height="{height}">{"".join(parts)}</svg>'
-    return f'<div class="{css}">{svg}</div>'
+def _chart(parts: Sequence[Markup], label: str) -> Markup:
+    svg = tag("svg", *parts, role="img", aria_label=label, width="100%", height=_BOTTOM + 38)
+    return tag("div", svg, class_="chart")
 
 
-def _rect(css: str, x: str, y: str, width: str, height: str, title: str = "") -> str:
-    inner = f"<title>{escape(title)}</title>" if title else ""
-    return f'<rect class="{css}" x="{x}" y="{y}" width="{width}" height="{height}">{inner}</rect>'
+def _rect(css: str, x: float, y: float, width: float, height: float, title: str = "") -> Markup:
+    inner = [tag("title", title)] if title else []
+    return tag("rect", *inner, class_=css, x=_percent(x), y=y, width=_percent(width), height=height)
 
 
-def _text(css: str, x: float, y: float, text: str) -> str:
-    return f'<text class="{css}" x="{_percent(x)}" y="{y:.1f}" text-anchor="middle">{escape(text)}</text>'
+def _whisker(centre: float, low: float, high: float) -> Markup:
+    """From low to high, shares of the plot's height."""
+    x = _percent(centre)
+    return tag("line", class_="whisker", x1=x, x2=x, y1=_BOTTOM - _HEIGHT * low, y2=_BOTTOM - _HEIGHT * high)
+
+
+def _tick(x: float, below: float, text: str) -> Markup:
+    """Text `below` pixels under the axis."""
+    return tag("text", text, class_="tick", x=_percent(x), y=_BOTTOM + below, text_anchor="middle")
 
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.2f}%"
-
-
-def _trim(text: str) -> str:
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _step(span: float, lines: int) -> float:
@@ -235,8 +216,3 @@ def _step(span: float, lines: int) -> float:
     raw = span / lines
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
-
-
-def _ceiling(value: float) -> float:
-    step = _step(value, 4)
-    return math.ceil(value / step - 1e-9) * step

@@ -46,9 +46,9 @@ class Comparison:
         size = f"{100 * abs(self.paired.difference):.2f} points"
         if not self.decided:
             return f"No difference shown: {size} lie within what chance gives on these utterances."
-        better, other = (self.name, self.baseline_name)
-        if self.paired.difference > 0:
-            better, other = other, better
+        better, other = (
+            ("This system", "the baseline") if self.paired.difference < 0 else ("The baseline", "this system")
+        )
         return f"{better} makes fewer errors than {other}: {size} of {self.metric.upper()}."
 
     @property

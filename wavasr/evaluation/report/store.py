@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import math
-from collections.abc import Callable, Sequence
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 from wavasr.decoding.confidence import ConfidenceMap
 from wavasr.errors import ModelError, WavasrError
@@ -15,11 +19,9 @@ from wavasr.evaluation.metrics import ErrorCounts, Interval, Op, OpKind
 from wavasr.evaluation.report import analysis
 from wavasr.evaluation.results import Evaluation, Failure, Provenance, Rate, UtteranceResult, Vocabulary, speaker_rates
 
-T = TypeVar("T")
-
 FORMAT = 1
+_LARGEST = 1e15  # of a number; what is larger, or not a number, is damage
 _CODES: dict[OpKind, str] = {"equal": "=", "substitute": "S", "insert": "I", "delete": "D"}
-_KINDS: dict[str, OpKind] = {code: kind for kind, code in _CODES.items()}
 
 
 def to_json(evaluation: Evaluation, comparison: dict[str, Any] | None = None) -> str:
@@ -63,6 +65,23 @@ def to_json(evaluation: Evaluation, comparison: dict[str, Any] | None = None) ->
     lines = ",\n  ".join(json.dumps(_utterance(u), ensure_ascii=False, allow_nan=False) for u in evaluation.utterances)
     start = json.dumps(head, ensure_ascii=False, allow_nan=False, indent=1).removesuffix("\n}")
     return f'{start},\n "utterances": [\n  {lines}\n ]\n}}\n'
+
+
+def to_csv(evaluation: Evaluation) -> str:
+    """A row an utterance, for a spreadsheet."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        "id speaker audio offset_s duration_s errors substitutions insertions deletions reference_symbols "
+        "confidence reference hypothesis".split()
+    )
+    for u in evaluation.utterances:
+        c = u.counts
+        counts = (c.errors, c.substitutions, c.insertions, c.deletions, c.reference)
+        confidence = "" if u.confidence is None else u.confidence
+        row = (u.id, u.speaker, u.audio, u.offset_s, u.duration_s, *counts, confidence, u.reference, u.hypothesis)
+        writer.writerow(row)
+    return stream.getvalue()
 
 
 def _calibration(evaluation: Evaluation) -> dict[str, Any] | None:
@@ -110,17 +129,13 @@ def _bin(found: analysis.Bin) -> dict[str, Any]:
     return {"label": found.label, "size": found.size, **_rate(found.rate)}
 
 
-def _counts(counts: ErrorCounts) -> dict[str, int]:
-    return dataclasses.asdict(counts)
-
-
 def _interval(ci: Interval | None) -> list[float] | None:
     return [ci.low, ci.high] if ci else None
 
 
 def _rate(rate: Rate) -> dict[str, Any]:
     value = rate.value if math.isfinite(rate.value) else None
-    found = {"value": value, "ci95": _interval(rate.ci95), **_counts(rate.counts)}
+    found = {"value": value, "ci95": _interval(rate.ci95), **dataclasses.asdict(rate.counts)}
     return found | ({"ci95_speakers": _interval(rate.ci95_speakers)} if rate.ci95_speakers else {})
 
 
@@ -141,10 +156,10 @@ def _utterance(u: UtteranceResult) -> dict[str, Any]:
         "hypothesis": u.hypothesis,
         "confidence": u.confidence,
         "word_confidences": list(u.word_confidences),
-        "errors": _counts(u.counts),
-        "character_errors": _counts(u.character_counts) if u.character_counts else None,
+        "errors": dataclasses.asdict(u.counts),
+        "character_errors": dataclasses.asdict(u.character_counts) if u.character_counts else None,
         "ops": [_op(op) for op in u.ops],
-    } | ({"greedy": u.greedy, "greedy_errors": _counts(u.greedy_counts)} if u.greedy_counts else {})
+    } | ({"greedy": u.greedy, "greedy_errors": dataclasses.asdict(u.greedy_counts)} if u.greedy_counts else {})
 
 
 def read(path: Path | str) -> Evaluation:
@@ -156,16 +171,20 @@ def read(path: Path | str) -> Evaluation:
     path = Path(path)
     if path.is_dir():
         path = path / "report.json"
-    return _evaluation(_Reader(path, _load(path)))
+    values = _load(path)
+    try:
+        return _evaluation(values)
+    except _DamagedError as damage:
+        raise WavasrError(f"{path}: {damage}; the report is damaged, evaluate again") from None
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+class _DamagedError(Exception):
+    """The message begins with the key."""
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WavasrError(f"{path}: there is no such report; give the report.json that wavasr evaluate wrote") from None
     except OSError as error:
@@ -176,122 +195,88 @@ def _load(path: Path) -> dict[str, Any]:
         raise WavasrError(f"{path}: is not a report (no key 'utterances'); give the report.json of wavasr evaluate")
     if values.get("format") != FORMAT:
         raise WavasrError(
-            f"{path}: format is {values.get('format')!r}, expected {FORMAT}; read it with the wavasr that wrote it, "
-            "or evaluate again"
+            f"{path}: format is {str(values.get('format'))[:40]}, expected {FORMAT}; read it with the wavasr that "
+            "wrote it, or evaluate again"
         )
     return values
 
 
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """Typed look-ups in a JSON object; mistakes name the file and the key."""
-
-    path: Path
-    values: dict[str, Any]
-    where: str = ""
-
-    def get(self, key: str, kind: type[T] | tuple[type[T], ...]) -> T:
-        if key not in self.values:
-            raise self.wrong(key, "is missing")
-        value = self.values[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise self.wrong(key, f"is {str(value)[:40]!r}")
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """A JSON value as the type says: numbers are finite, lists become tuples, objects dataclasses of those keys."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _typed(inner[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_typed(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        return {key: _typed(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+    if hint in (Op, Interval):
+        return _op_of(value, where) if hint is Op else _interval_of(value, where)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _object(hint, value, where)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return float(value)
+    if hint in (int, str, list, dict) and type(value) is hint:
         return value
-
-    def number(self, key: str) -> float:
-        return float(self.get(key, (int, float)))
-
-    def wrong(self, key: str, what: str) -> WavasrError:
-        return WavasrError(f"{self.path}: {self.where}{key} {what}; the report is damaged, evaluate again")
-
-    def inner(self, key: str) -> _Reader:
-        return _Reader(self.path, self.get(key, dict), f"{self.where}{key}.")
-
-    def each(self, key: str, make: Callable[[_Reader], T]) -> tuple[T, ...]:
-        found = []
-        for i, value in enumerate(self.get(key, list)):
-            if not isinstance(value, dict):
-                raise self.wrong(f"{key}[{i}]", "is not an object")
-            found.append(make(_Reader(self.path, value, f"{self.where}{key}[{i}].")))
-        return tuple(found)
+    raise _DamagedError(f"{where} is {str(value)[:40]!r}")
 
 
-def _evaluation(reader: _Reader) -> Evaluation:
-    metric = "per" if reader.values.get("per") is not None else "wer"
-    headline = reader.inner(metric)
-    utterances = reader.each("utterances", _read_utterance)
+def _object(cls: Any, values: dict[str, Any], where: str) -> Any:
+    """A dataclass from the keys of its fields, all of which are needed; other keys are left alone."""
+    hints, found = typing.get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):
+        key = f"{where}.{field.name}"
+        if field.name not in values:
+            raise _DamagedError(f"{key} is missing")
+        found[field.name] = _typed(hints[field.name], values[field.name], key)
+    return cls(**found)
+
+
+def _key(values: dict[str, Any], key: str, hint: Any) -> Any:
+    if key not in values:
+        raise _DamagedError(f"{key} is missing")
+    return _typed(hint, values[key], key)
+
+
+def _evaluation(values: dict[str, Any]) -> Evaluation:
+    metric: Literal["wer", "per"] = "wer" if values.get("per") is None else "per"
+    utterances = tuple(_utterance_of(u, f"utterances[{i}]") for i, u in enumerate(_key(values, "utterances", list)))
+    greedy = [u.greedy_counts for u in utterances if u.greedy_counts is not None]
+    if values.get("greedy") is not None and len(greedy) != len(utterances):
+        raise _DamagedError("greedy lacks errors of some utterances")
     characters = [u.character_counts for u in utterances if u.character_counts is not None]
-    rate = _read_rate(headline, ErrorCounts.total(u.counts for u in utterances))
-    character_rate = None
-    if metric == "wer":
-        character_rate = _read_rate(reader.inner("cer"), ErrorCounts.total(characters))
     return Evaluation(
-        metric="per" if metric == "per" else "wer",
-        phone_set=headline.get("phone_set", str) if metric == "per" else "",
+        metric=metric,
         utterances=utterances,
-        failures=reader.each("failures", lambda r: Failure(*(r.get(k, str) for k in ("id", "audio", "message")))),
-        rate=rate,
-        character_rate=character_rate,
-        notes=tuple(str(note) for note in reader.get("notes", list)),
-        wall_s=reader.number("wall_s"),
-        provenance=_read_provenance(reader.inner("provenance")),
-        calibration=_read_calibration(reader),
-        greedy_rate=_read_greedy(reader, utterances),
-        vocabulary=_read_vocabulary(reader),
+        rate=_rate_of(values, metric, [u.counts for u in utterances]),
+        phone_set=_key(values["per"], "phone_set", str) if metric == "per" else "",
+        character_rate=_rate_of(values, "cer", characters) if metric == "wer" else None,
+        greedy_rate=_rate_of(values, "greedy", greedy) if greedy else None,
+        failures=_key(values, "failures", tuple[Failure, ...]),
+        notes=_key(values, "notes", tuple[str, ...]),
+        wall_s=_key(values, "wall_s", float),
+        provenance=_key(values, "provenance", Provenance),
+        calibration=_calibration_of(values.get("calibration")),
+        vocabulary=_vocabulary_of(values.get("vocabulary")),
     )
 
 
-def _read_counts(reader: _Reader) -> ErrorCounts:
-    return ErrorCounts(*(reader.get(f.name, int) for f in dataclasses.fields(ErrorCounts)))
+def _rate_of(values: dict[str, Any], key: str, counts: Sequence[ErrorCounts]) -> Rate:
+    stated = _key(values, key, dict)
+    if _object(ErrorCounts, stated, key) != ErrorCounts.total(counts):
+        raise _DamagedError(f"{key}.counts are not the sums of the utterances' errors")
+    intervals = (_typed(Interval | None, stated.get(name), f"{key}.{name}") for name in ("ci95", "ci95_speakers"))
+    return Rate(ErrorCounts.total(counts), *intervals)
 
 
-def _read_rate(reader: _Reader, summed: ErrorCounts) -> Rate:
-    if _read_counts(reader) != summed:
-        raise reader.wrong("counts", "are not the sums of the utterances' errors")
-    return Rate(summed, _read_interval(reader, "ci95"), _read_interval(reader, "ci95_speakers"))
+def _interval_of(value: Any, where: str) -> Interval:
+    match value:
+        case [float() | int() as low, float() | int() as high] if max(abs(low), abs(high)) < _LARGEST:
+            return Interval(float(low), float(high))
+    raise _DamagedError(f"{where} is not [low, high]")
 
 
-def _read_calibration(reader: _Reader) -> ConfidenceMap | None:
-    stated = reader.values.get("calibration")
-    if not isinstance(stated, dict) or stated.get("map") is None:
-        return None
-    try:
-        return ConfidenceMap.from_dict(stated["map"])
-    except ModelError as error:
-        raise reader.wrong("calibration.map", "is no rising map") from error
-
-
-def _read_greedy(reader: _Reader, utterances: Sequence[UtteranceResult]) -> Rate | None:
-    if reader.values.get("greedy") is None:
-        return None
-    found = [u.greedy_counts for u in utterances if u.greedy_counts is not None]
-    if len(found) != len(utterances):
-        raise reader.wrong("greedy", "lacks errors of some utterances")
-    return _read_rate(reader.inner("greedy"), ErrorCounts.total(found))
-
-
-def _read_vocabulary(reader: _Reader) -> Vocabulary | None:
-    if reader.values.get("vocabulary") is None:
-        return None
-    stated = reader.inner("vocabulary")
-    missing, per_million = stated.get("missing", list), stated.get("per_million", dict)
-    if not all(isinstance(word, str) for word in missing):
-        raise stated.wrong("missing", "are not words")
-    if not all(isinstance(x, int | float) and 0 <= x <= 1e6 for x in per_million.values()):
-        raise stated.wrong("per_million", "are not numbers from 0 to a million")
-    return Vocabulary(stated.get("source", str), stated.get("size", int), tuple(missing), per_million)
-
-
-def _read_interval(reader: _Reader, key: str) -> Interval | None:
-    value = reader.values.get(key)
-    if value is None:
-        return None
-    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(x, int | float) for x in value)):
-        raise reader.wrong(key, "is not [low, high]")
-    return Interval(float(value[0]), float(value[1]))
-
-
-def _read_op(reader: _Reader, value: Any) -> Op:
+def _op_of(value: Any, where: str) -> Op:
     match value:
         case ["=", str(symbol)]:
             return Op("equal", symbol, symbol)
@@ -301,47 +286,36 @@ def _read_op(reader: _Reader, value: Any) -> Op:
             return Op("delete", symbol, "")
         case ["I", str(symbol)]:
             return Op("insert", "", symbol)
-    raise reader.wrong("ops", f"has {str(value)[:40]!r}")
+    raise _DamagedError(f"{where} has {str(value)[:40]!r}")
 
 
-def _read_utterance(reader: _Reader) -> UtteranceResult:
-    confidence = None if reader.values.get("confidence") is None else reader.number("confidence")
-    has_characters = reader.values.get("character_errors") is not None
-    has_greedy = reader.values.get("greedy_errors") is not None
-    utterance = UtteranceResult(
-        id=reader.get("id", str),
-        speaker=reader.get("speaker", str),
-        audio=reader.get("audio", str),
-        offset_s=reader.number("offset_s"),
-        duration_s=reader.number("duration_s"),
-        compute_s=reader.number("compute_s"),
-        reference=reader.get("reference", str),
-        hypothesis=reader.get("hypothesis", str),
-        confidence=confidence,
-        ops=tuple(_read_op(reader, value) for value in reader.get("ops", list)),
-        character_counts=_read_counts(reader.inner("character_errors")) if has_characters else None,
-        word_confidences=_read_confidences(reader),
-        greedy=reader.get("greedy", str) if has_greedy else None,
-        greedy_counts=_read_counts(reader.inner("greedy_errors")) if has_greedy else None,
-    )
-    if utterance.counts != _read_counts(reader.inner("errors")):
-        raise reader.wrong("errors", "are not those of its ops")
-    return utterance
+def _utterance_of(values: Any, where: str) -> UtteranceResult:
+    if not isinstance(values, dict):
+        raise _DamagedError(f"{where} is not an object")
+    renamed = {"character_counts": values.get("character_errors"), "greedy_counts": values.get("greedy_errors")}
+    older: dict[str, Any] = {"word_confidences": [], "greedy": None}
+    found: UtteranceResult = _object(UtteranceResult, older | values | renamed, where)
+    if found.counts != _object(ErrorCounts, _key(values, "errors", dict), f"{where}.errors"):
+        raise _DamagedError(f"{where}.errors are not those of its ops")
+    symbols = sum(op.kind != "delete" for op in found.ops)
+    if found.word_confidences and len(found.word_confidences) != symbols:
+        raise _DamagedError(f"{where}.word_confidences are not one for each symbol of the hypothesis")
+    if not all(0 <= confidence <= 1 for confidence in found.word_confidences):
+        raise _DamagedError(f"{where}.word_confidences are not numbers from 0 to 1")
+    return found
 
 
-def _read_confidences(reader: _Reader) -> tuple[float, ...]:
-    values = reader.values.get("word_confidences") or []
-    heard = sum(op[0] != "D" for op in reader.get("ops", list) if op)
-    if not isinstance(values, list) or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in values):
-        raise reader.wrong("word_confidences", "are not numbers from 0 to 1")
-    if values and len(values) != heard:
-        raise reader.wrong("word_confidences", "are not one for each symbol that was heard")
-    return tuple(float(x) for x in values)
+def _calibration_of(stated: Any) -> ConfidenceMap | None:
+    if not isinstance(stated, dict) or stated.get("map") is None:
+        return None
+    try:
+        return ConfidenceMap.from_dict(stated["map"])
+    except ModelError as error:
+        raise _DamagedError("calibration.map is no rising map") from error
 
 
-def _read_provenance(reader: _Reader) -> Provenance:
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(Provenance):
-        default = field.default_factory() if callable(field.default_factory) else field.default
-        values[field.name] = reader.get(field.name, (int, float) if isinstance(default, int | float) else type(default))
-    return Provenance(**values)
+def _vocabulary_of(stated: Any) -> Vocabulary | None:
+    found: Vocabulary | None = _typed(Vocabulary | None, stated, "vocabulary")
+    if found and not all(0 <= times <= 1e6 for times in found.per_million.values()):
+        raise _DamagedError("vocabulary.per_million are not numbers from 0 to a million")
+    return found

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from wavasr.decoding.confidence import ConfidenceMap
 from wavasr.evaluation.metrics import ErrorCounts, Interval, PairedResult
 from wavasr.evaluation.report import analysis
-from wavasr.evaluation.results import Evaluation, Rate
+from wavasr.evaluation.results import Evaluation, Rate, speaker_rates
 
 
 def percent(rate: float, digits: int = 2) -> str:
@@ -56,11 +56,39 @@ def rate_name(metric: str) -> str:
     return {"wer": "Word", "cer": "Character", "per": "Phone"}[metric] + " error rate"
 
 
+def title(evaluation: Evaluation) -> str:
+    """What was evaluated on what: "default on dev.jsonl"."""
+    manifest = PurePosixPath(evaluation.provenance.manifest.replace("\\", "/")).name
+    return f"Evaluation of {model_name(evaluation)}" + (f" on {manifest}" if manifest else "")
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """The result in plain words: how many errors of which kind in a hundred words, and the speakers' range."""
+    found, one = evaluation.rate.counts, symbols(evaluation).removesuffix("s")
+    if not found.reference:
+        return "The references are empty, so there is no error rate."
+    if not found.errors:
+        return f"Every {one} is right."
+    kinds = (found.substitutions, found.deletions, found.insertions)
+    replaced, missed, added = (f"{100 * n / found.reference:.2g}" for n in kinds)
+    text = f"Of 100 {one}s {replaced} are replaced by others and {missed} are missing; {added} are added."
+    rates = [(rate.value, name) for name, rate in speaker_rates(evaluation).items() if rate.counts.reference]
+    if len(rates) < 2:
+        return text
+    (low, best), (high, worst) = min(rates), max(rates)
+    return f"{text} Speaker {best} has the fewest errors ({percent(low, 1)}), {worst} the most ({percent(high, 1)})."
+
+
+def model_name(evaluation: Evaluation) -> str:
+    """The model by its file's name."""
+    provenance = evaluation.provenance
+    return PurePosixPath(provenance.model.replace("\\", "/")).name or provenance.model_sha256[:12] or "the model"
+
+
 def system_name(evaluation: Evaluation) -> str:
     """The model, by its file's name, and its decoder."""
-    provenance = evaluation.provenance
-    name = PurePosixPath(provenance.model.replace("\\", "/")).name or provenance.model_sha256[:12] or "the model"
-    return f"{name} ({provenance.decoder})" if provenance.decoder else name
+    decoder = evaluation.provenance.decoder
+    return f"{model_name(evaluation)} ({decoder})" if decoder else model_name(evaluation)
 
 
 def counts(found: ErrorCounts, what: str) -> str:
@@ -119,9 +147,9 @@ def unlisted(evaluation: Evaluation) -> str:
 
 
 def examples(found: Sequence[tuple[str, int]], most: int = 12) -> str:
-    """Words and how often they occur: "zen (3), oslo, ..."; those that occur once without a number."""
+    """Words and how often they occur: "zen (3), oslo, …"; those that occur once without a number."""
     shown = [f"{word} ({times:,})" if times > 1 else word for word, times in found[:most]]
-    return ", ".join(shown + (["..."] if len(found) > most else []))
+    return ", ".join(shown + (["…"] if len(found) > most else []))
 
 
 def frequency_source(evaluation: Evaluation) -> str:
