@@ -29,9 +29,11 @@ from wavasr.decoding.hotwords import Phrases
 from wavasr.decoding.search import _cuts, _Found, _pauses, complete, ctc_log_probs, lm_decoder
 from wavasr.decoding.trellis import Piece
 from wavasr.errors import ConfigError, ModelError, TextError
+from wavasr.language.arpa import vocabulary, write_arpa
 from wavasr.language.config import TextConfig
-from wavasr.language.ngrams import Weights, estimate, vocabulary, weights_path, write_arpa
+from wavasr.language.ngrams import estimate
 from wavasr.language.text import BLANK, Units
+from wavasr.language.weights import Weights, weights_path
 from wavasr.network.export import export_model
 from wavasr.network.files import asset
 from wavasr.recognition.transcribe import (

@@ -20,8 +20,9 @@ from wavasr.evaluation import evaluate as module
 from wavasr.evaluation.evaluate import Heard, evaluate, file_sha256, machine, model_recogniser, score
 from wavasr.evaluation.metrics import ErrorCounts, bootstrap_ci
 from wavasr.evaluation.results import Vocabulary, assemble, speaker_rates
+from wavasr.language.arpa import write_arpa
 from wavasr.language.config import TextConfig
-from wavasr.language.ngrams import estimate, write_arpa
+from wavasr.language.ngrams import estimate
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, weights_sha256

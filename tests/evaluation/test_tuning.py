@@ -17,9 +17,11 @@ from wavasr.corpora.manifest import Utterance
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import lm_decoder
 from wavasr.evaluation.tuning import BLANK_PENALTIES, LM_WEIGHTS, table, tune, write_weights
+from wavasr.language.arpa import write_arpa
 from wavasr.language.config import TextConfig
-from wavasr.language.ngrams import Weights, estimate, tuned_weights, write_arpa
+from wavasr.language.ngrams import estimate
 from wavasr.language.text import Units
+from wavasr.language.weights import Weights, tuned_weights
 
 LETTERS = Units.characters(["abcdefghijklm nopqrstuvwxyz"])
 RATE = 1600

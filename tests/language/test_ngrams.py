@@ -16,7 +16,10 @@ import pytest
 from tests.decoding.test_search import arpa_log10, read_arpa
 from wavasr.cli import main
 from wavasr.errors import ConfigError, TextError
-from wavasr.language.ngrams import NgramModel, estimate, prune, read_sentences, vocabulary, write_arpa
+from wavasr.language.arpa import vocabulary, write_arpa
+from wavasr.language.ngrams import NgramModel, estimate
+from wavasr.language.pruning import prune
+from wavasr.language.sentences import read_sentences
 from wavasr.network.files import spelling_of
 
 CORPUS = ["a b a", "a b", "b c a", "a"]

@@ -15,9 +15,9 @@ from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import lm_decoder
 from wavasr.errors import TextError
 from wavasr.language import pronunciation as g2p
+from wavasr.language.arpa import write_arpa
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
-from wavasr.language.ngrams import write_arpa
 from wavasr.language.pronunciation import Pronouncer, completed
 from wavasr.language.text import Units
 from wavasr.network.files import asset

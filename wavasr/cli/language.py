@@ -71,7 +71,10 @@ def _lm_build(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     configure_logging()
     from wavasr.files import check_writable
-    from wavasr.language.ngrams import estimate, prune, read_sentences, write_arpa
+    from wavasr.language.arpa import write_arpa
+    from wavasr.language.ngrams import estimate
+    from wavasr.language.pruning import prune
+    from wavasr.language.sentences import read_sentences
     from wavasr.network.files import spelling_of
 
     check_writable(args.output)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.wordlist import WordList, encoded
 from wavasr.errors import ConfigError, TextError
+from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
-from wavasr.language.ngrams import vocabulary
 from wavasr.language.text import Units, normalise
 
 

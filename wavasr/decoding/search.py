@@ -32,9 +32,10 @@ from wavasr.decoding.hotwords import LanguageScore, biased, read_language_model
 from wavasr.decoding.searchtree import Read, SearchTree
 from wavasr.decoding.trellis import Piece, log_likelihoods
 from wavasr.decoding.wordlist import WordList, word_list
+from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
-from wavasr.language.ngrams import Weights, tuned_weights, vocabulary, weights_path
 from wavasr.language.text import Units, ctc_frames_needed
+from wavasr.language.weights import Weights, tuned_weights, weights_path
 from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, companion
 from wavasr.network.runtime import Cache, stamp
 

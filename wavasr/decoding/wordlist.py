@@ -11,9 +11,9 @@ from pathlib import Path
 
 from wavasr.decoding.config import DecodingConfig
 from wavasr.errors import ConfigError, TextError
+from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone
-from wavasr.language.ngrams import vocabulary
 from wavasr.language.pronunciation import completed
 from wavasr.language.text import Units, normalise
 

@@ -24,7 +24,7 @@ from wavasr.evaluation import metrics
 from wavasr.evaluation.evaluate import Scale
 from wavasr.evaluation.metrics import ErrorCounts
 from wavasr.files import atomic_text
-from wavasr.language.ngrams import Weights, weights_path
+from wavasr.language.weights import Weights, weights_path
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.transcribe import Decode, decoded, joined, worth_workers
 from wavasr.recognition.workers import Workers

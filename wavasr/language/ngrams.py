@@ -1,48 +1,34 @@
-"""n-gram language models of words: estimated from text, pruned, written as ARPA files; and the words of existing ones.
+"""n-gram language models estimated from text: modified Kneser-Ney smoothing on whole arrays.
 
-    text -> words -> n-grams and counts -> modified Kneser-Ney -> entropy pruning -> lm.arpa
+    sentences -> labels -> n-grams and counts -> modified Kneser-Ney -> NgramModel  (pruning.py, arpa.py)
 
-Everything is done on whole arrays: 16 million words took two minutes and 1.7 GB on a busy core.
+Arrays are 32 bits wide and everything large is done in pieces: 200 million words take less than 6 GB when n-grams that
+occur once are counted but not stored.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import io
-import json
-import logging
-import lzma
-import math
-import mmap
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, TextIO, cast
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from wavasr.errors import ConfigError, TextError
-from wavasr.files import atomic_bytes
 
-UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
+UNKNOWN, BEGIN, END = SPECIAL = ("<unk>", "<s>", "</s>")
+UNKNOWN_LABEL, BEGIN_LABEL, END_LABEL = range(3)
 MIN_ORDER, MAX_ORDER = 2, 6  # what KenLM, as it is built, can read
-_SPECIAL = (UNKNOWN, BEGIN, END)
-_UNKNOWN, _BEGIN, _END = range(3)
 _FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-# How a KenLM binary begins (github.com/kpu/kenlm, lm/binary_format.cc): its version, numbers that tell the machine, and
-# what it holds: at 100 whether its words are listed, at 108 how many they are.
-_KENLM_BINARY = b"mmap lm http://kheafield.com/code"
-_KENLM_VERSION = _KENLM_BINARY + b" format version 5\n\0"
-_LOWEST_LOG10 = -99.0
-WEIGHTS_SUFFIX = ".json"  # of a language model: its weights, as tuned
+_PIECE = 1 << 24  # entries, or occurrences to be sorted, at a time
+_NONE, _DROPPED = -1, -2  # rows of n-grams that are not there, and that occur once and are not stored
 
-log = logging.getLogger("wavasr")
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Labels = NDArray[np.int32]
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -58,10 +44,10 @@ class Order:
         backoff: (N,) what multiplies the shorter history's probabilities when this n-gram is the history.
     """
 
-    history: Ints
-    word: Ints
-    suffix: Ints
-    counts: Ints
+    history: Labels
+    word: Labels
+    suffix: Labels
+    counts: Labels
     prob: Floats
     backoff: Floats
 
@@ -89,60 +75,14 @@ class NgramModel:
         return tuple(len(order) for order in self.orders)
 
 
-# Text -----------------------------------------------------------------------------------------------------------------
-
-
-def read_sentences(paths: Iterable[Path], spell: Callable[[str], str], *, progress: bool = False) -> Iterator[str]:
-    """The lines of texts (.txt, .gz, .xz) and the "text" of JSON-lines manifests, spelled, without empty ones.
-
-    Raises:
-        TextError: "file:line: ..." for bytes that are not UTF-8 and JSON lines without text; a file that is damaged.
-    """
-    for path in paths:
-        with tqdm(desc=path.name, unit=" lines", disable=not progress, leave=False, delay=2.0) as bar:
-            for number, line in enumerate(_lines(path), 1):
-                if sentence := spell(_text_of(line, path, number)):
-                    yield sentence
-                if not number % 1000:
-                    bar.update(1000)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with _opened(path) as file:
-            yield from file
-    except FileNotFoundError as error:
-        raise TextError(f"{path}: no such file; give a text with a sentence a line, or a manifest") from error
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise TextError(f"{path}: cannot be unpacked ({error}); it is damaged, or no {path.suffix} file") from error
-
-
-def _opened(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path))
-    return lzma.open(path) if path.suffix == ".xz" else path.open("rb")
-
-
-def _text_of(line: bytes, path: Path, number: int) -> str:
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}:{number}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
-    if ".jsonl" not in path.suffixes or not text.strip():
-        return text
-    try:
-        spoken = json.loads(text)["text"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TextError(f'{path}:{number}: expected a JSON object with "text"') from error
-    if not isinstance(spoken, str):
-        raise TextError(f'{path}:{number}: "text" is {spoken!r}; expected a string')
-    return spoken
-
-
-# Estimation -----------------------------------------------------------------------------------------------------------
-
-
-def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> NgramModel:
+def estimate(
+    sentences: Iterable[str],
+    *,
+    order: int = 3,
+    words: int = 0,
+    vocabulary: Collection[str] = (),
+    drop_singletons: bool = False,
+) -> NgramModel:
     """Estimate an interpolated modified Kneser-Ney model (Chen & Goodman 1999, section 3), unpruned.
 
     Args:
@@ -150,367 +90,259 @@ def estimate(sentences: Iterable[str], *, order: int = 3, words: int = 0) -> Ngr
         order: longest n-gram, 2 to 6.
         words: keep only this many words, the most frequent; 0 keeps all. The rest is <unk>, which has in ARPA files the
             probability of one of them.
+        vocabulary: keep only words of this list; empty for any word.
+        drop_singletons: n-grams of three words and more that occur once are not stored, as in most published models of
+            large texts. They count all the same: for discounts, for continuations, and for what their histories leave
+            to back-off.
 
     Raises:
         ConfigError: `order` or `words` is out of range.
-        TextError: there is no word.
+        TextError: there is no word, or none of the vocabulary.
     """
     if not MIN_ORDER <= order <= MAX_ORDER:
         raise ConfigError(f"--order is {order}; expected {MIN_ORDER} to {MAX_ORDER}")
     if words < 0:
         raise ConfigError(f"--words is {words}; expected 1 or more, or 0 for all")
-    inventory, unknown, stream = _words_of(sentences, words)
-    counted = _counted(stream, len(inventory), order)
+    inventory, unknown, text = _read(sentences, words, frozenset(vocabulary))
+    counted = _count(text, len(inventory), order, drop_singletons)
+    del text
     orders: list[Order] = []
-    for level, grams in enumerate(counted):
-        weights = _continuations(grams, counted[level + 1], level) if level + 1 < order else grams.counts.copy()
-        if level == 0:
-            weights[_BEGIN] = 0  # nothing predicts it
-        prob, backoff = _smoothed(grams, weights, orders[-1].prob if orders else None)
+    while counted:
+        tally = counted.pop(0)
+        prob, backoff = _smooth(tally, orders[-1].prob if orders else None)
         if orders:
             orders[-1] = replace(orders[-1], backoff=backoff)
-        orders.append(replace(grams, prob=prob))
+        orders.append(replace(tally.grams, prob=prob, backoff=np.ones(len(prob), np.float32)))
     return NgramModel(inventory, tuple(orders), max(1, unknown))
 
 
-def _words_of(sentences: Iterable[str], limit: int) -> tuple[tuple[str, ...], int, Ints]:
+def pieces(total: int) -> Iterator[slice]:
+    """Slices that cover `total` entries, so that temporary arrays stay small."""
+    return (slice(first, min(first + _PIECE, total)) for first in range(0, total, _PIECE))
+
+
+def sums_by_history(order: Order, values: NDArray[Any] | None, histories: int) -> NDArray[np.float64]:
+    """Sums of values (N,), or of ones, over the n-grams of each history: (histories,)."""
+    total = np.zeros(histories)
+    for part in pieces(len(order)):
+        rows = order.history[part]
+        first, last = int(rows[0]), int(rows[-1])  # they are sorted
+        weights = None if values is None else values[part]
+        total[first : last + 1] += np.bincount(rows - first, weights, last + 1 - first)
+    return total
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+def _read(sentences: Iterable[str], limit: int, wanted: frozenset[str]) -> tuple[tuple[str, ...], int, Labels]:
     """The inventory, most frequent first after the three special words; how many words are not in it; and the text as
     <s> word ... </s> <s> ...
     """
-    known: dict[str, int] = {word: label for label, word in enumerate(_SPECIAL)}
+    known: defaultdict[str, int] = defaultdict(int, dict.fromkeys(SPECIAL, UNKNOWN_LABEL))  # spelled out they are none
+    known.default_factory = known.__len__
     stream = array("i")
     for sentence in sentences:
-        stream.append(_BEGIN)
-        # A special word spelled out in the text is none.
-        stream.extend(_UNKNOWN if word in _SPECIAL else known.setdefault(word, len(known)) for word in sentence.split())
-        stream.append(_END)
-    if len(known) == len(_SPECIAL):
-        raise TextError("the texts have no words; expected a sentence a line")
-    found = np.frombuffer(stream, np.int32).astype(np.int64)
-    counts = np.bincount(found, minlength=len(known))
+        stream.append(BEGIN_LABEL)
+        stream.extend(map(known.__getitem__, sentence.split()))
+        stream.append(END_LABEL)
+    text = np.frombuffer(stream, np.int32)
     names = list(known)
-    ranked = sorted(range(len(_SPECIAL), len(names)), key=lambda label: (-counts[label], names[label]))
-    kept = ranked[: limit or None]
-    labels = np.full(len(names), _UNKNOWN)
-    labels[[_BEGIN, _END]] = _BEGIN, _END
-    labels[kept] = np.arange(len(_SPECIAL), len(_SPECIAL) + len(kept))
-    return (*_SPECIAL, *(names[label] for label in kept)), len(ranked) - len(kept), labels[found]
+    counts = _occurrences(text, len(names))
+    ranked = sorted(range(len(SPECIAL), len(names)), key=lambda label: (-counts[label], names[label]))
+    kept = [label for label in ranked if not wanted or names[label] in wanted][: limit or None]
+    if not kept:
+        of_these = "words of the vocabulary" if wanted and ranked else "words"
+        raise TextError(f"the texts have no {of_these}; expected a sentence a line")
+    labels = np.full(len(names), UNKNOWN_LABEL, np.int32)
+    labels[[BEGIN_LABEL, END_LABEL]] = BEGIN_LABEL, END_LABEL
+    labels[kept] = np.arange(len(SPECIAL), len(SPECIAL) + len(kept))
+    for part in pieces(len(text)):
+        text[part] = labels[text[part]]
+    return (*SPECIAL, *(names[label] for label in kept)), len(ranked) - len(kept), text
 
 
-def _counted(stream: Ints, vocabulary: int, order: int) -> list[Order]:
-    """The n-grams of each order within sentences, with their counts; probabilities are still to come."""
-    rows = stream  # of the n-gram that ends at each place of the text, -1 where there is none
-    orders = [
-        _order(np.zeros(vocabulary, np.int64), np.arange(vocabulary), np.zeros(vocabulary, np.int64),
-               np.bincount(stream, minlength=vocabulary))
-    ]  # fmt: skip
-    for _ in range(1, order):
-        ends = 1 + np.flatnonzero((stream[1:] != _BEGIN) & (rows[:-1] >= 0))
-        keys, found, counts = np.unique(
-            rows[ends - 1] * vocabulary + stream[ends], return_inverse=True, return_counts=True
+def _occurrences(text: Labels, size: int) -> Counts:
+    counts = np.zeros(size, np.int64)
+    for part in pieces(len(text)):
+        counts += np.bincount(text[part], minlength=size)
+    return counts
+
+
+# Counts ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Tally:
+    """n-grams of one length, and what smoothing has to know of them and of those that are not stored.
+
+    Attributes:
+        grams: those that are stored.
+        before: (N,) how many different words stand before each; empty for the longest.
+        dropped: how many are not stored.
+        dropped_after: how many of these each history of the order below begins.
+    """
+
+    grams: Order
+    before: Labels = field(default_factory=lambda: np.zeros(0, np.int32))
+    dropped: int = 0
+    dropped_after: Labels = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    @property
+    def weights(self) -> Labels:
+        """(N,) What stands for the counts: of the longest n-grams and of those that begin a sentence (nothing stands
+        before them) how often they occur, of others `before`. Each that was dropped would have 1.
+        """
+        counts = self.grams.counts
+        return np.where(self.before == 0, counts, self.before) if len(self.before) else counts
+
+
+def _count(text: Labels, vocabulary: int, order: int, drop_singletons: bool) -> list[_Tally]:
+    """The n-grams of each order within sentences."""
+    counts = _occurrences(text, vocabulary).astype(np.int32)
+    nothing = np.zeros(vocabulary, np.int32)
+    tallies = [_Tally(_order(nothing, np.arange(vocabulary, dtype=np.int32), nothing, counts))]
+    rows = text  # of the n-gram that ends at each place of the text
+    for length in range(2, order + 1):
+        tally, rows = _extend(
+            text, rows, tallies[-1], vocabulary, drop=drop_singletons and length > 2, last=length == order
         )
-        suffix = np.empty(len(keys), np.int64)
-        suffix[found] = rows[ends]
-        rows = np.full(len(stream), -1)
-        rows[ends] = found
-        orders.append(_order(keys // vocabulary, keys % vocabulary, suffix, counts))
-    return orders
+        tallies.append(tally)
+    return tallies
 
 
-def _order(history: Ints, word: Ints, suffix: Ints, counts: Ints) -> Order:
-    nothing = np.zeros(len(word))
-    return Order(history, word, suffix, counts, nothing, np.ones(len(word)))
+def _extend(
+    text: Labels, rows: Labels, below: _Tally, vocabulary: int, *, drop: bool, last: bool
+) -> tuple[_Tally, Labels]:
+    """The n-grams that are a word longer than those of `below`, and the row of that which ends at each place.
+
+    `below.before` and its like are filled in.
+    """
+    after = rows[:0] if last else np.full(len(text), _NONE, np.int32)
+    below.before = np.zeros(len(below.grams), np.int32)
+    dropped_after = np.zeros(len(below.grams), np.int32) if drop else rows[:0]
+    dropped = _extend_dropped(text, rows, below.before, after) if drop else 0
+    parts: list[tuple[Labels, Labels, Labels, Labels]] = []
+    stored = 0
+    for first, end in _history_ranges(below.grams.counts, vocabulary):
+        places = _places(text, rows, first, end)
+        if not len(places):
+            continue
+        sorted_places, starts, keys = _grouped(text, rows, places, first, vocabulary)
+        counts = np.diff(starts, append=len(sorted_places)).astype(np.int32)
+        history = (keys // vocabulary).astype(np.int32) + np.int32(first)
+        word, suffix = (keys % vocabulary).astype(np.int32), rows[sorted_places[starts]]
+        np.add.at(below.before, suffix[suffix >= 0], 1)
+        stays = counts > 1 if drop else np.ones(len(counts), bool)
+        if drop:
+            np.add.at(dropped_after, history[~stays], 1)
+            dropped += int(np.count_nonzero(~stays))
+        if not last:
+            ids = np.where(stays, stored + np.cumsum(stays, dtype=np.int32) - np.int32(1), np.int32(_DROPPED))
+            after[sorted_places] = np.repeat(ids.astype(np.int32), counts)
+        parts.append((history[stays], word[stays], suffix[stays], counts[stays]))
+        stored += len(parts[-1][0])
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [rows[:0]] * 4
+    return _Tally(_order(*columns), dropped=dropped, dropped_after=dropped_after), after
 
 
-def _continuations(grams: Order, above: Order, level: int) -> Ints:
-    """How many different words stand before each n-gram; for those that begin a sentence, how often they do."""
-    before = np.bincount(above.suffix, minlength=len(grams))
-    return np.where(before == 0, grams.counts, before) if level else before
+def _extend_dropped(text: Labels, rows: Labels, before: Labels, after: Labels) -> int:
+    """What is a word longer than an n-gram that is not stored is none that is: counts how many there are."""
+    found = 0
+    for part in pieces(len(text) - 1):
+        word = text[part.start + 1 : part.stop + 1]
+        ends = part.start + 1 + np.flatnonzero((rows[part] == _DROPPED) & (word != BEGIN_LABEL))
+        suffix = rows[ends]
+        np.add.at(before, suffix[suffix >= 0], 1)
+        if len(after):
+            after[ends] = _DROPPED
+        found += len(ends)
+    return found
 
 
-def _smoothed(grams: Order, weights: Ints, lower: Floats | None) -> tuple[Floats, Floats]:
+def _history_ranges(counts: Labels, vocabulary: int) -> Iterator[tuple[int, int]]:
+    """Ranges of histories, each with at most about `_PIECE` occurrences and keys of 64 bits."""
+    widest = max(1, (1 << 38) // vocabulary)  # 26 more bits tell the place
+    first = 0
+    while first < len(counts):
+        occurrences = np.cumsum(counts[first : first + widest], dtype=np.int64)
+        end = first + max(1, int(np.searchsorted(occurrences, _PIECE, side="right")))
+        yield first, end
+        first = end
+
+
+def _places(text: Labels, rows: Labels, first: int, end: int) -> Labels:
+    """Where an n-gram with a history of these rows ends."""
+    found = []
+    for part in pieces(len(text) - 1):
+        history, word = rows[part], text[part.start + 1 : part.stop + 1]
+        inside = np.flatnonzero((history >= first) & (history < end) & (word != BEGIN_LABEL))
+        found.append((part.start + 1 + inside).astype(np.int32))
+    return np.concatenate(found) if found else np.zeros(0, np.int32)
+
+
+def _grouped(
+    text: Labels, rows: Labels, places: Labels, first: int, vocabulary: int
+) -> tuple[Labels, Counts, NDArray[np.uint64]]:
+    """The places sorted by (history, word); where each n-gram starts among them; and its key."""
+    bits = np.uint64(len(places).bit_length())
+    keys = (rows[places - 1] - first).astype(np.uint64) * np.uint64(vocabulary) + text[places].astype(np.uint64)
+    keys = keys << bits | np.arange(len(places), dtype=np.uint64)  # one sort of numbers instead of an argsort
+    keys.sort()
+    sorted_places = places[keys & ((np.uint64(1) << bits) - np.uint64(1))]
+    keys >>= bits
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return sorted_places, starts, keys[starts]
+
+
+def _order(history: Labels, word: Labels, suffix: Labels, counts: Labels) -> Order:
+    nothing = np.zeros(0, np.float32)
+    return Order(history, word, suffix, counts, nothing, nothing)
+
+
+# Smoothing ------------------------------------------------------------------------------------------------------------
+
+
+def _smooth(tally: _Tally, lower: Floats | None) -> tuple[Floats, Floats]:
     """Probabilities of one order, and the back-off weights of the order below that go with them.
 
     Args:
-        grams: the n-grams.
-        weights: (N,) counts, or those of continuations.
+        tally: the n-grams.
         lower: probabilities of the order below; None: these are single words.
     """
-    discount = _discounts(weights)[np.minimum(weights, 3)]
-    histories = len(lower) if lower is not None else 1
-    total = np.bincount(grams.history, weights, minlength=histories)
-    seen = total > 0
-    left = np.divide(
-        np.bincount(grams.history, discount, minlength=histories), total, out=np.ones(histories), where=seen
-    )
-    shorter = lower[grams.suffix] if lower is not None else np.full(len(grams), 1.0 / (len(grams) - 1))
-    prob = (weights - discount) / total[grams.history] + left[grams.history] * shorter
+    grams, weights = tally.grams, tally.weights
     if lower is None:
-        prob[_BEGIN] = 0.0
-    return prob, left
+        weights[BEGIN_LABEL] = 0  # nothing predicts it
+    discounts = _discounts(weights, tally.dropped)
+    taken = discounts[np.minimum(weights, 3)]
+    if lower is None:
+        total = weights.sum(dtype=np.int64)
+        prob = (weights - taken) / total + taken.sum(dtype=np.float64) / total / (len(grams) - 1)
+        prob[BEGIN_LABEL] = 0.0
+        return prob.astype(np.float32), np.zeros(0, np.float32)
+    dropped = tally.dropped_after if len(tally.dropped_after) else 0
+    totals = sums_by_history(grams, weights, len(lower)) + dropped
+    seen = totals > 0
+    left = np.divide(sums_by_history(grams, taken, len(lower)) + dropped, totals, out=np.ones(len(lower)), where=seen)
+    prob = np.empty(len(grams), np.float32)
+    for part in pieces(len(grams)):
+        history = grams.history[part]
+        prob[part] = (weights[part] - taken[part]) / totals[history] + left[history] * lower[grams.suffix[part]]
+    return prob, left.astype(np.float32)
 
 
-def _discounts(counts: Ints) -> Floats:
-    """What is taken from counts of 0, 1, 2, and 3 or more; texts too small to tell get fixed discounts, as in KenLM."""
-    ones, twos, threes, fours = (int(np.count_nonzero(counts == count)) for count in (1, 2, 3, 4))
+def _discounts(weights: Labels, dropped: int = 0) -> Floats:
+    """What is taken from counts of 0, 1, 2, and 3 or more; texts too small to tell get fixed discounts, as in KenLM.
+
+    Args:
+        weights: the counts.
+        dropped: how many more have a count of 1.
+    """
+    ones, twos, threes, fours = (int(np.count_nonzero(weights == count)) for count in (1, 2, 3, 4))
+    ones += dropped
     if ones and twos and threes:
         y = ones / (ones + 2 * twos)
         found = (1 - 2 * y * twos / ones, 2 - 3 * y * threes / twos, 3 - 4 * y * fours / threes)
         if all(0 < discount < count for count, discount in enumerate(found, 1)):
-            return np.array([0.0, *found])
-    return np.array([0.0, *_FALLBACK_DISCOUNTS])
-
-
-# Pruning --------------------------------------------------------------------------------------------------------------
-
-
-def prune(model: NgramModel, threshold: float = 0.0, ngrams: int = 0) -> NgramModel:
-    """Leave out the n-grams that are worth least (Stolcke 1998, "Entropy-based pruning of backoff language models").
-
-    An n-gram stays when leaving it out alone would raise the perplexity by `threshold` or more (relatively), or when a
-    longer one that stays begins or ends with it. How often a history occurs is counted, not taken from the model, whose
-    shorter n-grams are about continuations (Chelba et al. 2010). Those with <unk> go in any case.
-
-    Args:
-        model: an unpruned model of `estimate`.
-        threshold: relative rise of the perplexity; 0 keeps everything.
-        ngrams: at most this many n-grams of two words and more: raises the threshold as needed; 0 for any number.
-
-    Raises:
-        ConfigError: a negative value.
-    """
-    if threshold < 0 or ngrams < 0:
-        raise ConfigError(f"--prune is {threshold:g} and --ngrams {ngrams}; expected 0 or more")
-    worth = _worth(model)
-    kept = _kept(model, worth, threshold)
-    if ngrams and _count(kept) > ngrams:
-        candidates = np.sort(np.concatenate([values[values > threshold] for values in worth[1:]]))
-        low, high = 0, len(candidates)  # the threshold of `high` keeps few enough
-        while low < high:
-            middle = (low + high) // 2
-            if _count(_kept(model, worth, float(candidates[middle]))) > ngrams:
-                low = middle + 1
-            else:
-                high = middle
-        threshold = float(candidates[low]) if low < len(candidates) else math.inf
-        kept = _kept(model, worth, threshold)
-        log.info("pruned at %.2e to keep at most %d n-grams of two words and more", threshold, ngrams)
-    return _without(model, kept)
-
-
-def _worth(model: NgramModel) -> list[Floats]:
-    """For each n-gram the relative rise of the perplexity without it; -inf for those with <unk>."""
-    words = max(1, int(model.orders[0].counts.sum() - model.orders[0].counts[_BEGIN]))
-    found = [np.full(len(model.orders[0]), np.inf)]
-    unknown = model.orders[0].word == _UNKNOWN
-    for below, here in zip(model.orders, model.orders[1:], strict=False):
-        lower = below.prob[here.suffix]
-        free = np.maximum(1.0 - np.bincount(here.history, lower, minlength=len(below)), 1e-12)
-        weight = below.backoff[here.history]
-        left = free[here.history] * weight  # probability of what the history leaves to back-off
-        weight_after = (left + here.prob) / (free[here.history] + lower)
-        change = here.prob * (np.log(lower * weight_after) - np.log(here.prob)) + left * np.log(weight_after / weight)
-        worth = np.expm1(-below.counts[here.history] / words * change)
-        unknown = unknown[here.history] | (here.word == _UNKNOWN)
-        found.append(np.where(unknown, -np.inf, worth))
-    return found
-
-
-def _kept(model: NgramModel, worth: Sequence[Floats], threshold: float) -> list[NDArray[np.bool_]]:
-    kept: list[NDArray[np.bool_]] = []
-    above: Order | None = None
-    for here, values in zip(reversed(model.orders), reversed(worth), strict=True):
-        stays = (values >= threshold) if threshold else np.isfinite(values) | (values > 0)
-        if above is not None:
-            stays[above.history[kept[-1]]] = True
-            stays[above.suffix[kept[-1]]] = True
-        kept.append(stays)
-        above = here
-    return kept[::-1]
-
-
-def _count(kept: Sequence[NDArray[np.bool_]]) -> int:
-    return sum(int(np.count_nonzero(stays)) for stays in kept[1:])
-
-
-def _without(model: NgramModel, kept: Sequence[NDArray[np.bool_]]) -> NgramModel:
-    """The n-grams that are kept; the histories that lost some give what is left to back-off."""
-    orders = list(model.orders)
-    for level in range(1, len(orders)):
-        below, here, stays = orders[level - 1], orders[level], kept[level]
-        rows = len(below)
-        lost = np.bincount(here.history[~stays], minlength=rows) > 0
-        told = np.bincount(here.history[stays], here.prob[stays], minlength=rows)
-        shorter = np.bincount(here.history[stays], below.prob[here.suffix[stays]], minlength=rows)
-        backoff = np.where(lost, np.maximum(1 - told, 1e-12) / np.maximum(1 - shorter, 1e-12), below.backoff)
-        orders[level - 1] = replace(below, backoff=backoff)
-    renumbered = np.arange(len(orders[0]))
-    result = [orders[0]]
-    for here, stays in zip(orders[1:], kept[1:], strict=True):
-        order = Order(
-            renumbered[here.history[stays]], here.word[stays], renumbered[here.suffix[stays]],
-            here.counts[stays], here.prob[stays], here.backoff[stays],
-        )  # fmt: skip
-        if not len(order):
-            break
-        renumbered = np.cumsum(stays) - 1
-        result.append(order)
-    return replace(model, orders=tuple(result))
-
-
-# ARPA files -----------------------------------------------------------------------------------------------------------
-
-
-def write_arpa(model: NgramModel, path: Path, *, progress: bool = False) -> None:
-    """Write an ARPA file (packed where the name ends in .gz), whole or not at all."""
-    with atomic_bytes(path) as plain, _encoded(plain, path) as file:
-        file.write("\\data\\\n")
-        for length, size in enumerate(model.sizes, 1):
-            file.write(f"ngram {length}={size}\n")
-        with tqdm(total=sum(model.sizes), desc=path.name, unit=" n-grams", disable=not progress, delay=2.0) as bar:
-            for length, line in _entries(model):
-                file.write(line)
-                bar.update(length)
-        file.write("\n\\end\\\n")
-
-
-@contextlib.contextmanager
-def _encoded(plain: BinaryIO, path: Path) -> Iterator[TextIO]:
-    """A stream of text into this one, compressed where the name ends in .gz."""
-    packed = gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0) if path.suffix == ".gz" else plain
-    stream = io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", newline="\n")
-    yield stream
-    stream.detach()
-    if packed is not plain:
-        packed.close()
-
-
-def _entries(model: NgramModel, chunk: int = 10_000) -> Iterator[tuple[int, str]]:
-    """The n-grams as lines, so many at a time: (how many, the text)."""
-    spelled = list(model.words)  # of every n-gram of the order below
-    for length, order in enumerate(model.orders, 1):
-        if length > 1:
-            spelled = [
-                f"{spelled[history]} {model.words[word]}"
-                for history, word in zip(order.history.tolist(), order.word.tolist(), strict=True)
-            ]
-        # A lexicon may list words that are not here: each is as probable as one of those that <unk> stands for.
-        one = np.where(order.word == _UNKNOWN, 1.0 / model.unknown, 1.0)
-        probs, backoffs = _log10(order.prob * one), _log10(order.backoff)
-        header = f"\n\\{length}-grams:\n"
-        for first in range(0, len(order), chunk):
-            part = slice(first, first + chunk)
-            entries = zip(probs[part], spelled[part], backoffs[part], strict=True)
-            lines = [
-                f"{prob:.5g}\t{text}\t{backoff:.5g}\n" if backoff else f"{prob:.5g}\t{text}\n"
-                for prob, text, backoff in entries
-            ]
-            yield len(lines), header + "".join(lines)
-            header = ""
-
-
-def _log10(values: Floats) -> list[float]:
-    with np.errstate(divide="ignore"):
-        found = np.maximum(np.log10(values), _LOWEST_LOG10)
-    return [float(value) for value in np.round(found, 5)]
-
-
-def vocabulary(path: Path) -> list[str]:
-    """The words of an ARPA file (also .gz) or a KenLM binary, without <unk>, <s> and </s>.
-
-    Raises:
-        TextError: the file is neither, or is damaged, or is a binary made without its words.
-    """
-    try:
-        with path.open("rb") as file:
-            binary = file.read(len(_KENLM_BINARY)) == _KENLM_BINARY
-        words = _words_of_binary(path) if binary else _words_of_arpa(path)
-    except OSError as error:
-        raise TextError(
-            f"{path}: cannot be read ({error.strerror or error}); give an ARPA file or a KenLM binary"
-        ) from error
-    found = [word for word in words if word.lower() not in _SPECIAL]
-    if not found:
-        raise TextError(f"{path}: this language model has no words; build it anew, e.g. with wavasr lm build")
-    return found
-
-
-def _words_of_arpa(path: Path) -> Iterator[str]:
-    advice = "expected an ARPA file as wavasr lm build writes it, or a KenLM binary"
-    section = 0  # 1: the counts, 2: the single words
-    for number, raw in enumerate(_lines(path), 1):
-        try:
-            line = raw.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise TextError(f"{path}:{number}: not UTF-8; {advice}") from error
-        if not line.strip():
-            continue
-        if section == 0:
-            if line.strip() != "\\data\\":
-                raise TextError(f"{path}:{number}: begins with {line[:40]!r} instead of \\data\\; {advice}")
-            section = 1
-        elif section == 1:
-            section = 2 if line.strip() == "\\1-grams:" else 1
-        elif line.startswith("\\"):
-            return
-        else:
-            entry = line.split()
-            if len(entry) not in (2, 3) or not _is_number(entry[0]):
-                raise TextError(f"{path}:{number}: {line[:40]!r} is no entry of \\1-grams; {advice}")
-            yield entry[1]
-    raise TextError(f"{path}: ends before its \\1-grams do; it is damaged: {advice}")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _words_of_binary(path: Path) -> list[str]:
-    """KenLM appends the words, ended by zero bytes, in the order of their numbers: <unk> is the first."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content[: len(_KENLM_VERSION)] != _KENLM_VERSION:
-            raise TextError(f"{path}: a KenLM binary of another version, or an unfinished one; build it anew")
-        if content[100:101] == b"\0":
-            raise TextError(f"{path}: a KenLM binary without its words; build it anew, without build_binary's -v")
-        start = content.rfind(b"\0" + UNKNOWN.encode() + b"\0")
-        if start < 0:
-            start = content.rfind(UNKNOWN.encode() + b"\0") - 1
-        words = content[start + 1 :].split(b"\0")[:-1] if start >= 0 else []
-        if not words or len(words) < int.from_bytes(content[108:116], "little"):
-            raise TextError(f"{path}: this KenLM binary is cut off; copy it again, or build it anew")
-    return [word.decode("utf-8", "replace") for word in words]
-
-
-def weights_path(path: Path) -> Path:
-    """Where `wavasr lm tune` leaves its choice for a language model."""
-    return path.with_name(path.name + WEIGHTS_SUFFIX)
-
-
-class Weights(NamedTuple):
-    """What a decoder weighs a language model with, in the terms of `DecodingConfig`."""
-
-    lm_weight: float
-    word_score: float
-    blank_penalty: float = 0.0
-
-
-def tuned_weights(path: Path) -> Weights | None:
-    """The weights that were tuned for a language model; None where they were not.
-
-    Raises:
-        ConfigError: the file beside the language model is damaged.
-    """
-    file = weights_path(path)
-    if not file.is_file():
-        return None
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        found = Weights(**{name: float(values[name]) for name in Weights._fields if name in values})
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{file}: expected JSON with lm_weight and word_score; run wavasr lm tune again") from error
-    if not all(map(math.isfinite, found)) or found.lm_weight < 0:
-        raise ConfigError(f"{file}: {found} cannot be used; run wavasr lm tune again")
-    return found
+            return np.array([0.0, *found], np.float32)
+    return np.array([0.0, *_FALLBACK_DISCOUNTS], np.float32)

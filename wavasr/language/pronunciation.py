@@ -27,6 +27,7 @@ FEWEST_WORDS = 1000  # of a lexicon that teaches anything
 _ORDER = 6
 _BEAM = 40
 _MOST_PHONES = 2  # that a letter says
+_LONGEST_WORD = 60  # letters: more are no word, and would take minutes
 _ROUNDS = 5
 _WORDS_TO_ALIGN_BY = 12_000  # of a larger lexicon these teach the alignment
 _LIKELY = 0.2  # of the best pronunciation's probability, for another one
@@ -92,15 +93,15 @@ class Pronouncer:
                 self._says.setdefault(self._pairs[label][0], []).append(label)
         orders = tuple(order for order in self._model.orders if len(order))  # short words have no long n-grams
         self._model = replace(self._model, orders=orders)
-        self._keys = [order.history * len(self._model.words) + order.word for order in self._model.orders]
+        self._keys = [order.history.astype(np.int64) * len(self._model.words) + order.word for order in orders]
 
     def __call__(self, word: str, n_best: int = 1) -> list[tuple[str, ...]]:
         """The most probable pronunciations, best first: at most `n_best`, those less likely by far left out.
 
-        Empty where the lexicon's words have none of the word's letters.
+        Empty where the lexicon's words have none of the word's letters, and for more than 60 letters.
         """
         letters = [letter for letter in _letters(word) if letter in self._says]
-        if not letters:
+        if not letters or len(letters) > _LONGEST_WORD:
             return []
         model = self._model
         rows, scores = np.full((1, len(model.orders)), -1), np.zeros(1)

@@ -27,8 +27,8 @@ from wavasr.errors import ConfigError, ModelError
 from wavasr.files import write_whole
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, fold
-from wavasr.language.ngrams import WEIGHTS_SUFFIX
 from wavasr.language.text import Units, normalise
+from wavasr.language.weights import WEIGHTS_SUFFIX
 
 FORMAT = "wavasr-model"
 EAR_FORMAT = "wavasr-model-ear"
