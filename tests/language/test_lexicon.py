@@ -88,3 +88,14 @@ def test_real_dictionaries_are_read(shared_data: Path) -> None:
     timit = Lexicon.read(shared_data / "timit-sample" / "TIMIT" / "DOC" / "TIMITDIC.TXT")
     assert timit["alimony"] == (("ae", "l", "ax", "m", "ow", "n", "iy"),)
     assert set(timit.phones) <= set(TIMIT_61)
+
+
+def test_capitals_become_the_model_s_case(tmp_path: Path) -> None:
+    path = tmp_path / "lex.txt"
+    path.write_bytes("\ufeffTHE  DH AH0\r\nthe  DH IY0\r\nTHE(1)  DH AH0\r\nRIVER\tR IH1 V ER0\r\n".encode())
+    lexicon = Lexicon.read(path)
+    assert lexicon.in_case("keep") is lexicon
+    lower = lexicon.in_case("lower")
+    assert dict(lower.pronunciations) == {"the": (("DH", "AH"), ("DH", "IY")), "river": (("R", "IH", "V", "ER"),)}
+    assert lower.in_case("lower") is lower
+    assert list(lexicon.in_case("upper")) == ["THE", "RIVER"]

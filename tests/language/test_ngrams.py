@@ -22,6 +22,9 @@ from wavasr.language.pruning import prune
 from wavasr.language.sentences import read_sentences
 from wavasr.network.files import spelling_of
 
+_PACKED = bytearray(gzip.compress(b"one two three " * 100))
+_PACKED[20] ^= 0xFF
+FLIPPED = bytes(_PACKED)
 CORPUS = ["a b a", "a b", "b c a", "a"]
 
 
@@ -87,6 +90,45 @@ def test_probabilities_sum_to_one(tmp_path: Path, order: int) -> None:
     check_sums(written(model, tmp_path), order)
     for threshold, ngrams in [(1e-4, 0), (1e-2, 0), (0.0, 30)]:
         check_sums(written(prune(model, threshold, ngrams), tmp_path), order)
+
+
+@pytest.mark.parametrize("order", [3, 4, 5])
+def test_singletons_are_counted_but_not_stored(tmp_path: Path, order: int) -> None:
+    whole, dropped = (estimate(text(4), order=order, drop_singletons=drop) for drop in (False, True))
+    check_sums(written(dropped, tmp_path), order)
+    assert dropped.sizes[:2] == whole.sizes[:2]
+    for full, part in zip(whole.orders[2:], dropped.orders[2:], strict=True):
+        assert part.counts.tolist() == full.counts[full.counts > 1].tolist()
+        assert 0 < len(part) < len(full)
+    # Discounts and continuations are those of all n-grams, so that words and pairs stay what they were.
+    for full, part in zip(whole.orders[:2], dropped.orders[:2], strict=True):
+        assert part.prob == pytest.approx(full.prob, rel=1e-5)
+
+
+def test_a_text_in_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [prune(estimate(text(5), order=4, drop_singletons=drop), ngrams=100) for drop in (False, True)]
+    monkeypatch.setattr("wavasr.language.ngrams._PIECE", 64)
+    parts = [prune(estimate(text(5), order=4, drop_singletons=drop), ngrams=100) for drop in (False, True)]
+    for one, other in zip(whole, parts, strict=True):
+        assert one.sizes == other.sizes
+        for first, second in zip(one.orders, other.orders, strict=True):
+            assert first.history.tolist() == second.history.tolist()
+            assert first.word.tolist() == second.word.tolist()
+            assert first.prob == pytest.approx(second.prob, rel=1e-5)
+            assert first.backoff == pytest.approx(second.backoff, rel=1e-4)
+
+
+def test_only_words_of_a_vocabulary(tmp_path: Path) -> None:
+    model = estimate(CORPUS, order=2, vocabulary=["c", "a", "z"])
+    assert model.words == ("<unk>", "<s>", "</s>", "a", "c")
+    assert model.unknown == 1
+    with pytest.raises(TextError, match="no words of the vocabulary"):
+        estimate(CORPUS, vocabulary=["z"])
+    (tmp_path / "t.txt").write_text("b c\nc c a\n", encoding="utf-8")
+    (tmp_path / "words.txt").write_text("\ufeffc  K\r\na  AH\r\n", encoding="utf-8")
+    command = ["lm", "build", str(tmp_path / "t.txt"), "-o", str(tmp_path / "o.arpa"), "--drop-singletons"]
+    assert main([*command, "--vocabulary", str(tmp_path / "words.txt")]) == 0
+    assert vocabulary(tmp_path / "o.arpa") == ["c", "a"]
 
 
 def test_rare_words_are_unknown(tmp_path: Path) -> None:
@@ -162,6 +204,8 @@ def test_texts_of_every_kind(tmp_path: Path) -> None:
         ("bad.gz", b"no gzip", "cannot be unpacked"),
         ("short.gz", gzip.compress(b"word " * 1000)[:40], "cannot be unpacked"),
         ("bad.xz", b"no xz", "cannot be unpacked"),
+        ("flipped.gz", FLIPPED, "cannot be unpacked"),
+        ("deep.jsonl", b"[" * 200_000, r'deep.jsonl:1: expected a JSON object with "text"'),
         ("bad.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', r'bad.jsonl:2: expected a JSON object with "text"'),
         ("number.jsonl", b'{"text": 5}\n', "number.jsonl:1"),
         ("list.jsonl", b"[1]\n", "list.jsonl:1"),
@@ -183,17 +227,6 @@ def test_bad_settings() -> None:
             estimate(CORPUS, **arguments)
     with pytest.raises(ConfigError, match="--prune"):
         prune(estimate(CORPUS), -1.0)
-
-
-def test_the_words_of_a_kenlm_binary(tmp_path: Path) -> None:
-    path = tmp_path / "lm.bin"
-    header = b"mmap lm http://kheafield.com/code format version 5\n\0".ljust(100, b"\0") + b"\1".ljust(8, b"\0")
-    words = "<unk>\0a\0</s>\0<s>\0ét\0".encode()
-    path.write_bytes(header + (5).to_bytes(8, "little") + bytes(80) + words)
-    assert vocabulary(path) == ["a", "ét"]
-    path.write_bytes(header + (5).to_bytes(8, "little") + bytes(80) + words[:-1])
-    with pytest.raises(TextError, match="cut off"):
-        vocabulary(path)
 
 
 def test_the_command_builds_whole_files_or_none(

@@ -55,6 +55,15 @@ def _lm_build(arguments: list[str]) -> int:
         "--words", type=count, default=0, metavar="N", help="only the N most frequent words (default: all)"
     )
     parser.add_argument(
+        "--vocabulary", type=Path, metavar="F", help="only the words of this list or lexicon (default: any)"
+    )
+    parser.add_argument(
+        "--drop-singletons",
+        action="store_true",
+        help="count, but do not store, n-grams of three words and more that occur once: for more text than memory\n"
+        "(200 million words: 6 GB)",
+    )
+    parser.add_argument(
         "--prune",
         type=float,
         default=0.0,
@@ -72,6 +81,7 @@ def _lm_build(arguments: list[str]) -> int:
     configure_logging()
     from wavasr.files import check_writable
     from wavasr.language.arpa import write_arpa
+    from wavasr.language.lexicon import read_words
     from wavasr.language.ngrams import estimate
     from wavasr.language.pruning import prune
     from wavasr.language.sentences import read_sentences
@@ -80,7 +90,13 @@ def _lm_build(arguments: list[str]) -> int:
     check_writable(args.output)
     progress = sys.stderr.isatty()
     sentences = read_sentences(args.texts, spelling_of(args.model, args.phones), progress=progress)
-    model = estimate(sentences, order=args.order, words=args.words)
+    model = estimate(
+        sentences,
+        order=args.order,
+        words=args.words,
+        vocabulary=read_words(args.vocabulary) if args.vocabulary else (),
+        drop_singletons=args.drop_singletons,
+    )
     model = prune(model, args.prune, args.ngrams)
     write_arpa(model, args.output, progress=progress)
     sizes = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.sizes, 1))

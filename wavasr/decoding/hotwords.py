@@ -157,7 +157,7 @@ def _load(path: Path | None, names: Sequence[str]) -> Any:
     try:
         with _quiet():
             return KenLM(str(path), Dictionary(list(names)))
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # its message may quote bytes of the file
         reason = " ".join(str(error).split("Exception")[-1].split()).strip(" .")
         raise TextError(f"{path}: is no usable language model: {reason[-200:]}; build it anew") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from wavasr.decoding.config import DecodingConfig
 from wavasr.errors import ConfigError, TextError
 from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
-from wavasr.language.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone
+from wavasr.language.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone, read_words
 from wavasr.language.pronunciation import completed
 from wavasr.language.text import Units, normalise
 
@@ -50,13 +49,13 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
     known = vocabulary(config.lm) if config.lm else []
     if units.is_phones:
         assert config.lexicon is not None
-        pronounced = Lexicon.read(config.lexicon)
+        pronounced = Lexicon.read(config.lexicon).in_case(text.case)
         wanted = pronounced.missing(_normal(known, text))[:_MOST_GUESSED] if config.only_lm_words else []
         wanted += hotword_words(config.hotwords, text)
         spoken = pronunciations(completed(pronounced, wanted, _GUESSES), units, str(config.lexicon))
     else:
         lexicon = None if config.only_lm_words else config.lexicon
-        listed = _listed(lexicon) if lexicon else known
+        listed = read_words(lexicon) if lexicon else known
         spoken = {word: [tuple(ids)] for word, ids in _spelled(listed, units, text, lexicon or config.lm)}
         for word in hotword_words(config.hotwords, text):
             spoken.setdefault(word, [tuple(encoded(word, units))])
@@ -92,21 +91,6 @@ def _united(
         for name, words in together.items()
     }
     return {word: name for name, word in written.items()}, spellings
-
-
-def _listed(path: Path) -> list[str]:
-    """The first column of a word list or dictionary, each word once."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
-    except OSError as error:
-        raise TextError(f"{path}: cannot be read ({error.strerror}); give a list with a word a line") from error
-    entries = (line.split() for line in lines if not line.startswith((";", "#")))
-    found = list(dict.fromkeys(re.sub(r"\(\d+\)$", "", entry[0]) for entry in entries if entry))
-    if not found:
-        raise TextError(f"{path}: no words; expected a list with a word a line")
-    return found
 
 
 def _normal(words: Sequence[str], text: TextConfig) -> Sequence[str]:

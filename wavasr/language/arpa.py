@@ -7,6 +7,7 @@ import gzip
 import io
 import math
 import mmap
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
@@ -106,18 +107,18 @@ def vocabulary(path: Path) -> list[str]:
 def _words_of_arpa(path: Path) -> Iterator[str]:
     """The single words, as KenLM reads them: lines of # are comments, and only tabs and spaces part a line."""
     lines = enumerate(read_lines(path), 1)
-    declared = _declared(path, lines)
+    declared, found = _declared(path, lines), 0
     for number, raw in lines:
         line = _decoded(raw, path, number)
         if line.startswith("\\"):
-            if declared:
-                raise TextError(f"{path}:{number}: {declared} more words were announced in \\data\\; {_ADVICE}")
+            if found != declared:
+                raise TextError(f"{path}:{number}: {found} words, but \\data\\ announces {declared}; {_ADVICE}")
             return
         if line:
             entry = [part for part in re.split("[\t ]", line) if part]
             if len(entry) not in (2, 3) or not _is_log10(entry[0]):
                 raise TextError(f"{path}:{number}: {line[:40]!r} is no entry of \\1-grams; {_ADVICE}")
-            declared -= 1
+            found += 1
             yield entry[1]
     raise TextError(f"{path}: ends before its \\1-grams do; it is damaged: {_ADVICE}")
 

@@ -125,6 +125,19 @@ class Lexicon:
         """Every phone in use, sorted."""
         return tuple(sorted({p for variants in self.pronunciations.values() for spoken in variants for p in spoken}))
 
+    def in_case(self, case: str) -> Lexicon:
+        """The lexicon with its words in "lower" or "upper" case, as a model spells them; "keep": as it is.
+
+        Words that then are equal have the pronunciations of all.
+        """
+        change = {"lower": str.lower, "upper": str.upper}.get(case)
+        if change is None or all(word == change(word) for word in self.pronunciations):
+            return self
+        found: dict[str, tuple[tuple[str, ...], ...]] = {}
+        for word, variants in self.pronunciations.items():
+            found[change(word)] = tuple(dict.fromkeys((*found.get(change(word), ()), *variants)))
+        return Lexicon(found)
+
     def __getitem__(self, word: str) -> tuple[tuple[str, ...], ...]:
         try:
             return self.pronunciations[word]
@@ -143,6 +156,25 @@ class Lexicon:
     def missing(self, words: Iterable[str]) -> list[str]:
         """The words that are not in the lexicon, each once, in order."""
         return [word for word in dict.fromkeys(words) if word not in self.pronunciations]
+
+
+def read_words(path: Path) -> list[str]:
+    """The words of a list with a word a line, or of a dictionary; each once, in order.
+
+    Raises:
+        TextError: the file cannot be read, is not UTF-8, or has no words.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read ({error.strerror}); give a list with a word a line") from error
+    entries = (line.split() for line in lines if not line.startswith((";", "#")))
+    found = list(dict.fromkeys(re.sub(r"\(\d+\)$", "", entry[0]) for entry in entries if entry))
+    if not found:
+        raise TextError(f"{path}: no words; expected a list with a word a line")
+    return found
 
 
 @functools.cache
