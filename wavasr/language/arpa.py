@@ -106,20 +106,21 @@ def vocabulary(path: Path) -> list[str]:
 
 def _words_of_arpa(path: Path) -> Iterator[str]:
     """The single words, as KenLM reads them: lines of # are comments, and only tabs and spaces part a line."""
-    lines = enumerate(read_lines(path), 1)
-    declared, found = _declared(path, lines), 0
-    for number, raw in lines:
-        line = _decoded(raw, path, number)
-        if line.startswith("\\"):
-            if found != declared:
-                raise TextError(f"{path}:{number}: {found} words, but \\data\\ announces {declared}; {_ADVICE}")
-            return
-        if line:
-            entry = [part for part in re.split("[\t ]", line) if part]
-            if len(entry) not in (2, 3) or not _is_log10(entry[0]):
-                raise TextError(f"{path}:{number}: {line[:40]!r} is no entry of \\1-grams; {_ADVICE}")
-            found += 1
-            yield entry[1]
+    with contextlib.closing(read_lines(path)) as file:
+        lines = enumerate(file, 1)
+        declared, found = _declared(path, lines), 0
+        for number, raw in lines:
+            line = _decoded(raw, path, number)
+            if line.startswith("\\"):
+                if found != declared:
+                    raise TextError(f"{path}:{number}: {found} words, but \\data\\ announces {declared}; {_ADVICE}")
+                return
+            if line:
+                entry = [part for part in re.split("[\t ]", line) if part]
+                if len(entry) not in (2, 3) or not _is_log10(entry[0]):
+                    raise TextError(f"{path}:{number}: {line[:40]!r} is no entry of \\1-grams; {_ADVICE}")
+                found += 1
+                yield entry[1]
     raise TextError(f"{path}: ends before its \\1-grams do; it is damaged: {_ADVICE}")
 
 

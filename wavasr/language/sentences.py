@@ -6,7 +6,7 @@ import gzip
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
@@ -30,7 +30,7 @@ def read_sentences(paths: Iterable[Path], spell: Callable[[str], str], *, progre
                     bar.update(1000)
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
+def read_lines(path: Path) -> Generator[bytes, None, None]:
     """The lines of a file, unpacked where its name ends in .gz or .xz.
 
     Raises:
