@@ -91,3 +91,17 @@ def starting() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Raise an error that names the extra whose modules are not installed.
+
+    Raises:
+        ConfigError: one of them is missing.
+    """
+    from importlib.util import find_spec
+
+    from wavasr.errors import ConfigError
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise ConfigError(f"this command needs {', '.join(missing)}; install it with pip install 'wavasr[{extra}]'")

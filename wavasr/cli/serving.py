@@ -1,0 +1,104 @@
+"""`wavasr serve` and `wavasr listen`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from wavasr.cli.console import OK, configure_logging, require_extra
+from wavasr.cli.options import Parser, count
+
+
+def serve(arguments: list[str]) -> int:
+    """The command `wavasr serve`."""
+    parser = Parser(
+        prog="wavasr serve",
+        description="A server that recognises speech: a page for browsers, and the protocols of OpenAI (transcription "
+        "and realtime), Wyoming (Home Assistant) and vosk. It answers to this machine only, unless --host says more.",
+        epilog="""\
+examples:
+  wavasr serve
+  curl -F file=@talk.mp3 http://127.0.0.1:8000/v1/audio/transcriptions
+  wavasr serve --model runs/an4/model.wavasr --port 8001
+  WAVASR_API_KEY=secret wavasr serve --host 0.0.0.0""",
+    )
+    parser.add_argument("--host", default="127.0.0.1", metavar="A", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=count, default=8000, metavar="N", help="0: any free one (default: %(default)s)")
+    parser.add_argument(
+        "--wyoming-port",
+        type=count,
+        default=10300,
+        metavar="N",
+        help="of the Wyoming protocol; 0: none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="[NAME=]MODEL",
+        help="a model to offer, as often as needed; the first is used where clients name none (default: default)",
+    )
+    parser.add_argument("--strict-models", action="store_true", help="refuse model names that are not offered")
+    parser.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY", help="clients must send one (also: WAVASR_API_KEY)"
+    )
+    parser.add_argument("--insecure", action="store_true", help="serve other machines without a key")
+    parser.add_argument(
+        "--origin", action="append", default=[], metavar="URL", help="whose pages may connect, besides its own"
+    )
+    parser.add_argument(
+        "--workers", type=count, default=0, metavar="N", help="processes that recognise (default: one a core)"
+    )
+    limits = parser.add_argument_group("limits")
+    for option, default, text in _LIMITS:
+        limits.add_argument(
+            option, type=type(default), default=default, metavar="N", help=f"{text} (default: %(default)g)"
+        )
+    args = parser.parse_args(arguments)
+    configure_logging()
+    require_extra("serve", "starlette", "uvicorn", "websockets", "python_multipart")
+    from wavasr.serving.server import serve as run
+    from wavasr.serving.settings import Limits, Settings, usable_cores
+
+    environment = os.environ.get("WAVASR_API_KEY")
+    run(
+        Settings(
+            host=args.host,
+            port=args.port,
+            wyoming_port=args.wyoming_port,
+            models=_named(args.model),
+            keys=(*args.api_key, *([environment] if environment else [])),
+            insecure=args.insecure,
+            origins=tuple(args.origin),
+            strict_models=args.strict_models,
+            workers=args.workers or usable_cores(),
+            limits=Limits(
+                upload_mb=args.upload_mb,
+                audio_s=args.audio_s,
+                queue=args.queue,
+                sessions=args.sessions,
+                session_s=args.session_s,
+                idle_s=args.idle_s,
+            ),
+        )
+    )
+    return OK
+
+
+_LIMITS: tuple[tuple[str, float, str], ...] = (
+    ("--upload-mb", 100.0, "largest upload in MB"),
+    ("--audio-s", 14400.0, "longest recording in seconds"),
+    ("--queue", 32, "uploads that may wait; more get 429"),
+    ("--sessions", 64, "live sessions; more are refused"),
+    ("--session-s", 14400.0, "longest live session in seconds"),
+    ("--idle-s", 60.0, "seconds after which a silent client is disconnected"),
+)
+
+
+def _named(models: list[str]) -> dict[str, str]:
+    """Models by name, of `name=file` or a file or shipped name, which is then called by its stem."""
+    found: dict[str, str] = {}
+    for text in models or ["default"]:
+        name, separator, place = text.partition("=")
+        found[name if separator and place else Path(text).stem] = place if separator and place else text
+    return found

@@ -1,0 +1,302 @@
+"""The server's side of its workers: who does what, and what happens when one is lost.
+
+A live session stays with one worker, since its state is there. An upload goes to the worker with the least to do; a
+worker has one at a time, so that one that is lost loses one, and that one is begun again if nothing of it was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavasr.errors import ConfigError, WavasrError
+from wavasr.recognition.stream import Event
+from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Options, Upload, run
+
+START_S = 120.0
+STOP_S = 5.0
+ATTEMPTS = 2
+
+log = logging.getLogger("wavasr")
+
+
+class Busy(Exception):  # noqa: N818 - an answer to clients, not a mistake
+    """There is no room for another request; it may be sent again after some seconds."""
+
+    retry_after_s = 2
+
+
+class WorkerLost(Exception):  # noqa: N818
+    """The process that had the request is gone."""
+
+
+class BadRequestError(WavasrError):
+    """What a client sent cannot be recognised."""
+
+
+class Pool:
+    """Worker processes, as many as asked for at any time.
+
+    Args:
+        models: paths or shipped names that every worker loads at start.
+        count: processes.
+        queue_length: uploads that may wait.
+        most_sessions: live sessions at the same time.
+    """
+
+    def __init__(self, models: Sequence[str], count: int, queue_length: int, most_sessions: int) -> None:
+        self._models = tuple(models)
+        self.count = count
+        self._queue_length = queue_length
+        self._most_sessions = most_sessions
+        self._ids = itertools.count()
+        self._workers: list[_Process] = []
+        self._free = asyncio.Condition()
+        self.waiting = 0  # uploads that no worker has begun
+        self.sessions = 0
+        self.lost = 0  # workers that ended by themselves
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start the workers and wait until each has loaded the models.
+
+        Raises:
+            ConfigError: a model cannot be loaded.
+        """
+        self._workers = [_Process(self._models, self._replace) for _ in range(self.count)]
+        await asyncio.gather(*(worker.ready() for worker in self._workers))
+
+    async def stop(self) -> None:
+        """End the workers; what they have not answered fails."""
+        self._stopping = True
+        await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in self._workers))
+
+    def _replace(self, lost: _Process) -> None:
+        """Start another worker for one that has ended; its sessions and its upload have been told."""
+        if self._stopping or lost not in self._workers:
+            return
+        self.lost += 1
+        log.warning("a worker process ended (exit code %s); another one starts", lost.exit_code)
+        self._workers[self._workers.index(lost)] = _Process(self._models, self._replace)
+        task = asyncio.ensure_future(self._wake())
+        task.add_done_callback(lambda done: done.exception())
+
+    async def _wake(self) -> None:
+        async with self._free:
+            self._free.notify_all()
+
+    # Uploads ----------------------------------------------------------------------------------------------------------
+
+    async def recognise(self, content: bytes, options: Options, longest_s: float) -> AsyncGenerator[Answer, None]:
+        """Recognise a whole recording; yields an answer for each piece. Closing the iterator cancels the work.
+
+        Raises:
+            Busy: too many uploads wait.
+            BadRequestError: the recording cannot be used.
+            WorkerLost: it was begun twice, and both times the worker was lost.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            answered = False
+            worker = await self._claimed()
+            upload = Upload(next(self._ids), options, content, longest_s)
+            try:
+                async for answer in worker.ask(upload):
+                    yield answer
+                    answered = answered or bool(answer.events)
+                return
+            except WorkerLost:
+                if answered or attempt == ATTEMPTS:
+                    raise
+            finally:
+                worker.has_upload = False
+                worker.tell(Close(upload.id))
+                await self._wake()
+
+    async def _claimed(self) -> _Process:
+        """A worker without an upload, after waiting for one."""
+        if self.waiting >= self._queue_length:
+            raise Busy(f"{self.waiting} recordings wait already")
+        self.waiting += 1
+        try:
+            async with self._free:
+                while True:
+                    free = [worker for worker in self._workers if worker.is_alive and not worker.has_upload]
+                    if free:
+                        worker = min(free, key=lambda candidate: candidate.sessions)
+                        worker.has_upload = True
+                        return worker
+                    await self._free.wait()
+        finally:
+            self.waiting -= 1
+
+    # Live sessions ----------------------------------------------------------------------------------------------------
+
+    async def open(self, options: Options, sample_rate: int) -> Session:
+        """Begin a live session with the worker that has the fewest.
+
+        Raises:
+            Busy: there are as many as there may be.
+        """
+        if self.sessions >= self._most_sessions:
+            raise Busy(f"{self.sessions} sessions are live already")
+        worker = min(self._workers, key=lambda candidate: candidate.sessions)
+        session = Session(next(self._ids), worker, self)
+        worker.sessions += 1
+        self.sessions += 1
+        try:
+            await session.request(Open(session.id, options, sample_rate))
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+
+class Session:
+    """A live stream of one client. What is fed while the worker is busy goes to it in one piece, so work is bounded."""
+
+    def __init__(self, id: int, worker: _Process, pool: Pool) -> None:
+        self.id = id
+        self._worker = worker
+        self._pool = pool
+        self._closed = False
+
+    async def feed(self, samples: NDArray[np.float32]) -> tuple[Event, ...]:
+        """What (S,) more samples give.
+
+        Raises:
+            WorkerLost: the worker is gone, and the session with it.
+        """
+        return await self.request(Feed(self.id, samples))
+
+    async def finish(self) -> tuple[Event, ...]:
+        """What is left; samples that are fed afterwards begin a new utterance."""
+        return await self.request(Finish(self.id))
+
+    async def request(self, message: Message) -> tuple[Event, ...]:
+        """The events that answer one message."""
+        events: tuple[Event, ...] = ()
+        async for answer in self._worker.ask(message):
+            events += answer.events
+        return events
+
+    async def close(self) -> None:
+        """Forget the session; safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._worker.sessions -= 1
+        self._pool.sessions -= 1
+        self._worker.tell(Close(self.id))
+
+
+class _Process:
+    """One worker process, its pipe, and a thread that waits for its answers."""
+
+    def __init__(self, models: tuple[str, ...], on_end: Callable[[_Process], None]) -> None:
+        context = get_context("spawn")  # the server has threads, which do not survive a fork
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=run, args=(theirs, models), daemon=True, name="wavasr worker")
+        self._process.start()
+        theirs.close()
+        self._loop = asyncio.get_running_loop()
+        self._on_end = on_end
+        self._answers: dict[int, asyncio.Queue[Answer]] = {-1: asyncio.Queue()}
+        self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.has_upload = False
+        self.sessions = 0
+        self.is_alive = True
+        threading.Thread(target=_listen, args=(self._connection, self._loop, self._receive), daemon=True).start()
+        threading.Thread(target=_send, args=(self._connection, self._outgoing), daemon=True).start()
+
+    @property
+    def exit_code(self) -> int | None:
+        """As the process ended; None while it runs."""
+        self._process.join(1.0)
+        return self._process.exitcode
+
+    async def ready(self) -> None:
+        """Wait until the models are loaded.
+
+        Raises:
+            ConfigError: one cannot be loaded, or the process ended.
+        """
+        answer = await asyncio.wait_for(self._answers[-1].get(), START_S)
+        if answer.error:
+            raise ConfigError(answer.error)
+
+    async def ask(self, message: Message) -> AsyncIterator[Answer]:
+        """Send a message and yield its answers."""
+        if not self.is_alive:
+            raise WorkerLost("the recogniser's process ended")
+        answers = self._answers.setdefault(message.id, asyncio.Queue())
+        self.tell(message)
+        while True:
+            answer = await answers.get()
+            if answer.error == _LOST:
+                raise WorkerLost("the recogniser's process ended")
+            if answer.error:
+                raise BadRequestError(answer.error) if answer.is_client_error else RuntimeError(answer.error)
+            yield answer
+            if answer.done:
+                return
+
+    def tell(self, message: Message) -> None:
+        """Send a message that may stay without an answer."""
+        if isinstance(message, Close):
+            self._answers.pop(message.id, None)
+        self._outgoing.put(message)
+
+    def _receive(self, answer: Answer | None) -> None:
+        """An answer, or None when the process has ended."""
+        if answer is not None:
+            if answer.id in self._answers:  # else nobody waits any more
+                self._answers[answer.id].put_nowait(answer)
+        elif self.is_alive:
+            self.is_alive = False
+            for id, queue in self._answers.items():
+                queue.put_nowait(Answer(id, error=_LOST))
+            self._on_end(self)
+
+    def stop(self) -> None:
+        """End the process."""
+        self._outgoing.put(None)
+        self._process.terminate()
+        self._process.join(STOP_S)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+_LOST = "the worker is lost"
+
+
+def _send(connection: Connection, outgoing: queue.SimpleQueue[Message | None]) -> None:
+    """Write messages in a thread of its own: a pipe takes no more than its reader has room for."""
+    while (message := outgoing.get()) is not None:
+        try:
+            connection.send(message)
+        except OSError:  # the reader is gone, which `_listen` notices
+            return
+
+
+def _listen(connection: Connection, loop: asyncio.AbstractEventLoop, receive: Callable[[Answer | None], None]) -> None:
+    answer: Answer | None = None
+    while True:
+        try:
+            answer = connection.recv()
+        except (EOFError, OSError):
+            answer = None
+        try:
+            loop.call_soon_threadsafe(receive, answer)
+        except RuntimeError:  # the loop is closed: the server has stopped
+            return
+        if answer is None:
+            return

@@ -1,0 +1,35 @@
+"""What all routes of one running server share."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from wavasr.serving.metrics import Metrics
+from wavasr.serving.pool import Pool
+from wavasr.serving.settings import Settings
+from wavasr.serving.worker import Options
+
+
+@dataclass
+class State:
+    """The settings, the workers, and the counters.
+
+    Attributes:
+        settings: as the server was started.
+        pool: the worker processes.
+        metrics: the counters of `/metrics`.
+        stopping: set when the server was told to end: `/health` says so, and live sessions are closed.
+    """
+
+    settings: Settings
+    pool: Pool
+    metrics: Metrics = field(default_factory=Metrics)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def options(self, model: str = "", hotwords: tuple[str, ...] = ()) -> Options | None:
+        """What a worker needs for a client's choice of model; None where there is no such model."""
+        name = self.settings.model_for(model)
+        if name is None:
+            return None
+        return Options(self.settings.models[name], hotwords, self.settings.voice_activity)
