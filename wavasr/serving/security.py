@@ -102,11 +102,7 @@ def _refused(status: int, message: str, kind: str) -> Response:
 async def _deny(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse a WebSocket before it is accepted, with a response where the server can send one."""
     if "websocket.http.response" in scope.get("extensions", {}):
-
-        async def send_denial(message: dict[str, object]) -> None:
-            await send({**message, "type": str(message["type"]).replace("http.", "websocket.http.", 1)})
-
-        await refusal(scope, receive, send_denial)  # type: ignore[arg-type]
+        await refusal(scope, receive, send)
     else:
         await send({"type": "websocket.close", "code": 1008})
 
