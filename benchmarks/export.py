@@ -25,7 +25,7 @@ import soundfile
 
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance, read_manifest
-from wavasr.evaluation.evaluate import machine
+from wavasr.evaluation.provenance import machine
 from wavasr.network.export import export_model
 from wavasr.network.files import resolve
 from wavasr.network.runtime import AcousticModel

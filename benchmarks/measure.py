@@ -135,7 +135,7 @@ def machine_facts() -> list[str]:
     """Processor, memory, threads, load and versions, one line each."""
     from importlib import metadata
 
-    from wavasr.evaluation.evaluate import machine
+    from wavasr.evaluation.provenance import machine
 
     pages = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
     memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9 if pages else 0

@@ -16,10 +16,11 @@ from wavasr.corpora.manifest import Utterance
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.greedy import greedy
 from wavasr.errors import AudioError, ConfigError, TextError, WavasrError
-from wavasr.evaluation import evaluate as module
-from wavasr.evaluation.evaluate import Heard, evaluate, file_sha256, machine, model_recogniser, score
-from wavasr.evaluation.metrics import ErrorCounts, bootstrap_ci
+from wavasr.evaluation.evaluate import evaluate, model_recogniser
+from wavasr.evaluation.metrics import ErrorCounts, PhoneSet, bootstrap_ci
+from wavasr.evaluation.provenance import file_sha256, machine
 from wavasr.evaluation.results import Vocabulary, assemble, speaker_rates
+from wavasr.evaluation.scoring import Recognised, score
 from wavasr.language.arpa import write_arpa
 from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import estimate
@@ -63,10 +64,10 @@ class Oracle:
         self.answers = answers
         self.batches: list[list[int]] = []
 
-    def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
+    def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Recognised]:
         found = [round((len(w) / RATE - 0.2) / 0.1) for w in waveforms]
         self.batches.append(found)
-        return [Heard(self.answers[i], 0.9) for i in found]
+        return [Recognised(self.answers[i], 0.9) for i in found]
 
 
 def test_a_perfect_oracle_makes_no_error(model: Recognizer, utterances: list[Utterance]) -> None:
@@ -123,7 +124,7 @@ def test_an_unreadable_recording_is_a_failure_not_an_error(model: Recognizer, ut
 def test_one_refused_waveform_does_not_take_its_batch_along(model: Recognizer, utterances: list[Utterance]) -> None:
     oracle = Oracle(["one two", "three", "", "", ""])
 
-    def refuse(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
+    def refuse(waveforms: Sequence[NDArray[np.float32]]) -> list[Recognised]:
         if any(len(w) == int(0.4 * RATE) for w in waveforms):
             raise AudioError("u2.wav: too odd")
         return oracle(waveforms)
@@ -178,9 +179,9 @@ def test_the_texts_are_those_of_transcribe(model: Recognizer, utterances: list[U
 def test_part_of_a_recording_is_read(model: Recognizer, utterances: list[Utterance]) -> None:
     lengths = []
 
-    def measure(waveforms: Sequence[NDArray[np.float32]]) -> list[Heard]:
+    def measure(waveforms: Sequence[NDArray[np.float32]]) -> list[Recognised]:
         lengths.extend(len(w) for w in waveforms)
-        return [Heard("")] * len(waveforms)
+        return [Recognised("")] * len(waveforms)
 
     evaluate(model, [replace(utterances[4], offset_s=0.1, duration_s=0.25)], recognise=measure, progress=False)
     assert lengths == [round(0.25 * RATE)]
@@ -197,7 +198,7 @@ def test_part_of_a_recording_is_read(model: Recognizer, utterances: list[Utteran
 def test_phones_are_folded_and_the_set_named(
     utterances: list[Utterance],
     symbols: list[str],
-    phone_set: module.PhoneSet,
+    phone_set: PhoneSet,
     reference: str,
     heard: str,
     counts: ErrorCounts,
@@ -220,14 +221,6 @@ def test_a_reference_that_is_no_phone_names_its_utterance(utterances: list[Utter
 def test_folded_phones_cannot_be_scored_on_61(utterances: list[Utterance]) -> None:
     with pytest.raises(ConfigError, match="score on 48 or 39"):
         evaluate(tiny(Units.phones(["sil", "sh"])), utterances, phone_set=61, recognise=Oracle([""]), progress=False)
-
-
-def test_merged_silences(utterances: list[Utterance]) -> None:
-    model = tiny(Units.phones(["sil", "sh"]))
-    said = [replace(utterances[0], text="h# pau sh h#")]
-    found = evaluate(model, said, merge_silences=True, recognise=Oracle(["sil sh sil"]), progress=False)
-    assert found.rate.counts == ErrorCounts(0, 0, 0, 3)
-    assert "merged" in found.phone_set
 
 
 def test_provenance_says_how_to_get_the_figures_again(

@@ -131,7 +131,6 @@ def test_per_folds_to_39_phones() -> None:
     assert per([reference], [hypothesis]) == ErrorCounts(1, 0, 0, 9)
     assert per([reference], ["h# sh ix"], phone_set=61).reference == 10
     assert per(["sil sil aa"], ["sil aa"]).errors == 1
-    assert per(["sil sil aa"], ["sil aa"], merge_silences=True) == ErrorCounts(0, 0, 0, 2)
     assert per(["A1 B"], ["A1 C"], phone_set=None).substitutions == 1
     with pytest.raises(TextError):
         per(["not_a_phone"], [""])
@@ -139,7 +138,6 @@ def test_per_folds_to_39_phones() -> None:
 
 def test_the_phone_set_has_a_name() -> None:
     assert metrics.phone_set_name(39) == "TIMIT 39 phones"
-    assert "merged" in metrics.phone_set_name(39, merge_silences=True)
     assert "own" in metrics.phone_set_name(None)
 
 

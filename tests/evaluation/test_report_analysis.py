@@ -16,10 +16,10 @@ from wavasr.corpora.manifest import Utterance
 from wavasr.decoding.confidence import reliability
 from wavasr.errors import WavasrError
 from wavasr.evaluation import report
-from wavasr.evaluation.evaluate import score
 from wavasr.evaluation.metrics import ErrorCounts, count_all, share_interval
 from wavasr.evaluation.report import analysis, charts
 from wavasr.evaluation.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
+from wavasr.evaluation.scoring import score
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 

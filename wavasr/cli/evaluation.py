@@ -35,14 +35,15 @@ def evaluate(arguments: list[str]) -> int:
     from wavasr.corpora.manifest import read_manifest
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import evaluate as measure
+    from wavasr.files import check_writable_folder
     from wavasr.recognition.transcribe import load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
     baseline = report.read(args.compare) if args.compare else None
     utterances = read_manifest(args.manifest)
-    model = load_acoustic_model(args.model)
     if args.report:
-        report.prepare_directory(args.report)
+        check_writable_folder(args.report)
+    model = load_acoustic_model(args.model)
     evaluation = measure(
         model,
         utterances,

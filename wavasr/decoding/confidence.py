@@ -128,10 +128,9 @@ def reliability(judged: Judged, bins: int = BINS) -> Reliability:
 
 
 def fit_map(utterances: Sequence[Judged]) -> ConfidenceMap | None:
-    """The map, of three kinds, with the least expected calibration error on utterances that it was not fitted on.
+    """The map of most likelihood, with a weak pull towards "as it is".
 
-    The kinds are: as it is; a scale (temperature); a scale and a shift. Each is fitted by likelihood, with a weak pull
-    towards "as it is", so that few words, or words that are all right, give no extreme map.
+    The pull keeps few words, or words that are all right, from giving an extreme map.
 
     Args:
         utterances: for each utterance (confidence, right) of its recognised words.
@@ -143,40 +142,32 @@ def fit_map(utterances: Sequence[Judged]) -> ConfidenceMap | None:
     words = [word for judged in used for word in judged]
     if len(words) < FEWEST_WORDS:
         return None
-    folds = [used[i::_FOLDS] for i in range(_FOLDS)]
-    errors = {free: _cross_validated(folds, free) for free in (0, 1, 2)}
-    best = min(errors, key=lambda free: (round(errors[free], 6), free))
-    scale, shift = _fit(words, best)
-    return ConfidenceMap(scale, shift, len(words), errors[0], errors[best])
+    scale, shift = _fit(words)
+    return ConfidenceMap(scale, shift, len(words), reliability(words).ece, _cross_validated(used))
 
 
-def _cross_validated(folds: Sequence[Sequence[Judged]], free: int) -> float:
-    """The error over all folds, each mapped by what is fitted on the others."""
+def _cross_validated(utterances: Sequence[Judged]) -> float:
+    """The calibration error over all folds, each mapped by what is fitted on the others."""
     mapped: list[tuple[float, bool]] = []
-    for held in range(len(folds)):
-        others = [word for i, fold in enumerate(folds) if i != held for judged in fold for word in judged]
-        found = ConfidenceMap(*_fit(others, free)) if free else None
-        mapped += [
-            (found(confidence) if found else confidence, right)
-            for judged in folds[held]
-            for confidence, right in judged
-        ]
+    for fold in range(_FOLDS):
+        others = [word for i, judged in enumerate(utterances) if i % _FOLDS != fold for word in judged]
+        found = ConfidenceMap(*_fit(others))
+        mapped += [(found(c), right) for judged in utterances[fold::_FOLDS] for c, right in judged]
     return reliability(mapped).ece
 
 
-def _fit(words: Judged, free: int) -> tuple[float, float]:
-    """Scale and shift by Newton's method on the penalised likelihood; the first `free` of them are fitted."""
+def _fit(words: Judged) -> tuple[float, float]:
+    """Scale and shift by Newton's method on the penalised likelihood."""
     confidences, right = _arrays(words)
-    inputs = np.stack([_logit(confidences), np.ones(len(words))], axis=1)[:, :free]  # (N, free)
+    inputs = np.stack([_logit(confidences), np.ones(len(words))], axis=1)  # (N, 2)
     start = np.array([1.0, 0.0])
     found = start.copy()
-    for _ in range(50 if free and len(words) else 0):
-        offset = 0.0 if free == 2 else found[1]
-        probability = _logistic(inputs @ found[:free] + offset)
-        slope = inputs.T @ (probability - right) + _PRIOR * (found - start)[:free]
-        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + _PRIOR * np.eye(free)
+    for _ in range(50):
+        probability = _logistic(inputs @ found)
+        slope = inputs.T @ (probability - right) + _PRIOR * (found - start)
+        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + _PRIOR * np.eye(2)
         step = np.linalg.solve(curvature, slope)
-        found[:free] -= np.clip(step, -1.0, 1.0)
+        found -= np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-9:
             break
     return max(_LEAST_SCALE, float(found[0])), float(found[1])

@@ -20,7 +20,6 @@ from wavasr.language.lexicon import fold
 
 PhoneSet = Literal[61, 48, 39]
 OpKind = Literal["equal", "substitute", "insert", "delete"]
-SILENCE = "sil"
 
 _LARGEST_PAIRED_BLOCK = 2500
 _RESAMPLES_AT_ONCE = 1000
@@ -121,30 +120,24 @@ def characters(text: str) -> list[str]:
     return list(" ".join(text.split()))
 
 
-def phones(text: str, phone_set: PhoneSet | None = 39, merge_silences: bool = False) -> list[str]:
+def phones(text: str, phone_set: PhoneSet | None = 39) -> list[str]:
     """Symbols of the phone error rate.
 
     Args:
         text: phone labels separated by spaces.
         phone_set: the TIMIT set to score on (Lee & Hon 1989 for 48 and 39; `q` is deleted there), 61 for TIMIT's own
             labels as they are, or None for labels that are not TIMIT's.
-        merge_silences: count a run of silences as one, as some toolkits do.
 
     Raises:
         TextError: a label is not one of TIMIT's.
     """
     labels = text.split()
-    if phone_set is not None:
-        return fold(labels, phone_set, merge_silence=merge_silences)
-    if merge_silences:
-        return [p for i, p in enumerate(labels) if p != SILENCE or i == 0 or labels[i - 1] != SILENCE]
-    return labels
+    return labels if phone_set is None else fold(labels, phone_set)
 
 
-def phone_set_name(phone_set: PhoneSet | None, merge_silences: bool = False) -> str:
+def phone_set_name(phone_set: PhoneSet | None) -> str:
     """The scored phone set in words; a phone error rate means nothing without it."""
-    name = "the model's own phones" if phone_set is None else f"TIMIT {phone_set} phones"
-    return f"{name}, runs of silence merged" if merge_silences else name
+    return "the model's own phones" if phone_set is None else f"TIMIT {phone_set} phones"
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
@@ -196,14 +189,13 @@ def per(
     references: Sequence[str],
     hypotheses: Sequence[str],
     phone_set: PhoneSet | None = 39,
-    merge_silences: bool = False,
 ) -> ErrorCounts:
     """Phone errors summed over the texts, on the phone set named; `.rate` is the phone error rate.
 
     Raises:
         TextError: a label is not one of TIMIT's.
     """
-    sides = [[phones(text, phone_set, merge_silences) for text in side] for side in (references, hypotheses)]
+    sides = [[phones(text, phone_set) for text in side] for side in (references, hypotheses)]
     return ErrorCounts.total(count_all(*sides))
 
 

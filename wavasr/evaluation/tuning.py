@@ -21,8 +21,8 @@ from wavasr.decoding.greedy import greedy
 from wavasr.decoding.search import LMDecoder
 from wavasr.errors import TextError
 from wavasr.evaluation import metrics
-from wavasr.evaluation.evaluate import Scale
 from wavasr.evaluation.metrics import ErrorCounts
+from wavasr.evaluation.scoring import Scale
 from wavasr.files import atomic_text
 from wavasr.language.weights import Weights, weights_path
 from wavasr.network.runtime import AcousticModel

@@ -5,16 +5,15 @@ Evaluation -> sections, once -> render: report.html and report.md; store: report
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import contextlib
 from pathlib import Path
 
-from wavasr.errors import WavasrError
 from wavasr.evaluation.report.comparison import Comparison, compare
 from wavasr.evaluation.report.render import html, markdown
 from wavasr.evaluation.report.store import read, to_csv, to_json
 from wavasr.evaluation.report.wording import fitted, summary
 from wavasr.evaluation.results import Evaluation
+from wavasr.files import atomic_text
 
 __all__ = [
     "Comparison",
@@ -22,33 +21,11 @@ __all__ = [
     "fitted",
     "html",
     "markdown",
-    "prepare_directory",
     "read",
     "summary",
     "to_json",
     "write_report",
 ]
-
-
-def prepare_directory(directory: Path | str) -> Path:
-    """Make the report's folder and see that it can be written, before the work whose result goes there.
-
-    Raises:
-        WavasrError: it cannot be made or written.
-    """
-    directory = Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except FileExistsError:
-        raise WavasrError(f"{directory}: is a file; give a folder for the report") from None
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise WavasrError(
-            f"{directory}: the report cannot be written here ({reason}); choose another folder"
-        ) from error
-    return directory
 
 
 def write_report(
@@ -70,9 +47,10 @@ def write_report(
         The path of report.html.
 
     Raises:
-        WavasrError: the folder cannot be written, the disk is full, or the baseline was scored on other utterances.
+        OSError: a file cannot be written.
+        WavasrError: the baseline was scored on other utterances.
     """
-    directory = prepare_directory(directory)
+    directory = Path(directory)
     comparison = compare(evaluation, baseline) if baseline is not None else None
     texts = {
         "report.json": to_json(evaluation, comparison.to_dict() if comparison else None),
@@ -80,18 +58,9 @@ def write_report(
         "report.md": markdown(evaluation, comparison),
         "report.html": html(evaluation, comparison, directory, with_audio=with_audio),
     }
-    new = Path(tempfile.mkdtemp(prefix=".report-", dir=directory))
-    try:
+    with contextlib.ExitStack() as stack:
         for name, text in texts.items():
-            # Names of files and speakers may hold half a character; in JSON the escape stands for itself.
-            (new / name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-        for name in texts:
-            (new / name).replace(directory / name)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise WavasrError(
-            f"{directory}: the report was not written ({reason}); free space or choose another"
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+            stream = stack.enter_context(atomic_text(directory / name))
+            stream.write(text)
+            stream.flush()  # a full disk shows before the first file is replaced
     return directory / "report.html"
