@@ -289,8 +289,8 @@ def test_receptive_field_of_the_presets(preset: str, context: str) -> None:
 
 def test_receptive_field_of_the_paper_in_closed_form() -> None:
     paper = EncoderConfig(preset="paper", context="causal")
-    # Four cycles of 1 + 2 + ... + 512, then four convolutions of three taps over frames of 10 ms.
-    assert receptive_field(paper) == (4 * 1023 + 4 * 2 * 160, 0)
+    # The level's 480 samples, two cycles of 1 + 3 + ... + 729, four convolutions over frames of 10 ms; three taps each.
+    assert receptive_field(paper) == (479 + 2 * 2 * 1093 + 4 * 2 * 160, 0)
     assert paper.hop_samples == 160
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from wavasr.network.columns import StackWeights, run_columns
 from wavasr.network.config import GeneratorConfig, StageConfig
-from wavasr.network.wavenet import GatedBlock
+from wavasr.network.wavenet import GatedBlock, stack_weights
 
 CONDITION_REACH = 2  # frames to either side ("mel") that a frame's condition depends on; twice as many before ("past")
 
@@ -142,28 +142,15 @@ class Generator(nn.Module):
         batch = len(inputs)
         columns = inputs.permute(1, 2, 0).flatten(1).to(dtype)  # (I, T * B)
         x = torch.addmm(cast(Tensor, self.project.bias).to(dtype)[:, None], _matrix(self.project, dtype), columns)
-        weights = self.stack_weights()
-        bias = torch.stack([cast(Tensor, block.dilated.bias) for block in self._gated_blocks()])  # (L, 2C)
+        blocks = self._gated_blocks()
+        bias = torch.stack([cast(Tensor, block.dilated.bias) for block in blocks])  # (L, 2C)
         frames = condition.permute(1, 2, 3, 0).flatten(2) + bias[..., None]  # (L, 2C, F * B)
-        weights = StackWeights(*(weight.to(dtype) for weight in weights))
-        skip = run_columns(x, weights, frames.to(dtype), self.config.dilations, batch, self.config.hop_samples)
+        weights = StackWeights(*(weight.to(dtype) for weight in stack_weights(blocks)))
+        delays = [block.delays for block in blocks]
+        skip = run_columns(x, weights, frames.to(dtype), delays, batch, self.config.hop_samples)
         hidden = torch.addmm(cast(Tensor, self.post.bias).to(dtype)[:, None], _matrix(self.post, dtype), F.relu(skip))
         logits = F.relu(hidden).t() @ _matrix(self.output, dtype).t() + cast(Tensor, self.output.bias).to(dtype)
         return logits.float()
-
-    def stack_weights(self) -> StackWeights:
-        """The blocks' weights as `run_columns` and the sampler take them."""
-        channels = self.config.channels
-        blocks = self._gated_blocks()
-        mixes = torch.stack([block.mix.weight[..., 0] for block in blocks])  # (L, C + S, C)
-        biases = torch.stack([cast(Tensor, block.mix.bias) for block in blocks])  # (L, C + S)
-        return StackWeights(
-            dilated=torch.stack([block.dilated.weight.transpose(1, 2).flatten(1) for block in blocks]),
-            residual=mixes[:, :channels],
-            residual_bias=biases[:, :channels],
-            skip=mixes[:, channels:].transpose(0, 1).flatten(1),
-            skip_bias=biases[:, channels:].sum(0),
-        )
 
 
 def _matrix(layer: nn.Conv1d, dtype: torch.dtype) -> Tensor:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.audio.features import band_filters
+from wavasr.network.columns import StackWeights, run_columns
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.geometry import (
     ENERGY_FLOOR,
@@ -31,6 +32,7 @@ from wavasr.network.geometry import (
 )
 
 RESIDUAL_START = 0.3
+MOST_COLUMN_CHANNELS = 64  # of blocks that columns compute faster than convolutions
 
 
 class Features(NamedTuple):
@@ -124,6 +126,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         channels = stage.channels
         self.padding = dilated_reach(stage.kernel, dilation, causal)
+        self.delays = tuple(self.padding[0] - tap * dilation for tap in range(stage.kernel))
         self.dilated = nn.Conv1d(channels, 2 * channels, stage.kernel, dilation=dilation)
         self.mix = nn.Conv1d(channels, channels + stage.skip_width, 1)
         self.dropout = dropout
@@ -151,6 +154,38 @@ class GatedBlock(nn.Module):
         if before == after:
             return F.conv1d(x, self.dilated.weight, self.dilated.bias, padding=before, dilation=self.dilated.dilation)
         return cast(Tensor, self.dilated(F.pad(x, self.padding)))
+
+
+def stack_weights(blocks: Sequence[GatedBlock]) -> StackWeights:
+    """The weights of a stack of blocks as `wavasr.network.columns` and the sampler take them."""
+    channels = blocks[0].dilated.in_channels
+    mixes = torch.stack([block.mix.weight[..., 0] for block in blocks])  # (L, C + S, C)
+    biases = torch.stack([cast(Tensor, block.mix.bias) for block in blocks])  # (L, C + S)
+    return StackWeights(
+        dilated=torch.stack([block.dilated.weight.transpose(1, 2).flatten(1) for block in blocks]),
+        residual=mixes[:, :channels],
+        residual_bias=biases[:, :channels],
+        skip=mixes[:, channels:].transpose(0, 1).flatten(1),
+        skip_bias=biases[:, channels:].sum(0),
+    )
+
+
+def skips_in_columns(blocks: Sequence[GatedBlock], x: Tensor, lengths: Tensor) -> Tensor:
+    """The summed skip connections of a stack, several times as fast to train on a CPU: (B, C, T) -> (B, skip, T).
+
+    Utterance by utterance, without their padding: one fits a processor's cache better than a batch.
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    weights = StackWeights(*(weight.to(dtype) for weight in stack_weights(blocks)))
+    bias = torch.stack([cast(Tensor, block.dilated.bias) for block in blocks])[..., None].to(dtype)  # (L, 2C, 1)
+    delays = [block.delays for block in blocks]
+    skips = []
+    for row, length in enumerate(lengths.tolist()):
+        columns = x[row, :, : max(length, 1)].to(dtype)
+        skip = run_columns(columns, weights, bias, delays, 1, columns.shape[1], norm=True)
+        skips.append(F.pad(skip, (0, x.shape[2] - columns.shape[1])))
+    return torch.stack(skips)
 
 
 class Stage(nn.Module):
@@ -189,12 +224,22 @@ class Stage(nn.Module):
         mask = mask_of(lengths, frames.shape[2])
         x = self.project(F.pad(frames, self.padding))
         total = x if self.config.filter_bank else torch.zeros((), dtype=x.dtype, device=x.device)
-        for block in self.blocks:
-            x, skip = block(x, mask)
-            total = total + skip
+        blocks = cast(Sequence[GatedBlock], self.blocks)
+        if self._in_columns(x):
+            total = total + skips_in_columns(blocks, x, lengths)
+        else:
+            for block in blocks:
+                x, skip = block(x, mask)
+                total = total + skip
         # Energy pooling wants band signals, whose power it averages: no rectifier then.
         rectified = total if self.config.pooling == "energy" else F.relu(total)
         return Features(self.post(rectified) * mask.to(total.dtype), lengths)
+
+    def _in_columns(self, x: Tensor) -> bool:
+        """Whether the blocks are computed as columns: to train narrow ones on a CPU."""
+        dropout = any(block.dropout for block in cast(Sequence[GatedBlock], self.blocks))
+        narrow = self.config.channels <= MOST_COLUMN_CHANNELS
+        return narrow and not dropout and x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled()
 
     def pool(self, features: Features) -> Features:
         """Frames at the stage's rate -> at the next one's. A started group is averaged as if silence followed."""
