@@ -63,7 +63,7 @@ function play(word) {
   const player = element("player");
   player.currentTime = Math.max(0, word.start - 0.05);
   stopAt = word.end + 0.08;
-  player.play();
+  player.play().catch(() => {}); // another word was chosen before this one began
 }
 
 element("player").addEventListener("timeupdate", () => {
@@ -188,8 +188,10 @@ async function record() {
   }
   clearAll("recording");
   let stream;
+  // What browsers do for telephony takes from speech what the recogniser uses.
+  const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
+    stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
   } catch (error) {
     status(`The microphone cannot be used: ${error.message}`, true);
     return;
