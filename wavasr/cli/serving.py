@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from wavasr.cli.console import OK, configure_logging, require_extra
-from wavasr.cli.options import Parser, count
+from wavasr.cli.options import Parser, add_model, count
+from wavasr.errors import ConfigError
 
 
 def serve(arguments: list[str]) -> int:
@@ -85,6 +87,57 @@ examples:
     return OK
 
 
+def listen(arguments: list[str]) -> int:
+    """The command `wavasr listen`."""
+    parser = Parser(
+        prog="wavasr listen",
+        description="Live captions: what is said into the microphone, as text, while it is said. Space pauses, q ends.",
+        epilog="""\
+examples:
+  wavasr listen
+  wavasr listen --output meeting.srt
+  wavasr listen --input talk.mp3
+  arecord -q -f S16_LE -r 16000 -t raw | wavasr listen --input -""",
+    )
+    parser.add_argument("--devices", action="store_true", help="list the microphones")
+    parser.add_argument("--device", default="", metavar="N", help="number of a microphone, or a part of its name")
+    parser.add_argument("--input", metavar="FILE", help="a recording instead of a microphone; -: raw 16-bit samples")
+    parser.add_argument("--rate", type=count, default=16000, metavar="HZ", help="of the samples (default: %(default)s)")
+    parser.add_argument("--real-time", action="store_true", help="take --input as slowly as it was said")
+    add_model(parser)
+    parser.add_argument("--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write a file: .txt .srt .vtt .json .tsv")
+    args = parser.parse_args(arguments)
+    configure_logging()
+    format = args.output.suffix.removeprefix(".").lower() if args.output else "txt"
+    if format not in _CAPTION_FORMATS:
+        raise ConfigError(f"--output {args.output}: expected a name that ends in .{', .'.join(_CAPTION_FORMATS)}")
+    if args.input is None or args.devices:
+        require_extra("mic", "sounddevice")
+    from wavasr.decoding.config import DecodingConfig
+    from wavasr.files import check_writable
+    from wavasr.recognition.stream import Stream
+    from wavasr.serving import microphone
+    from wavasr.serving.captions import Captions, caption
+    from wavasr.serving.samples import checked_rate
+
+    if args.devices:
+        print("\n".join(microphone.devices()) or "no microphone was found")
+        return OK
+    if args.output:
+        check_writable(args.output)
+    rate = checked_rate(args.rate)
+    stream = Stream(args.model, rate, decoder=DecodingConfig(hotwords=tuple(args.hotword)))
+    if args.input is None:
+        blocks = microphone.microphone(args.device, rate)
+    else:
+        blocks = microphone.stand_in(args.input, rate, args.real_time)
+    with microphone.keys() as keys:
+        caption(blocks, stream, rate, Captions(sys.stdout, sys.stdout.isatty(), args.output, format), keys)
+    return OK
+
+
+_CAPTION_FORMATS = ("txt", "srt", "vtt", "json", "tsv")
 _LIMITS: tuple[tuple[str, float, str], ...] = (
     ("--upload-mb", 100.0, "largest upload in MB"),
     ("--audio-s", 14400.0, "longest recording in seconds"),
