@@ -36,6 +36,7 @@ from wavasr.training.config import DataConfig, FitConfig, OptimConfig
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import Batch
 from wavasr.training.heard import EarFrames, Version, forget
+from wavasr.training.interruption import Interrupted
 from wavasr.training.losses import ctc_nats
 from wavasr.training.recipe import parse
 from wavasr.training.recognize import RecognitionTask, Validated, ear_parameters, error_rates
@@ -175,6 +176,7 @@ def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
 
 KILLED = """
 import sys
+from wavasr.training.interruption import Interrupted
 from wavasr.training.recipe import parse
 from wavasr.training.splits import read_splits
 from wavasr.training.run import fit, main
@@ -551,25 +553,27 @@ def test_two_processes_share_the_work_of_a_frozen_ear(tones: Path, tmp_path: Pat
     assert steps_alone <= steps <= steps_alone + 1  # two epochs of half as many batches each
 
 
-@pytest.mark.parametrize("agreed", [True, False])
-def test_processes_save_together_whatever_their_clocks_say(agreed: bool, tmp_path: Path) -> None:
-    asked, saved = [], []
+@pytest.mark.parametrize("agreed", [0, 1, 2 * signal.SIGTERM])
+def test_processes_save_and_stop_together(agreed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    saved: list[Path] = []
 
-    def decision(due: bool, all: bool) -> bool:
-        asked.append((due, all))
+    def most(number: int, device: torch.device) -> int:
+        asked.append(number)
         return agreed
 
-    trainer = SimpleNamespace(
-        num_training_batches=3,
-        strategy=SimpleNamespace(reduce_boolean_decision=decision),
-        save_checkpoint=saved.append,
-    )
+    monkeypatch.setattr("wavasr.training.callbacks.most", most)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer: Any = SimpleNamespace(num_training_batches=3, strategy=strategy, save_checkpoint=saved.append)
     for minutes in (0.0, 60.0):  # of a process that finds it due, and of one that does not
         keeper = Keeper(tmp_path, minutes, {})
         for batch in range(3):
-            keeper.on_train_batch_end(trainer, tiny_task(), None, None, batch)  # type: ignore[arg-type]
-    assert asked == [(True, False)] * 2 + [(False, False)] * 2  # not at the end of the epoch, where it is saved anyway
-    assert saved == [tmp_path / "last.ckpt"] * (4 if agreed else 0)
+            keeper.on_train_batch_end(trainer, tiny_task(), None, None, batch)
+        if agreed > 1:
+            with pytest.raises(Interrupted):
+                keeper.on_train_batch_start(trainer, tiny_task(), None, 3)
+    assert asked == [1] * 3 + [0] * 3
+    assert saved == [tmp_path / "last.ckpt"] * (4 if agreed else 0)  # not at the epoch's end, where it is saved anyway
 
 
 def test_samples_are_predicted_once_the_ear_listens_again(tones: Path, tmp_path: Path) -> None:

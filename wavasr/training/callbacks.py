@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import logging
 import math
@@ -19,14 +18,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from wavasr.files import atomic_text
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import SpeechLoader
+from wavasr.training.folder import LAST_NAME, MODEL_NAME
 from wavasr.training.heard import forget
+from wavasr.training.interruption import Interrupted, Interruption
+from wavasr.training.processes import most
 from wavasr.training.recognize import RecognitionTask
 from wavasr.training.task import Task
 
 log = logging.getLogger("wavasr")
-
-MODEL_NAME = "model.wavasr"
-LAST_NAME = "last.ckpt"
 
 
 def process_rank() -> int:
@@ -41,26 +40,51 @@ class Keeper(pl.Callback):
         run_dir: where both go.
         minutes: how often the checkpoint is written within an epoch; it is always written after one.
         record: what the model file says about the run.
+        stop: what signals ask of the run.
     """
 
-    def __init__(self, run_dir: Path, minutes: float, record: Mapping[str, Any]) -> None:
+    def __init__(
+        self, run_dir: Path, minutes: float, record: Mapping[str, Any], stop: Interruption | None = None
+    ) -> None:
         self.run_dir = run_dir
         self.best = (math.inf, math.inf)
         self.best_epoch = -1
         self._seconds = minutes * 60
         self._record = record
         self._saved = time.monotonic()
+        self._stop = stop or Interruption()
+        self._stopping = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Signals end the run as this package says, not as Lightning does."""
+        self._stop.stand()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning's handlers stand by now."""
+        self._stop.stand()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop here if a signal came: the step before is saved and logged."""
+        self._raise_if_stopping()
+        self._stop.in_step = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save from time to time, but not when the epoch's end is about to."""
-        if batch_idx + 1 >= trainer.num_training_batches:
-            return
+        """Save from time to time and when a signal came, but not when the epoch's end is about to."""
+        self._stop.in_step = False
         due = time.monotonic() - self._saved > self._seconds
-        # Processes save together, and their clocks differ.
-        if trainer.strategy.reduce_boolean_decision(due, all=False):
+        # Processes save and stop together, whatever their clocks say and whoever got the signal.
+        wanted = most(2 * self._stop.asked + due, trainer.strategy.root_device)
+        self._stopping = wanted // 2
+        if wanted and batch_idx + 1 < trainer.num_training_batches:
             self._save(trainer)
+
+    def _raise_if_stopping(self) -> None:
+        if self._stopping:
+            raise Interrupted(self._stopping)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, and write a line about the epoch."""
@@ -83,6 +107,7 @@ class Keeper(pl.Callback):
             self.best_epoch,
             found.get("audio_s_per_s", math.nan),
         )
+        self._raise_if_stopping()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the model if it is the best so far."""
@@ -94,11 +119,6 @@ class Keeper(pl.Callback):
             if trainer.is_global_zero:
                 best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
                 pl_module.save(self.run_dir / MODEL_NAME, {**self._record, "best": best})
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Tell whoever interrupts how to go on."""
-        if isinstance(exception, KeyboardInterrupt):
-            log.warning("interrupted; the same command with --resume goes on from %s", self.run_dir / LAST_NAME)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run_dir / LAST_NAME)
@@ -156,15 +176,25 @@ class CsvLog(Logger):
             self._begin(first_step)
 
     def _begin(self, first_step: int) -> None:
-        path = self._path
-        kept: list[dict[str, str]] = []
-        if first_step:
-            with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", newline="") as stream:
-                kept = [row for row in csv.DictReader(stream) if int(row["step"]) < first_step]
-        with atomic_text(path) as stream:
+        kept = [row for row in self._rows() if int(row["step"]) < first_step] if first_step else []
+        with atomic_text(self._path) as stream:
             writer = csv.DictWriter(stream, self.COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(kept)
+
+    def _rows(self) -> list[dict[str, str]]:
+        """The rows that are whole; a full disk or a crash leaves others, and what they said is told."""
+        try:
+            text = self._path.read_bytes().decode("utf-8", "replace").replace("\0", "")
+        except FileNotFoundError:
+            return []
+        found, damaged = [], []
+        for row in csv.DictReader(text.splitlines()):
+            whole = set(row) == set(self.COLUMNS) and None not in row.values()
+            (found if whole and str(row["step"]).isdecimal() else damaged).append(row)
+        if damaged:
+            log.warning("%s: %d damaged rows are left out; the rest is kept", self._path, len(damaged))
+        return found
 
     @property
     def name(self) -> str:

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from wavasr.audio.config import AugmentConfig
 from wavasr.errors import ConfigError
 from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig
 from wavasr.training.config import DataConfig, FitConfig, OptimConfig
+from wavasr.training.folder import LAST_NAME, RECIPE_NAME
 
 BASE_NAME = "base.yaml"
 _PRINT = "--print_config"
+_LIST_KEYS = ("data.train", "data.dev", "data.test", "data.sources")  # of which one value may stand without brackets
 _GROUPS = {
     "encoder": EncoderConfig,
     "auxiliary": AuxiliaryConfig,
@@ -42,11 +45,19 @@ _OWN_TRAINER_KEYS = {
 
 
 class Recipe(NamedTuple):
-    """A parsed command line: what to train, the keyword arguments of Lightning's Trainer, whether to go on."""
+    """A parsed command line.
+
+    Attributes:
+        config: what to train.
+        trainer: keyword arguments of Lightning's Trainer.
+        resume: whether to go on with the run in the folder.
+        text: all keys as YAML.
+    """
 
     config: FitConfig
     trainer: dict[str, Any]
     resume: bool
+    text: str = ""
 
 
 def parse(argv: Sequence[str]) -> Recipe:
@@ -56,17 +67,20 @@ def parse(argv: Sequence[str]) -> Recipe:
         ConfigError: an unknown key (with the nearest known one), a value of the wrong kind, a file that is missing.
         SystemExit: after `--help` and `--print_config`.
     """
-    argv, names = _resolve_configs(list(argv))
+    argv, names = _resolve_configs(_with_stored_recipe(list(argv)))
     parser = _parser()
     for name in names:
         _check_file(_find(name), list(parser.get_defaults().keys()))
+    for argument in argv:
+        _refuse_classes(argument, f"the argument {argument[:80]}")
     try:
-        values = parser.parse_args([argument for argument in argv if argument != _PRINT])
+        values = parser.parse_args([_as_list(argument) for argument in argv if argument != _PRINT])
+        text = _annotated(parser, values)
         if _PRINT in argv:
-            print(_annotated(parser, values))
+            print(text, flush=True)
             parser.exit(0)
         made = parser.instantiate(values)
-    except (argparse.ArgumentError, TypeError, ValueError, OSError) as error:
+    except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(_one_line(str(error), parser)) from error
     run_dir = values.run_dir or Path("runs") / (Path(names[-1]).stem if names else "fit")
     config = FitConfig(
@@ -76,7 +90,7 @@ def parse(argv: Sequence[str]) -> Recipe:
         checkpoint_minutes=values.checkpoint_minutes,
         **{name: made[name] for name in _GROUPS},
     )
-    return Recipe(config, values.trainer.as_dict(), values.resume)
+    return Recipe(config, values.trainer.as_dict(), values.resume, f"{text}\n")
 
 
 def shipped_dir() -> Path:
@@ -84,6 +98,33 @@ def shipped_dir() -> Path:
     package = Path(__file__).resolve().parent.parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _with_stored_recipe(argv: list[str]) -> list[str]:
+    """With `--run_dir R --resume` and no --config: the recipe that the run in R has stored."""
+    named = any(argument.split("=")[0] == "--config" for argument in argv)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--run_dir", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    try:
+        known, _ = parser.parse_known_args(argv)
+    except argparse.ArgumentError:  # the real parser says what is wrong
+        return argv
+    stored = known.run_dir / RECIPE_NAME if known.run_dir else None
+    if named or not known.resume or stored is None:
+        return argv
+    if not stored.is_file():
+        lies = "holds a checkpoint but no" if (known.run_dir / LAST_NAME).exists() else "holds no"
+        raise ConfigError(f"{known.run_dir}: {lies} {RECIPE_NAME}; give the recipe as well (--config)")
+    return ["--config", str(stored), *argv]
+
+
+def _as_list(argument: str) -> str:
+    """`--data.train=FILE` as the list that the key holds; `--data.train FILE` has become that."""
+    name, equals, value = argument.partition("=")
+    if equals and name.removeprefix("--") in _LIST_KEYS and not value.lstrip().startswith("["):
+        return f"{name}={json.dumps([value], ensure_ascii=False)}"
+    return argument
 
 
 def _resolve_configs(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -96,7 +137,10 @@ def _resolve_configs(argv: list[str]) -> tuple[list[str], list[str]]:
         elif argument == "--config" and index + 1 < len(argv):
             names.append(argv[index + 1])
             argv[index + 1] = str(_find(names[-1]))
-    return argv, names
+        elif argument.removeprefix("--") in _LIST_KEYS and index + 1 < len(argv):
+            argv[index] = f"{argument}={argv[index + 1]}"
+            argv[index + 1] = ""
+    return [argument for argument in argv if argument], names
 
 
 def _find(name: str) -> Path:
@@ -116,8 +160,13 @@ def _check_file(path: Path, known: Sequence[str]) -> None:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text; expected a YAML recipe") from error
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply for a recipe") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date that is none, a number of 5,000 digits
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    _refuse_classes(recipe, str(path))
     if not isinstance(recipe, dict):
         raise ConfigError(f"{path}: is no recipe; expected YAML with keys such as data, encoder, trainer")
     groups = {key.split(".")[0] for key in known if "." in key}
@@ -129,8 +178,24 @@ def _check_file(path: Path, known: Sequence[str]) -> None:
                 raise ConfigError(f"{path}: unknown key {name}.{key}{_suggest(f'{name}.{key}', known)}")
 
 
+def _refuse_classes(values: Any, where: str) -> None:
+    """A recipe names values, not classes: importing one would run its code."""
+    if isinstance(values, str) and values.startswith("--"):
+        name, _, text = values.partition("=")
+        if "class_path" in text or {"class_path", "init_args", "help"} & set(name.removeprefix("--").split(".")[1:]):
+            values = {"class_path": ""}
+    if isinstance(values, dict):
+        if "class_path" in values or "init_args" in values:
+            raise ConfigError(f"{where}: class_path is not allowed in a recipe; give names and numbers")
+        values = list(values.values())
+    for value in values if isinstance(values, list) else ():
+        _refuse_classes(value, where)
+
+
 def _parser() -> ArgumentParser:
     from pytorch_lightning import Trainer
+
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["wavasr"])  # or a value such as os.system would be imported
 
     base = shipped_dir() / BASE_NAME
     parser = ArgumentParser(
@@ -164,7 +229,7 @@ def _annotated(parser: ArgumentParser, values: Namespace) -> str:
     meanings = {action.dest: " ".join((action.help or "").split()) for action in parser._actions}
     path: list[str] = []
     lines = []
-    for line in parser.dump(values).splitlines():
+    for line in parser.dump(values, skip_none=False).splitlines():
         if key := re.match(r"( *)(\w+):", line):
             path = [*path[: len(key[1]) // 2], key[2]]
             meaning = re.split(r"(?<=[a-z)])\. ", meanings.get(".".join(path), ""))[0].rstrip(".")
@@ -179,10 +244,17 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
     known = list(parser.get_defaults().keys())
     if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
         return f"unknown key {found[1]}.{found[2]}{_suggest(f'{found[1]}.{found[2]}', known)}"
+    if found := re.search(r"Importing '([^']+)' is not allowed", message):
+        return f"{found[1]!r} is no value of {_key_of(message)}; a recipe holds names and numbers, not classes"
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         key = found[1].lstrip("-").split("=")[0]
         return f"unknown key {key}{_suggest(key, known)}"
     return " ".join(message.split())
+
+
+def _key_of(message: str) -> str:
+    found = re.search(r'Parser key "([\w.]+)"', message)
+    return found[1] if found else "this key"
 
 
 def _suggest(name: str, known: Sequence[str]) -> str:

@@ -1,18 +1,8 @@
-"""From a recipe to a trained model and its reports, and on from where a killed run stopped.
-
-What a run leaves behind:
-
-    runs/an4/run.json        configuration and fingerprints of the data
-    runs/an4/metrics.csv     losses and error rates; tensorboard/ has the same
-    runs/an4/last.ckpt       to resume from
-    runs/an4/model.wavasr    the best epoch, ready for use
-    runs/an4/dev/, test/     reports of the model
-"""
+"""From a recipe to a trained model and its reports, and on from where a killed run stopped."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import platform
 import sys
@@ -24,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -32,14 +23,12 @@ from wavasr.config import to_dict
 from wavasr.errors import ConfigError, TextError
 from wavasr.evaluation.evaluate import calibrate, evaluate
 from wavasr.evaluation.report import write_report
-from wavasr.files import atomic_text
 from wavasr.language.text import Units, build_units
 from wavasr.network.files import copy_companions, read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_ear, start_from
 from wavasr.recognition.transcribe import load_acoustic_model
+from wavasr.training import folder
 from wavasr.training.callbacks import (
-    LAST_NAME,
-    MODEL_NAME,
     CsvLog,
     FrozenEar,
     Keeper,
@@ -49,26 +38,14 @@ from wavasr.training.callbacks import (
 )
 from wavasr.training.config import FitConfig
 from wavasr.training.data import SpeechData
+from wavasr.training.folder import LAST_NAME, METRICS_NAME, MODEL_NAME, WholeCheckpoints
+from wavasr.training.interruption import Interrupted, Interruption, requeue, requeued
 from wavasr.training.processes import has_fast_bfloat16
 from wavasr.training.recipe import Recipe, parse
 from wavasr.training.recognize import RecognitionTask
 from wavasr.training.splits import Split, Splits, fingerprints, read_splits
 
 log = logging.getLogger("wavasr")
-
-RECORD_NAME = "run.json"
-METRICS_NAME = "metrics.csv"
-# Keys that may change between a run and its resumption: they decide nothing about what is learnt.
-_FREE_KEYS = (
-    "run_dir",
-    "checkpoint_minutes",
-    "data.root",
-    "data.workers",
-    "data.cache",
-    "data.test",
-    "optim.ear_cache",
-)
-
 
 def main(argv: Sequence[str]) -> int:
     """`wavasr fit`: train, evaluate the best model, print where it and its reports are.
@@ -77,16 +54,34 @@ def main(argv: Sequence[str]) -> int:
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
     recipe = parse(argv)
-    if process_rank() != 0:  # one of several processes tells
+    first = process_rank() == 0
+    if not first:  # one of several processes tells
         log.setLevel(logging.ERROR)
-    with _quiet_lightning(), logging_redirect_tqdm():
-        splits = read_splits(recipe.config)
-        model = fit(recipe, splits)
-        if process_rank() != 0:  # and measures
-            return 0
-        results = [measure(recipe.config, name, split) for name, split in (("dev", splits.dev), ("test", splits.test))]
+    run_dir = recipe.config.run_dir
+    with Interruption() as stop, _quiet_lightning(), logging_redirect_tqdm(), contextlib.ExitStack() as lock:
+        try:
+            if first:
+                lock.enter_context(folder.held(run_dir))
+            splits = read_splits(recipe.config)
+            model = fit(recipe, splits, stop)
+            if not first:  # one measures
+                return 0
+            parts = (("dev", splits.dev), ("test", splits.test))
+            results = [measure(recipe.config, name, split) for name, split in parts]
+        except Interrupted as signal:
+            _tell_how_to_go_on(signal, run_dir)
+            raise
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
+
+
+def _tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
+    last = run_dir / LAST_NAME
+    queue = f"; {said}" if signal.requeues and process_rank() == 0 and (said := requeue()) else ""
+    if last.exists():
+        log.warning("%s; `wavasr fit --run_dir %s --resume` goes on from %s%s", signal, run_dir, last.name, queue)
+    else:
+        log.warning("%s before the first checkpoint: the same command begins anew%s", signal, queue)
 
 
 @contextlib.contextmanager
@@ -106,15 +101,22 @@ def _quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def fit(recipe: Recipe, splits: Splits) -> Path:
+def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Path:
     """Train, and return the file of the best model.
+
+    Args:
+        recipe: what to train.
+        splits: what on.
+        stop: what signals ask of the run.
 
     Raises:
         WavasrError: the data or the run folder cannot be used, or the loss is not finite.
     """
     config = recipe.config
     record = describe(config)
-    last = claim_run_dir(config, record, recipe.resume)
+    last = folder.claim(config.run_dir, record, recipe.text, recipe.resume or requeued())
+    if last is None and recipe.resume:
+        log.warning("nothing to resume in %s; starting from the beginning", config.run_dir)
     torch.manual_seed(config.seed)
     units, owner = _units(config, splits)
     recognizer = Recognizer(config.encoder, units, config.text)
@@ -130,7 +132,8 @@ def fit(recipe: Recipe, splits: Splits) -> Path:
         splits.train.hours, len(data.train), splits.dev.hours, len(data.dev), len(recognizer.units) - 1,
         recognizer.units.kind, sum(p.numel() for p in recognizer.parameters()) / 1e6,
     )  # fmt: skip
-    trainer = make_trainer(recipe, record, last)
+    folder.require_space(config.run_dir, sum(p.numel() for p in recognizer.parameters()))
+    trainer = make_trainer(recipe, record, last, stop or Interruption())
     trainer.fit(task, data, ckpt_path=last, weights_only=True)
     path = config.run_dir / MODEL_NAME
     if not path.exists():
@@ -155,10 +158,10 @@ def _units(config: FitConfig, splits: Splits) -> tuple[Units, Path | None]:
     return build_units(splits.train.texts, config.units), None
 
 
-def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -> pl.Trainer:
+def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None, stop: Interruption) -> pl.Trainer:
     """Lightning's trainer with this package's logs and files."""
     run_dir = recipe.config.run_dir
-    first_step = torch.load(last, map_location="cpu", weights_only=True)["global_step"] if last else 0
+    first_step = folder.first_step(last)
     options = dict(recipe.trainer)
     if options["precision"] == "bf16-mixed" and _slow_in_bfloat16(options["accelerator"]):
         log.info("trainer.precision: 32-true instead of bf16-mixed, which this processor computes very slowly")
@@ -169,13 +172,16 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None) -
         # Several processes wait for the gradient of every weight, and a frozen ear has none.
         several = options["strategy"] == "ddp" or options["devices"] not in ("auto", 1, "1")
         options["strategy"] = "ddp_find_unused_parameters_true" if several else options["strategy"]
-    keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, portable(record))
+    keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, portable(record), stop)
+    # This package's own handlers leave a checkpoint and requeue a job of SLURM.
+    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
     return pl.Trainer(
         **options,
         default_root_dir=run_dir,
         logger=[CsvLog(run_dir / METRICS_NAME, first_step), TensorBoardLogger(run_dir, name="", version="tensorboard")],
         callbacks=[FrozenEar(), keeper, Stopwatch(), *bar],
+        plugins=[WholeCheckpoints(), *slurm],
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -236,49 +242,3 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
     config["optim"] |= {"ear_cache": name(config["optim"]["ear_cache"])}
     config["augment"] |= {key: name(config["augment"][key]) for key in ("noise_dir", "room_dir")}
     return {**record, "config": config}
-
-
-def claim_run_dir(config: FitConfig, record: Mapping[str, Any], resume: bool) -> Path | None:
-    """Make the run's folder; the checkpoint to go on from, if there is one.
-
-    Raises:
-        ConfigError: the folder holds a run that nobody asked to resume, or one of another configuration or data.
-    """
-    run_dir = config.run_dir
-    last = run_dir / LAST_NAME
-    if last.exists() and not resume:
-        raise ConfigError(f"{run_dir} already holds a run; add --resume to go on with it, or name another --run_dir")
-    if last.exists():
-        refuse_other(json.loads((run_dir / RECORD_NAME).read_text(encoding="utf-8")), record, run_dir)
-        return last
-    if resume:
-        log.warning("nothing to resume in %s; starting from the beginning", run_dir)
-    with atomic_text(run_dir / RECORD_NAME) as stream:
-        json.dump(record, stream, indent=2, ensure_ascii=False)
-    return None
-
-
-def refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
-    """Raise a ConfigError that names the first key in which a run and its resumption differ."""
-    old, new = (_flat({"": r["config"], ".sha256": r["manifests_sha256"]}) for r in (before, now))
-    for key in sorted(old.keys() | new.keys()):
-        name = key.lstrip(".")
-        if (key in old) != (key in new) and not name.startswith((*_FREE_KEYS, "sha256")):
-            version = before.get("versions", {}).get("wavasr", "another version")
-            raise ConfigError(
-                f"{run_dir} was begun by wavasr {version}, which differs in {name}; finish it with that one, or name "
-                "another --run_dir"
-            )
-        if old.get(key) != new.get(key) and not name.startswith(_FREE_KEYS):
-            raise ConfigError(
-                f"{run_dir} was trained with {name} {old.get(key)!r}, not {new.get(key)!r}; resume with the same "
-                "recipe and data, or name another --run_dir"
-            )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        inside = isinstance(value, Mapping)
-        found |= _flat(value, f"{prefix}{name}.") if inside else {f"{prefix}{name}": value}
-    return found
