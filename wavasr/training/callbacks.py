@@ -62,19 +62,33 @@ class Keeper(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lightning's handlers stand by now."""
         self._stop.stand()
+        self._stop.waits = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Nothing is half done from here on."""
+        self._stop.waits = False
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Nothing is left to wait for."""
+        self._stop.waits = False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop here if a signal came: the step before is saved and logged."""
         self._raise_if_stopping()
-        self._stop.in_step = True
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Stop here if a signal came: validation may be long."""
+        self._stopping = most(self._stop.asked, trainer.strategy.root_device)
+        self._raise_if_stopping()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save from time to time and when a signal came, but not when the epoch's end is about to."""
-        self._stop.in_step = False
         due = time.monotonic() - self._saved > self._seconds
         # Processes save and stop together, whatever their clocks say and whoever got the signal.
         wanted = most(2 * self._stop.asked + due, trainer.strategy.root_device)
@@ -185,10 +199,11 @@ class CsvLog(Logger):
     def _rows(self) -> list[dict[str, str]]:
         """The rows that are whole; a full disk or a crash leaves others, and what they said is told."""
         try:
-            text = self._path.read_bytes().decode("utf-8", "replace").replace("\0", "")
+            text = self._path.read_bytes().decode("utf-8", "replace").replace("\0", "?")
         except FileNotFoundError:
             return []
-        found, damaged = [], []
+        found: list[dict[str, str]] = []
+        damaged: list[dict[str, str]] = []
         for row in csv.DictReader(text.splitlines()):
             whole = set(row) == set(self.COLUMNS) and None not in row.values()
             (found if whole and str(row["step"]).isdecimal() else damaged).append(row)

@@ -1,11 +1,13 @@
 """The folder of a run: held by one run at a time, never half-written, and what lies in it is checked before it is used.
 
-    runs/an4/recipe.yaml     every key of the recipe, so that `--run_dir runs/an4 --resume` needs nothing else
-    runs/an4/run.json        configuration and fingerprints of the data
-    runs/an4/metrics.csv     losses and error rates; tensorboard/ has the same
-    runs/an4/last.ckpt       to resume from; replaced as a whole, the previous one stays until then
-    runs/an4/model.wavasr    the best epoch, ready for use
-    runs/an4/dev/, test/     reports of the model
+What a run leaves in `runs/an4`:
+
+    recipe.yaml     every key of the recipe, so that `--run_dir runs/an4 --resume` needs nothing else
+    run.json        configuration and fingerprints of the data
+    metrics.csv     losses and error rates; tensorboard/ has the same
+    last.ckpt       to resume from; replaced as a whole, the previous one stays until then
+    model.wavasr    the best epoch, ready for use
+    dev/, test/     reports of the model
 """
 
 from __future__ import annotations

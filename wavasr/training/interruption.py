@@ -33,12 +33,13 @@ class Interruption:
 
     Attributes:
         asked: the number of the signal that has come, 0 for none.
-        in_step: whether a step is being computed: then a first signal waits for its end.
+        waits: whether a first signal waits until it is asked for: an exception in the middle of a step, or of a
+            logger, would leave half of it done.
     """
 
     def __init__(self) -> None:
         self.asked = 0
-        self.in_step = False
+        self.waits = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -62,7 +63,7 @@ class Interruption:
             self._before.setdefault(signum, before)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.in_step and not self.asked:
+        if self.waits and not self.asked:
             self.asked = signum
             if signum == signal.SIGINT:
                 print("wavasr: stopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)

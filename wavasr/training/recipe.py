@@ -195,7 +195,9 @@ def _refuse_classes(values: Any, where: str) -> None:
 def _parser() -> ArgumentParser:
     from pytorch_lightning import Trainer
 
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["wavasr"])  # or a value such as os.system would be imported
+    set_parsing_settings(
+        import_path_denylist=["*"], import_path_allowlist=["wavasr"]
+    )  # or a value such as os.system would be imported
 
     base = shipped_dir() / BASE_NAME
     parser = ArgumentParser(
@@ -229,7 +231,7 @@ def _annotated(parser: ArgumentParser, values: Namespace) -> str:
     meanings = {action.dest: " ".join((action.help or "").split()) for action in parser._actions}
     path: list[str] = []
     lines = []
-    for line in parser.dump(values, skip_none=False).splitlines():
+    for line in parser.dump(values, skip_unset=False).splitlines():
         if key := re.match(r"( *)(\w+):", line):
             path = [*path[: len(key[1]) // 2], key[2]]
             meaning = re.split(r"(?<=[a-z)])\. ", meanings.get(".".join(path), ""))[0].rstrip(".")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -46,6 +46,7 @@ from wavasr.training.recognize import RecognitionTask
 from wavasr.training.splits import Split, Splits, fingerprints, read_splits
 
 log = logging.getLogger("wavasr")
+
 
 def main(argv: Sequence[str]) -> int:
     """`wavasr fit`: train, evaluate the best model, print where it and its reports are.
