@@ -123,5 +123,6 @@ COMMANDS = {
     "export": _command("a model to ONNX, also in 8 bits", "models.export"),
     "lm": _command("make a language model, or choose its weights", "language.lm"),
     "pronounce": _command("words to lines of a lexicon", "language.pronounce"),
+    "show": _command("a recording, a model or a run as a picture", "pictures.show"),
     "info": _command("what a model file carries", "models.info"),
 }

@@ -1,0 +1,72 @@
+"""`wavasr show`: pictures of recordings, models and training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wavasr.cli.console import OK
+from wavasr.cli.options import Parser
+
+
+def show(arguments: list[str]) -> int:
+    """`wavasr show`: draw a recording, a model, a run, or a lecture on WaveNet."""
+    parser = Parser(
+        prog="wavasr show",
+        description="Draw a recording (waveform, spectrogram, mel spectrum, words and phones), a model\n"
+        "(layers, dilations, receptive field), the learning curves of a run, or a page of figures about WaveNet.",
+        epilog="examples:\n"
+        "  wavasr show interview.mp3 -o interview.png\n"
+        '  wavasr show yes.wav --text "yes" -o yes.svg\n'
+        "  wavasr show interview.mp3 --from 60 --to 70 --model none -o minute.png\n"
+        "  wavasr show --model default -o model.png\n"
+        "  wavasr show runs/an4 -o curves.png\n"
+        "  wavasr show --lecture lecture interview.mp3",
+    )
+    parser.add_argument("source", nargs="?", type=Path, metavar="FILE|RUN", help="a recording, or the folder of a run")
+    parser.add_argument("-o", "--output", type=Path, metavar="PICTURE", help="a .png, .svg, .pdf, .jpg or .webp file")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="what recognises the words (default: default; none: no words); without FILE: the model that is drawn",
+    )
+    parser.add_argument("--text", metavar="TEXT", help="what is said in FILE, to be aligned instead of recognised")
+    parser.add_argument("--from", type=float, default=0.0, dest="start_s", metavar="S", help="begin here, in seconds")
+    parser.add_argument("--to", type=float, dest="end_s", metavar="S", help="end here (default: 20 s later at most)")
+    parser.add_argument("--lecture", type=Path, metavar="DIR", help="write DIR/lecture.html about FILE")
+    args = parser.parse_args(arguments)
+    if args.lecture is None and args.output is None:
+        parser.error("--output PICTURE is missing")
+    if args.source is None and (args.model is None or args.lecture is not None):
+        parser.error("give a recording" if args.lecture else "give a recording, the folder of a run, or --model MODEL")
+    if args.lecture is not None:
+        print(_lecture(args.lecture, args.source, args.model or "default"))
+        return OK
+    from wavasr.files import check_writable
+    from wavasr.pictures import style
+
+    style.check_suffix(args.output)
+    check_writable(args.output)
+    if args.source is None:
+        from wavasr.pictures.network import network
+
+        figure = network(args.model)
+    elif args.source.is_dir() or args.source.suffix == ".csv":
+        from wavasr.pictures.training import learning_curves
+
+        figure = learning_curves(args.source)
+    else:
+        from wavasr.pictures.recording import recording
+
+        model = None if args.model == "none" else args.model or "default"
+        figure = recording(args.source, model=model, text=args.text, start_s=args.start_s, end_s=args.end_s)
+    style.save(figure, args.output)
+    print(args.output)
+    return OK
+
+
+def _lecture(directory: Path, source: Path, model: str) -> Path:
+    from wavasr.files import check_writable_folder
+    from wavasr.pictures.lecture import lecture
+
+    check_writable_folder(directory)
+    return lecture(directory, source, model)

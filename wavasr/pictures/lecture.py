@@ -1,0 +1,138 @@
+"""A lecture on WaveNet in figures: one page that stands alone."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavasr.audio.reading import load_audio
+from wavasr.files import atomic_text
+from wavasr.pictures import lessons
+from wavasr.pictures.network import network
+from wavasr.pictures.recording import draw, heard
+from wavasr.pictures.style import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "lecture.html"
+_LONGEST_S = 6.0
+_RATE_HZ = 16000
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A figure and what is to be seen in it. `drawn` figures hold lines; the others hold images and become PNG."""
+
+    title: str
+    text: str
+    figure: Figure
+    drawn: bool = True
+
+
+def lecture(directory: str | Path, source: str | Path, model: str | Path = "default") -> Path:
+    """Write lecture.html about a recording.
+
+    Args:
+        directory: made where it does not exist.
+        source: a recording of speech, of which the first six seconds are used.
+        model: the recogniser that is shown.
+
+    Returns:
+        The page.
+
+    Raises:
+        WavasrError: the recording or the model cannot be used.
+        OSError: the page cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    samples = load_audio(source, _RATE_HZ)[: round(_LONGEST_S * _RATE_HZ)]
+    found = chapters(samples, model)
+    pictures = [_embedded(chapter) for chapter in found]
+    environment = Environment(loader=PackageLoader("wavasr.pictures", ""), autoescape=True)
+    page = environment.get_template("lecture.html.j2").render(
+        chapters=list(zip(found, pictures, strict=True)), source=Path(source).name, model=str(model)
+    )
+    path = Path(directory) / PAGE
+    with atomic_text(path) as stream:
+        stream.write(page)
+    return path
+
+
+def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
+    """The chapters about samples (S,) at 16 kHz."""
+    from wavasr.network.recognizer import load_model
+
+    module = load_model(model)
+    tiers = heard(samples, model)
+    text = " ".join(word.word for word in tiers.words)
+    made: list[tuple[str, str, Callable[[], Figure], bool]] = [
+        ("Sampling", _SAMPLING, lambda: lessons.sampling(samples, _RATE_HZ), True),
+        ("256 classes: the mu-law", _MU_LAW, lambda: lessons.mu_law(samples), True),
+        ("Causal and dilated convolutions", _STACKS, lessons.stacks, True),
+        ("The gated unit", _GATE, lambda: lessons.gate(module, samples), True),
+        ("Spectrogram and mel spectrum", _MEL, lambda: lessons.mel(samples, _RATE_HZ), False),
+        ("A network and what it hears", _NETWORK, lambda: network(module), True),
+        ("Recognition: posteriors and the greedy path", _CTC, lambda: lessons.posteriors(module, samples, text), False),
+        ("All of it", _ALL, lambda: draw(samples, _RATE_HZ, tiers), False),
+    ]
+    return [Chapter(title, text, draw_it(), drawn) for title, text, draw_it, drawn in made]
+
+
+@styled
+def _embedded(chapter: Chapter) -> str:
+    """The figure as the address of its data."""
+    stream = io.BytesIO()
+    kind = "svg" if chapter.drawn else "png"
+    options: dict[str, Any] = {"metadata": {"Date": None}} if chapter.drawn else {"dpi": 130}
+    chapter.figure.savefig(stream, format=kind, **options)
+    mime = "image/svg+xml" if chapter.drawn else "image/png"
+    return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+_SAMPLING = (
+    "A recording is a list of numbers: here 16,000 a second, each one of 65,536 values. Between the samples the curve "
+    "is known exactly, as long as it holds nothing above half the rate. WaveNet predicts these numbers one by one; "
+    "our recogniser reads them as they are, without a spectrogram."
+)
+_MU_LAW = (
+    "A softmax over 65,536 values would be wasteful, so amplitudes are companded, then cut into 256 classes: fine "
+    "steps where it is quiet, coarse ones where it is loud. Of 256 even steps speech uses few, since most samples are "
+    "small; of the mu-law's it uses most, so the same number of classes says more and quiet sounds survive."
+)
+_STACKS = (
+    "A causal convolution sees the past only. Stacked with kernel 2, it reaches back one sample for each layer; with "
+    "dilations 1, 2, 4, 8 the reach doubles with each layer at the same cost. A recogniser may see the future too: "
+    "the same blocks with taps on both sides."
+)
+_GATE = (
+    "Each block makes two convolutions of its input: one says what (tanh), the other how much of it passes (sigmoid). "
+    "The dots are inputs of the first block of the shipped recogniser on this recording. At the right one channel: "
+    "the gate opens and closes with the sound."
+)
+_MEL = (
+    "A spectrogram shows which frequencies a short stretch of sound holds. The ear tells low tones apart better than "
+    "high ones; triangles on the mel scale average the spectrum accordingly, so that 40 numbers do for 257. Harmonics "
+    "blur, formants stay. It is what vocoders are conditioned on."
+)
+_NETWORK = (
+    "The recogniser's stages pool as they go, so that a few blocks reach seconds. Below: how much one output changes "
+    "when one sample changes, computed by the gradient. It ends where the formula for the receptive field says."
+)
+_CTC = (
+    "At every frame the network gives each label a probability; most frames say blank. The greedy path takes the best "
+    "label of each frame; repeats are merged and blanks removed. A search over a lexicon and a language model reads "
+    "the same probabilities and finds words."
+)
+_ALL = (
+    "Waveform, spectrogram and mel spectrum, with the words that the recogniser found and the phones at the "
+    "places where they were said."
+)
