@@ -36,7 +36,8 @@ _UNITS = {
 _ABBREVIATIONS = {
     "Mr.": "mister", "Mrs.": "missus", "Ms.": "miss", "Dr.": "doctor", "Prof.": "professor", "Rev.": "reverend",
     "Gen.": "general", "Col.": "colonel", "Capt.": "captain", "Lt.": "lieutenant",
-    "Sgt.": "sergeant", "Gov.": "governor", "Sen.": "senator", "Rep.": "representative", "Hon.": "honorable", "Jr.": "junior", "Sr.": "senior",
+    "Sgt.": "sergeant", "Gov.": "governor", "Sen.": "senator", "Rep.": "representative",
+    "Hon.": "honorable", "Jr.": "junior", "Sr.": "senior",
     "etc.": "et cetera",
     "e.g.": "for example", "i.e.": "that is", "vs.": "versus", "approx.": "approximately", "Inc.": "incorporated",
     "Ltd.": "limited", "Corp.": "corporation", "Co.": "company", "Ave.": "avenue", "Blvd.": "boulevard", "Rd.": "road",
