@@ -6,9 +6,9 @@ The queue is a list of trials; each is a recipe and what differs from it:
 
     - {name: paper-0, config: paper.yaml, seeds: [0, 1, 2], auxiliary.weight: 0}
 
-A first seed of every trial comes before a second of any. The queue is read again after each run, so that it can be changed
-meanwhile. What stopped is resumed; what is in results.csv is not run again. A file `stop` in the output folder ends it
-after the current run.
+A first seed of every trial comes before a second of any. The queue is read again after each run, so that it can be
+changed meanwhile. What stopped is resumed; what is in results.csv is not run again. A file `stop` in the output folder
+ends it after the current run.
 """
 
 from __future__ import annotations

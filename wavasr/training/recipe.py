@@ -64,7 +64,8 @@ def parse(argv: Sequence[str]) -> Recipe:
     """Read the command line of `wavasr fit`.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one), a value of the wrong kind, a file that is missing.
+        ConfigError: an unknown key (with the nearest known one), a value of the wrong kind, a file that is missing, a
+            generative loss that can not act.
         SystemExit: after `--help` and `--print_config`.
     """
     argv, names = _resolve_configs(_with_stored_recipe(list(argv)))
@@ -90,7 +91,24 @@ def parse(argv: Sequence[str]) -> Recipe:
         checkpoint_minutes=values.checkpoint_minutes,
         **{name: made[name] for name in _GROUPS},
     )
-    return Recipe(config, values.trainer.as_dict(), values.resume, f"{text}\n")
+    recipe = Recipe(config, values.trainer.as_dict(), values.resume, f"{text}\n")
+    _check_generative_loss(recipe)
+    return recipe
+
+
+def _check_generative_loss(recipe: Recipe) -> None:
+    """Refuse a recipe whose generative loss can not train the front end, which it is for."""
+    weight, frozen, epochs = (
+        recipe.config.auxiliary.weight,
+        recipe.config.optim.ear_frozen_epochs,
+        recipe.trainer["max_epochs"],
+    )
+    if weight and frozen and epochs is not None and 0 <= epochs <= frozen:
+        raise ConfigError(
+            f"auxiliary.weight is {weight:g}, but optim.ear_frozen_epochs {frozen} freezes the front end in all "
+            f"{epochs} epochs, and the generative loss is there to train it; set auxiliary.weight to 0, or let the "
+            "front end learn"
+        )
 
 
 def shipped_dir() -> Path:

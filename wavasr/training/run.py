@@ -37,6 +37,7 @@ from wavasr.training.callbacks import (
     process_rank,
 )
 from wavasr.training.config import FitConfig
+from wavasr.training.cost import GenerativeCost
 from wavasr.training.data import SpeechData
 from wavasr.training.folder import LAST_NAME, METRICS_NAME, MODEL_NAME, WholeCheckpoints
 from wavasr.training.interruption import Interrupted, Interruption, requeue, requeued
@@ -181,7 +182,7 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None, s
         **options,
         default_root_dir=run_dir,
         logger=[CsvLog(run_dir / METRICS_NAME, first_step), TensorBoardLogger(run_dir, name="", version="tensorboard")],
-        callbacks=[FrozenEar(), keeper, Stopwatch(), *bar],
+        callbacks=[FrozenEar(), keeper, Stopwatch(), GenerativeCost(), *bar],
         plugins=[WholeCheckpoints(), *slurm],
         enable_checkpointing=False,
         num_sanity_val_steps=0,
