@@ -25,7 +25,6 @@ from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.times import Word
 from wavasr.evaluation.metrics import Alignment, ErrorCounts, align_all, bootstrap_ci, paired_bootstrap
 from wavasr.language.text import normalise
-from wavasr.network.files import copy_companions, resolve
 from wavasr.network.recognizer import save_model
 from wavasr.recognition.adapt import AdaptationConfig, adapt
 from wavasr.recognition.transcribe import calibration_of, decoder_of, load_acoustic_model, recognise, words_of
@@ -83,7 +82,6 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             adapted = Path(folder) / "adapted.wavasr"
             save_model(adapt(waveforms, args.model, config=config), adapted, half=True)
-            copy_companions(resolve(args.model), adapted)
             for name, model in (("as it is", args.model), ("adapted", adapted)):
                 for way, hypotheses in transcripts(model, spoken).items():
                     said.setdefault(name + way, []).extend(hypotheses)

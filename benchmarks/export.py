@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from wavasr.archive import members_of, write_archive
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.evaluation.provenance import machine
-from wavasr.network.export import export_model
-from wavasr.network.files import resolve
+from wavasr.network.export import export_graph
+from wavasr.network.files import GRAPH, resolve
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.transcribe import load_acoustic_model
 
@@ -106,12 +107,11 @@ def main() -> int:
     print(f"{machine()}; model {args.model}, one thread, processor seconds.\n")
     with tempfile.TemporaryDirectory() as folder:
         files = {
-            "as it is": resolve(args.model),
-            "ONNX, float32": Path(folder, "float.onnx"),
-            "ONNX, 8 bits": Path(folder, "int8.onnx"),
+            "8 bits": resolve(args.model),
+            "float32": Path(folder, "float.wavasr"),
         }
-        export_model(args.model, files["ONNX, float32"])
-        export_model(args.model, files["ONNX, 8 bits"], int8=True)
+        export_graph(args.model, Path(folder, "float.onnx"))
+        write_archive(files["float32"], {**members_of(files["8 bits"]), GRAPH: Path(folder, "float.onnx")})
         # First the processes: the peak of one begins with that of its parent, which has loaded no network yet.
         print_processes(files, Path(folder))
         print_networks(files, args)
@@ -135,9 +135,9 @@ def print_networks(files: dict[str, Path], args: argparse.Namespace) -> None:
     from wavasr.network.recognizer import load_model
 
     models: dict[str, AcousticModel] = {
-        "torch float32": load_model(files["as it is"]),
-        "onnxruntime float32": load_acoustic_model(files["ONNX, float32"]),
-        "onnxruntime, 8 bits (transcribe)": load_acoustic_model(files["as it is"]),
+        "torch float32": load_model(files["8 bits"]),
+        "onnxruntime float32": load_acoustic_model(files["float32"]),
+        "onnxruntime, 8 bits (transcribe)": load_acoustic_model(files["8 bits"]),
     }
     fast = speeds(models, speech(args.seconds), args.rounds)
     figures = of_speech(models, dev_part(args.manifest, args.dev_speakers)) if args.manifest else {}

@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 from wavasr import cli
+from wavasr.archive import members_of, write_archive
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -202,14 +203,11 @@ def with_header(change: Callable[[dict[str, Any]], None]) -> Callable[[Workshop]
     """The good model with another header."""
 
     def make(w: Workshop) -> Path:
-        content = w.model.read_bytes()
-        (size,) = struct.unpack("<Q", content[:8])
-        outer = json.loads(content[8 : 8 + size])
-        inner = json.loads(outer["__metadata__"]["wavasr"])
-        change(inner)
-        outer["__metadata__"]["wavasr"] = json.dumps(inner)
-        encoded = json.dumps(outer).encode()
-        return w.file("m.wavasr", struct.pack("<Q", len(encoded)) + encoded + content[8 + size :])
+        parts = members_of(w.model)
+        header = json.loads(parts["model.json"].read_bytes())
+        change(header)
+        write_archive(w.folder / "m.wavasr", {**parts, "model.json": json.dumps(header).encode()})
+        return w.folder / "m.wavasr"
 
     return make
 
@@ -224,8 +222,8 @@ def other_units(header: dict[str, Any]) -> None:
     header["units"]["symbols"] = header["units"]["symbols"][:-2]
 
 
-def fewer_channels(header: dict[str, Any]) -> None:
-    header["encoder"]["stages"][0]["channels"] += 1
+def another_rate(header: dict[str, Any]) -> None:
+    header["encoder"]["stages"][0]["pool"] += 1
 
 
 MODELS = [
@@ -245,7 +243,7 @@ MODELS = [
     Case("no units", with_model(with_header(lambda h: h.pop("units"))), 2, "m.wavasr"),
     Case("other units", with_model(with_header(other_units)), 2, "m.wavasr"),
     Case("no encoder", with_model(with_header(lambda h: h.pop("encoder"))), 2, "m.wavasr"),
-    Case("weights of another shape", with_model(with_header(fewer_channels)), 2, "m.wavasr"),
+    Case("frames of another length", with_model(with_header(another_rate)), 2, "m.wavasr"),
     Case("unknown encoder key", with_model(with_header(lambda h: h["encoder"].update(depth=3))), 2, "depth"),
     Case("info of no model", lambda w: ["info", w.speech], 2, "speech.wav"),
     Case("info of a header without units", lambda w: ["info", with_header(lambda h: h.pop("units"))(w)], 2, "m.wavasr"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import math
 import random
@@ -26,16 +25,15 @@ from wavasr.decoding import search as decoding_lm
 from wavasr.decoding.config import NOTHING, DecodingConfig
 from wavasr.decoding.greedy import Hypothesis, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding.hotwords import Phrases
-from wavasr.decoding.search import _cuts, _Found, _pauses, complete, ctc_log_probs, lm_decoder
+from wavasr.decoding.search import DEFAULT_WEIGHTS, _cuts, _Found, _pauses, complete, ctc_log_probs, lm_decoder
 from wavasr.decoding.trellis import Piece
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.language.arpa import vocabulary, write_arpa
 from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import estimate
 from wavasr.language.text import BLANK, Units
-from wavasr.language.weights import Weights, weights_path
-from wavasr.network.export import export_model
-from wavasr.network.files import asset
+from wavasr.language.weights import Weights
+from wavasr.network.files import change_model, language_of, language_parts, resolve
 from wavasr.recognition.transcribe import (
     OTHER_SPEEDS,
     decoder_of,
@@ -452,18 +450,22 @@ def test_priors_of_a_model_file() -> None:
             priors_of({"label_priors": damaged}, 3)
 
 
-def test_tuned_weights_are_the_defaults(lm: Path) -> None:
-    weights_path(lm).write_text('{"lm_weight": 1.25, "word_score": -0.5}', encoding="utf-8")
-    decoder = lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)
-    assert decoder is not None
-    assert decoder.weights == Weights(1.25, -0.5, 0.0)
-    decoder = lm_decoder(DecodingConfig(lm=lm, word_score=2.0), CHARACTERS, TEXT)
-    assert decoder is not None
-    assert decoder.weights == Weights(1.25, 2.0, 0.0)
-    for damaged in ("{", '{"word_score": 1.0, "blank_penalty": 2.0}'):
-        weights_path(lm).write_text(damaged, encoding="utf-8")
-        with pytest.raises(ConfigError, match=r"lm\.arpa\.json: expected JSON"):
-            lm_decoder(DecodingConfig(lm=lm), CHARACTERS, TEXT)
+def test_tuned_weights_are_the_defaults(lm: Path, tiny_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.wavasr"
+
+    def weights(config: DecodingConfig) -> Weights:
+        decoder = lm_decoder(complete(config, model), CHARACTERS, TEXT)
+        assert decoder is not None
+        return decoder.weights
+
+    change_model(tiny_model, model, language={"lm.arpa": lm}, decoding={"lm_weight": 1.25, "word_score": -0.5})
+    assert weights(DecodingConfig()) == Weights(1.25, -0.5, 0.0)
+    assert weights(DecodingConfig(word_score=2.0)) == Weights(1.25, 2.0, 0.0)
+    assert weights(DecodingConfig(lm=lm)) == DEFAULT_WEIGHTS, "they are of the model's own"
+    for damaged in ({"lm_weight": "x", "word_score": 1}, {"lm_weight": -1, "word_score": 1}):
+        change_model(tiny_model, model, language={"lm.arpa": lm}, decoding=damaged)
+        with pytest.raises(ModelError, match=r"m\.wavasr: its decoding weights are damaged; run wavasr lm tune again"):
+            weights(DecodingConfig())
 
 
 @pytest.mark.parametrize(
@@ -513,32 +515,56 @@ def test_words_in_another_case_are_looked_up(tmp_path: Path) -> None:
     assert listed(spoken("the cat", LETTERS, doubt=0.6)).text(LETTERS) == "the mat"
 
 
-def test_what_lies_beside_a_model_is_used(tiny_model: Path, speech: Path, tmp_path: Path) -> None:
-    """A language model, its weights and a word list beside a model file; others, or none, when one says so."""
+def test_what_a_model_carries_is_used(tiny_model: Path, speech: Path, tmp_path: Path) -> None:
+    """A language model, its weights and a word list in a model file; others, or none, when one says so."""
     model, lm = tmp_path / "m.wavasr", tmp_path / "m.lm.arpa"
-    model.write_bytes(tiny_model.read_bytes())
     write_arpa(estimate(["the fox", "the lazy dog"], order=2), lm)
     plain = transcribe(speech, tiny_model, decoder="greedy").text
     weights = {"lm_weight": 0.3, "word_score": 2.0}
-    lm.with_name("m.lm.arpa.json").write_text(json.dumps(weights), encoding="utf-8")
-    explicit = transcribe(speech, tiny_model, decoder=DecodingConfig(lm=lm))
+    change_model(tiny_model, model, language=language_parts(None, lm), decoding=weights)
+    explicit = transcribe(speech, tiny_model, decoder=DecodingConfig(lm=lm, **weights))  # type: ignore[arg-type]
     own = transcribe(speech, model)
     assert own.text == explicit.text != plain and set(own.text.split()) <= {"the", "fox", "lazy", "dog"}
     assert transcribe(speech, model, decoder=DecodingConfig(lm=NOTHING)).text == plain
     assert transcribe(speech, model, decoder="greedy").text == plain
-    (tmp_path / "m.lexicon.txt").write_text("fox\ndog\n", encoding="utf-8")
+    words = tmp_path / "words.txt"
+    words.write_text("fox\ndog\n", encoding="utf-8")
+    change_model(model, language=language_parts(words, lm))
     assert set(transcribe(speech, model).text.split()) <= {"fox", "dog"}
     assert transcribe(speech, model, decoder=DecodingConfig(lexicon=NOTHING)).text == own.text
     others = tmp_path / "others.arpa"
     write_arpa(estimate(["the fox", "the lazy dog"], order=2), others)
     with_others = decoder_of(DecodingConfig(lm=others), model=load_acoustic_model(model))
     assert set(with_others.words) == {"the", "fox", "lazy", "dog"}
-    exported = tmp_path / "out" / "n.onnx"
-    export_model(model, exported)
-    assert {path.name for path in exported.parent.iterdir()} == {
-        "n.onnx", "n.lm.arpa", "n.lm.arpa.json", "n.lexicon.txt"
-    }  # fmt: skip
-    assert transcribe(speech, exported).text == transcribe(speech, model).text
+    # Alone in another folder it gives the same text.
+    moved = tmp_path / "elsewhere" / "n.wavasr"
+    moved.parent.mkdir()
+    moved.write_bytes(model.read_bytes())
+    expected = transcribe(speech, model).text
+    for path in (model, lm, words, others):
+        path.unlink()
+    assert transcribe(speech, moved).text == expected
+
+
+@pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz", "lm.bin"])
+def test_every_kind_of_language_model_in_a_model_file(
+    name: str, tiny_model: Path, speech: Path, tmp_path: Path
+) -> None:
+    model, lm = tmp_path / "m.wavasr", tmp_path / f"x.{name}"
+    if name == "lm.bin":
+        lm = Path(__file__).parent / "kenlm-trie.bin"
+    else:
+        write_arpa(estimate(["the fox", "the lazy dog"], order=2), lm)
+    change_model(tiny_model, model, language=language_parts(None, lm))
+    found = language_of(model).lm
+    assert found is not None and found.part == name and vocabulary(found) == vocabulary(lm)
+    expected = transcribe(speech, tiny_model, decoder=DecodingConfig(lm=lm)).text
+    assert transcribe(speech, model).text == expected
+    content = bytearray(model.read_bytes())
+    content[content.index(lm.read_bytes()[:100]) + 99] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(ModelError, match=r"m\.wavasr: is damaged \(.*lm\..*\); copy or make it again"):
+        transcribe(speech, model)
 
 
 def test_a_named_language_model_brings_its_own_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -606,17 +632,22 @@ def test_words_that_the_language_model_does_not_know(kind: str, tmp_path: Path) 
     assert boosted(mumbled).text(units) == "bb"
 
 
-def test_what_ships_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_stands_for_what_it_carries(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    beside, lexicon, default = tmp_path / "m.lexicon.txt", asset("default.lexicon.txt"), Path("default")
-    beside.write_text("a  AH\n", encoding="utf-8")
-    model = tmp_path / "m.wavasr"
+    default, model, lexicon = Path("default"), tmp_path / "m.wavasr", tmp_path / "words.txt"
+    lexicon.write_text("a  AH\n", encoding="utf-8")
+    change_model(tiny_model, model, language=language_parts(lexicon, None))
+    shipped, own = language_of(resolve("default")), language_of(model)
     config = complete(DecodingConfig(lm=default, lexicon=default), model)
-    assert (config.lm, config.lexicon) == (asset("default.lm.bin"), lexicon)
-    assert complete(DecodingConfig(), model).lexicon == beside
+    assert (config.lm, config.lexicon) == (shipped.lm, shipped.lexicon)
+    assert (config.lm_weight, config.word_score, config.blank_penalty) == tuple(shipped.weights.values())
+    assert complete(DecodingConfig(), model).lexicon == own.lexicon
+    assert complete(DecodingConfig(lexicon=model), None).lexicon == own.lexicon
     assert complete(DecodingConfig(lexicon=NOTHING), model).lexicon is None
     for other in (Path("defualt"), Path("x") / "default", lexicon):
         assert complete(DecodingConfig(lexicon=other), model).lexicon == other
+    with pytest.raises(ConfigError, match=r"m\.wavasr: this model carries no such file"):
+        complete(DecodingConfig(lm=model), None)
     default.write_text("a  AH\n", encoding="utf-8")
     assert complete(DecodingConfig(lexicon=default), model).lexicon == default, "a file is itself"
 
@@ -655,8 +686,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
-def beside(model: Path, sentences: list[str]) -> Path:
-    path = model.with_name("m.lm.arpa")
+def arpa(path: Path, sentences: list[str]) -> Path:
     write_arpa(estimate(sentences, order=2), path)
     return path
 
@@ -664,9 +694,8 @@ def beside(model: Path, sentences: list[str]) -> Path:
 def test_what_was_read_is_kept_until_it_changes(
     tiny_model: Path, speech: Path, tmp_path: Path, reads: Counter[str]
 ) -> None:
-    model = tmp_path / "m.wavasr"
-    model.write_bytes(tiny_model.read_bytes())
-    lm = beside(model, ["the fox", "the lazy dog"])
+    model, lm = tmp_path / "m.wavasr", arpa(tmp_path / "lm.arpa", ["the fox", "the lazy dog"])
+    change_model(tiny_model, model, language=language_parts(None, lm))
     first = transcribe(speech, model)
     assert transcribe(speech, str(model)).text == first.text and transcribe(speech, model).text == first.text
     assert reads == {"load_acoustic_model": 1, "read_language_model": 1, "word_list": 1}
@@ -675,30 +704,23 @@ def test_what_was_read_is_kept_until_it_changes(
     weights = transcribe(speech, model, decoder=DecodingConfig(lm_weight=0.0, word_score=-9.0))
     assert weights.text != first.text and transcribe(speech, model).text == first.text
     assert reads == {"load_acoustic_model": 1, "read_language_model": 1, "word_list": 1}
-    weights_path(lm).write_text(json.dumps({"lm_weight": 0.0, "word_score": -9.0}), encoding="utf-8")
+    change_model(model, decoding={"lm_weight": 0.0, "word_score": -9.0})
     assert transcribe(speech, model).text == weights.text
-    weights_path(lm).unlink()
-    assert reads["read_language_model"] == 1
-    beside(model, ["brown"])
-    assert set(transcribe(speech, model).text.split()) <= {"brown"}
-    assert reads == {"load_acoustic_model": 1, "read_language_model": 2, "word_list": 2}
-    listed = model.with_name("m.lexicon.txt")
-    listed.write_text("over\n", encoding="utf-8")
-    assert set(transcribe(speech, model).text.split()) <= {"over"}
-    listed.unlink()
-    assert set(transcribe(speech, model, decoder=DecodingConfig(hotwords=("quick",))).text.split()) <= {
-        "brown",
-        "quick",
-    }
-    lm.unlink()
+    other = arpa(tmp_path / "lm.arpa", ["brown"])
+    named = DecodingConfig(lm=other)
+    for _ in range(2):
+        assert set(transcribe(speech, model, decoder=named).text.split()) <= {"brown"}
+    assert reads == {"load_acoustic_model": 2, "read_language_model": 3, "word_list": 3}
+    arpa(other, ["over"])
+    assert set(transcribe(speech, model, decoder=named).text.split()) <= {"over"}
+    assert reads == {"load_acoustic_model": 2, "read_language_model": 4, "word_list": 4}
+    change_model(model, language={})
     assert transcribe(speech, model) == transcribe(speech, model, decoder="greedy")
-    model.write_bytes(tiny_model.read_bytes())
-    transcribe(speech, model)
-    assert reads["load_acoustic_model"] == 2
+    assert reads["load_acoustic_model"] == 3
 
 
 def test_a_decoder_goes_with_its_model(tiny_model: Path, speech: Path, tmp_path: Path, reads: Counter[str]) -> None:
-    lm = beside(tmp_path / "m.wavasr", ["the fox", "the lazy dog"])
+    lm = arpa(tmp_path / "m.lm.arpa", ["the fox", "the lazy dog"])
     model = load_acoustic_model(tiny_model)
     for _ in range(2):
         transcribe(speech, model, decoder=DecodingConfig(lm=lm))
@@ -713,7 +735,7 @@ def test_a_decoder_goes_with_its_model(tiny_model: Path, speech: Path, tmp_path:
 
 def test_threads_share_a_decoder(tiny_model: Path, tmp_path: Path, reads: Counter[str]) -> None:
     model = load_acoustic_model(tiny_model)
-    config = DecodingConfig(lm=beside(tmp_path / "m.wavasr", ["the fox", "the lazy dog"]), hotwords=("lazy dog",))
+    config = DecodingConfig(lm=arpa(tmp_path / "m.lm.arpa", ["the fox", "the lazy dog"]), hotwords=("lazy dog",))
     inputs = [lattice(60 + seed, len(model.units), seed, sharpness=2.0) for seed in range(12)]
     alone = [decoder_of(config, model=model)(values) for values in inputs]
     other = load_acoustic_model(tiny_model)
@@ -727,9 +749,9 @@ def test_a_damaged_language_model_is_told_each_time(tiny_model: Path, speech: Pa
     lm = tmp_path / "m.lm.arpa"
     lm.write_text("\\data\\\nnothing", encoding="utf-8")
     model = tmp_path / "m.wavasr"
-    model.write_bytes(tiny_model.read_bytes())
+    change_model(tiny_model, model, language={"lm.arpa": lm})
     for _ in range(2):
-        with pytest.raises(TextError, match=r"m\.lm\.arpa"):
+        with pytest.raises(TextError, match=r"m\.wavasr \(lm\.arpa\)"):
             transcribe(speech, model)
 
 

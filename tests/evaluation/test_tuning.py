@@ -16,12 +16,13 @@ from wavasr.cli import main
 from wavasr.corpora.manifest import Utterance
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import lm_decoder
-from wavasr.evaluation.tuning import BLANK_PENALTIES, LM_WEIGHTS, table, tune, write_weights
+from wavasr.evaluation.tuning import BLANK_PENALTIES, LM_WEIGHTS, chosen, table, tune
 from wavasr.language.arpa import write_arpa
 from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import estimate
 from wavasr.language.text import Units
-from wavasr.language.weights import Weights, tuned_weights
+from wavasr.language.weights import Weights
+from wavasr.network.files import read_header
 
 LETTERS = Units.characters(["abcdefghijklm nopqrstuvwxyz"])
 RATE = 1600
@@ -92,12 +93,10 @@ def test_the_better_weight_is_chosen(dev: list[Utterance], lm: Path) -> None:
     assert errors[Weights(LM_WEIGHTS[-1], 0.0)] == 1
     assert decoder.with_weights(Weights(0.01, 0.0))(model.heard[0]).text(LETTERS) == "i sea"
     assert f"--lm-weight {tuning.best.weights.lm_weight:g}" in table(tuning)
-    path = write_weights(tuning, lm, {"model": "told"})
-    assert path.name == "lm.arpa.json"
-    assert tuned_weights(lm) == tuning.best.weights
-    chosen = lm_decoder(DecodingConfig(lm=lm), LETTERS, TextConfig())
-    assert chosen is not None
-    assert [chosen(values).text(LETTERS) for values in model.heard] == ["i see", "i see", "the see"]
+    values = chosen(tuning)
+    assert values["errors"] == 0 and Weights(*(values[name] for name in Weights._fields)) == tuning.best.weights
+    best = decoder.with_weights(tuning.best.weights)
+    assert [best(values).text(LETTERS) for values in model.heard] == ["i see", "i see", "the see"]
 
 
 def test_the_commands(
@@ -106,9 +105,22 @@ def test_the_commands(
     manifest = tmp_path / "dev.jsonl"
     entry = {"audio_filepath": speech.name, "duration": 0.5, "text": "i see"}
     manifest.write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    tuned = tmp_path / "tuned.wavasr"
     common = ["--model", str(tiny_model), "--lm", str(lm), "--beam", "20"]
-    assert main(["lm", "tune", "--manifest", str(manifest), *common]) == 0
-    assert "lm.arpa.json" in capsys.readouterr().out
+    assert main(["lm", "tune", "--manifest", str(manifest), *common, "-o", str(tuned)]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[-1] == str(tuned)
+    decoding = read_header(tuned)["decoding"]
+    best = [f"--{name.replace('_', '-')} {decoding[name]:g}" for name in Weights._fields]
+    assert " ".join(best) in table[-2]
+    lm.rename(tmp_path / "moved.arpa")
+    assert main(["transcribe", str(speech), "--model", str(tuned), "--beam", "20"]) == 0
+    alone = capsys.readouterr().out
+    (tmp_path / "moved.arpa").rename(lm)
+    assert main(["transcribe", str(speech), *common, *" ".join(best).split()]) == 0
+    assert capsys.readouterr().out == alone != ""
+    assert main(["lm", "tune", "--manifest", str(manifest), "--model", str(tuned), "--beam", "20"]) == 0
+    assert capsys.readouterr().out.splitlines() == [*table[:-1], str(tuned)]
 
     options = [*common, "--n-best", "3", "--hotword", "big dog", "--hotword", "fox", "--word-score", "4"]
     assert main(["transcribe", str(speech), "--format", "json", *options]) == 0
@@ -129,8 +141,13 @@ def test_the_commands(
     plain = capsys.readouterr().out
     assert main(["transcribe", str(speech), "--model", str(tiny_model), "--lm", str(tmp_path / "no.arpa")]) == 0
     assert capsys.readouterr().out == plain
-    assert main(["lm", "tune", "--manifest", str(manifest), "--lm", str(tmp_path / "no.arpa")]) == 2
-    assert "no.arpa: no such language model" in capsys.readouterr().err
+    for wrong, complaint in [
+        (["--model", str(tuned), "--lm", str(tmp_path / "no.arpa")], "no.arpa: no such file"),
+        (["--lm", str(lm)], "default: is no model file of yours; give --output"),
+        (["--model", str(tuned), "--lm", "none"], "carries no language model; give one"),
+    ]:
+        assert main(["lm", "tune", "--manifest", str(manifest), *wrong]) == 2
+        assert complaint in capsys.readouterr().err
     for options, complaint in [
         (["--n-best", "9", "--beam", "3"], "n_best is 9 and beam 3"),
         (["--lm", str(manifest)], "dev.jsonl:1: begins with"),

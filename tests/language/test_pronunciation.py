@@ -20,7 +20,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
 from wavasr.language.pronunciation import Pronouncer, completed
 from wavasr.language.text import Units
-from wavasr.network.files import asset
+from wavasr.network.files import language_of, resolve
 from wavasr.recognition.align import align
 from wavasr.recognition.transcribe import load_acoustic_model
 
@@ -47,7 +47,9 @@ WORDS = [([0, 1, 2], [0, 1]), ([0, 2, 1], [1, 0, 2, 2]), ([1, 1, 0], [2]), ([2, 
 
 @pytest.fixture(scope="module")
 def shipped() -> Lexicon:
-    return Lexicon.read(asset("default.lexicon.txt"))
+    lexicon = language_of(resolve("default")).lexicon
+    assert lexicon is not None
+    return Lexicon.read(lexicon)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +183,7 @@ def test_what_a_lexicon_cannot_teach(shipped: Lexicon, caplog: pytest.LogCapture
 def test_a_hotword_that_the_lexicon_lacks_can_be_heard(some: Path) -> None:
     """What sounds like lady knollys is lady no less, until Knollys is expected."""
     acoustic = load_acoustic_model("default")
-    units, lm, lexicon = acoustic.units, asset("default.lm.bin"), Lexicon.read(some)
+    units, lm, lexicon = acoustic.units, language_of(acoustic.file).lm, Lexicon.read(some)
     assert "knollys" not in lexicon
     [lady], no_less = lexicon["lady"], (*lexicon["no"][0], *lexicon["less"][0])
     [knollys, *_] = Pronouncer(lexicon)("knollys")

@@ -15,7 +15,7 @@ from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.search import LMDecoder, ctc_log_probs
 from wavasr.evaluation.metrics import wer
 from wavasr.network.crf import Competitors
-from wavasr.network.files import LEXICON_SUFFIX, read_header
+from wavasr.network.files import language_of, read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_model, weights_sha256
 from wavasr.recognition.adapt import (
     METADATA_KEY,
@@ -133,7 +133,9 @@ def test_the_command_makes_a_model_and_names_what_it_could_not_read(
     said = capsys.readouterr()
     assert said.out.splitlines() == [str(output)] and str(missing) in said.err
     assert read_header(output)["metadata"][METADATA_KEY]["epochs"] == AdaptationConfig().epochs
-    assert output.with_name("voice" + LEXICON_SUFFIX).is_file()
+    carried, shipped = (language_of(resolve(model)) for model in (output, "default"))
+    assert carried.weights == shipped.weights and carried.lm is not None and shipped.lm is not None
+    assert carried.lm.size() == shipped.lm.size()
     said_there = next(u.text for u in read_manifest(SAMPLES / "samples.jsonl") if u.audio == CLIPS[0])
     errors = {
         model: wer([said_there.lower()], [transcribe(CLIPS[0], model).text]).errors for model in (output, "default")

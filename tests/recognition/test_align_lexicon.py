@@ -18,6 +18,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
+from wavasr.network.files import change_model, language_of
 from wavasr.network.recognizer import Recognizer, save_model
 from wavasr.recognition.align import SILENCE, Spoken, align, chosen, with_silences
 
@@ -26,7 +27,7 @@ LEXICON = "the  DH AH\nthe(2)  DH IY\nend  EH N D\n"
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A random model of phones with a lexicon beside it."""
+    """A random model of phones with a lexicon."""
     torch.manual_seed(1)
     encoder = EncoderConfig(
         preset="custom", stages=(StageConfig(channels=8, window=320, stride=160, dilations=(1, 2)),)
@@ -34,7 +35,7 @@ def model(tmp_path: Path) -> Path:
     recognizer = Recognizer(encoder, Units.phones(["DH", "AH", "IY", "EH", "N", "D"]), TextConfig())
     path = tmp_path / "m" / "phones.wavasr"
     save_model(recognizer, path)
-    (path.parent / "phones.lexicon.txt").write_text(LEXICON, encoding="utf-8")
+    change_model(path, language={"lexicon.txt": LEXICON.encode()})
     return path
 
 
@@ -83,14 +84,15 @@ def test_words_are_aligned_through_their_phones(model: Path, speech: Path) -> No
 
 
 def test_the_lexicon_is_read_once(model: Path, speech: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lexicon = model.with_name("phones.lexicon.txt")
     reads = []
     real = Lexicon.read
     monkeypatch.setattr(Lexicon, "read", lambda path: reads.append(path) or real(path))
     for _ in range(3):
         first = align(speech, "the end", model)
+    lexicon = language_of(model).lexicon
     assert reads == [lexicon]
-    lexicon.write_text(LEXICON.replace("DH IY", "IY DH").replace("DH AH", "AH DH"), encoding="utf-8")
+    other = LEXICON.replace("DH IY", "IY DH").replace("DH AH", "AH DH")
+    change_model(model, language={"lexicon.txt": other.encode()})
     assert align(speech, "the end", model).units[0].word != first.units[0].word == "DH"
     assert reads == [lexicon] * 2
 

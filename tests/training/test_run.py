@@ -26,6 +26,7 @@ from wavasr.corpora.recordings import load_utterance
 from wavasr.errors import WavasrError
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
+from wavasr.network.files import Language, change_model, language_of
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.network.wavenet import Features
 from wavasr.recognition.transcribe import log_probs_of
@@ -328,23 +329,26 @@ def test_the_ear_is_what_the_warm_up_gives() -> None:
     assert not {name for name in names if name.startswith(("encoder.stages.1.", "output."))}
 
 
-def test_fine_tuning_keeps_what_the_model_can_spell_and_what_lies_beside_it(tones: Path, tmp_path: Path) -> None:
+def test_fine_tuning_keeps_what_the_model_can_spell_and_its_words(tones: Path, tmp_path: Path) -> None:
     """Units that the new texts lack stay, and so does the lexicon; texts with other symbols get units of their own."""
     (tmp_path / "first").mkdir()
     first = train(tmp_path / "first", tones, trainer={"max_epochs": 1}) / "model.wavasr"
     few = Recognizer((known := load_model(first)).encoder_config, Units.characters(["a b c d"]), known.text)
     save_model(few, tmp_path / "wide.wavasr", {})
-    (tmp_path / "wide.lexicon.txt").write_text("a\nb\n", encoding="utf-8")
+    words = {"lexicon.txt": b"a\nb\n"}
+    change_model(tmp_path / "wide.wavasr", language=words, decoding={"word_score": 2.0})
     run = train(tmp_path, tones, start=str(tmp_path / "wide.wavasr"), trainer={"max_epochs": 1})
     assert load_model(run / "model.wavasr").units == few.units
-    assert (run / "model.lexicon.txt").read_text(encoding="utf-8") == "a\nb\n"
+    carried = language_of(run / "model.wavasr")
+    assert carried.lexicon is not None and carried.lexicon.read_text() == "a\nb\n"
+    assert carried.weights == {"word_score": 2.0}
     narrow = Recognizer(known.encoder_config, Units.characters(["a b"]), known.text)
     save_model(narrow, tmp_path / "narrow.wavasr", {})
-    (tmp_path / "narrow.lexicon.txt").write_text("a\nb\n", encoding="utf-8")
+    change_model(tmp_path / "narrow.wavasr", language=words)
     (tmp_path / "other").mkdir()
     other = train(tmp_path / "other", tones, start=str(tmp_path / "narrow.wavasr"), trainer={"max_epochs": 1})
     assert load_model(other / "model.wavasr").units == known.units
-    assert not (other / "model.lexicon.txt").exists()
+    assert language_of(other / "model.wavasr") == Language()
 
 
 def test_a_frozen_ear_does_not_move(tones: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging
 from wavasr.cli.options import Parser, add_decoding, add_manifest, add_model, decoding_config
-from wavasr.errors import ModelError
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -80,22 +79,21 @@ def calibrate(arguments: list[str]) -> int:
     )
     add_model(parser)
     add_manifest(parser)
-    parser.add_argument("--output", type=Path, metavar="F", help="write a copy of the model instead of changing it")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="F", help="write a copy of the model instead of changing it"
+    )
     add_decoding(parser)
     args = parser.parse_args(arguments)
-    if args.output is None and not Path(args.model).is_file():
-        raise ModelError(f"{args.model}: is no model file of yours; give --output to calibrate a copy of a shipped one")
     configure_logging()
+    from wavasr.cli.models import own_file
     from wavasr.corpora.manifest import read_manifest
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import calibrate as fit_confidences
     from wavasr.evaluation.evaluate import evaluate as measure
-    from wavasr.files import check_writable
-    from wavasr.network.files import resolve
     from wavasr.recognition.transcribe import calibration_key, decoder_of, load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
-    check_writable(args.output or args.model)
+    path = own_file(args.model, args.output)
     utterances = read_manifest(args.manifest)
     model = load_acoustic_model(args.model)
     decode = decoder_of(decoding_config(args), model=model)
@@ -107,7 +105,7 @@ def calibrate(arguments: list[str]) -> int:
         progress=sys.stderr.isatty(),
         processes=usable_processes(),
     )
-    calibrated = fit_confidences(evaluation, resolve(args.model), calibration_key(decode), args.output)
+    calibrated = fit_confidences(evaluation, path, calibration_key(decode), args.output)
     assert calibrated.calibration is not None
     print(report.fitted(calibrated.calibration))
     print(args.output or args.model)

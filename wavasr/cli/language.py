@@ -107,35 +107,46 @@ def _lm_build(arguments: list[str]) -> int:
 def _lm_tune(arguments: list[str]) -> int:
     parser = Parser(
         prog="wavasr lm tune",
-        description="Choose a language model's weight and the word score on a dev set: the fewest errors of a grid.\n"
-        "Prints the table, and writes the choice to LM.json, which transcribe and evaluate read.",
+        description="Choose a language model's weight, the word score and the blank penalty on a dev set: the fewest\n"
+        "errors of a grid. Prints the table, and writes the choice into the model file, with the language model and\n"
+        "the lexicon where they are given.",
         epilog="examples:\n"
         "  wavasr lm tune --model runs/an4/model.wavasr --manifest dev.jsonl --lm an4.arpa\n"
-        "  wavasr lm tune --model timit.wavasr --manifest dev.jsonl --lm lm.arpa --lexicon cmudict.txt",
+        "  wavasr lm tune --model timit.wavasr --manifest dev.jsonl --lm lm.arpa --lexicon cmudict.txt -o words.wavasr",
     )
     add_model(parser)
     add_manifest(parser)
-    add_language_model(parser, required=True)
+    add_language_model(parser)
     parser.add_argument("--beam", type=count, default=0, metavar="N", help="hypotheses (default: 500)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write a copy of the model instead of changing it"
+    )
     args = parser.parse_args(arguments)
-    if not args.lm.is_file():
-        raise TextError(f"{args.lm}: no such language model; make one with wavasr lm build")
     configure_logging()
+    from wavasr.cli.models import language_changes, own_file
     from wavasr.corpora.manifest import read_manifest
     from wavasr.decoding.config import DecodingConfig
-    from wavasr.decoding.search import LMDecoder
-    from wavasr.evaluation.tuning import table, tune, write_weights
+    from wavasr.decoding.search import LMDecoder, complete
+    from wavasr.evaluation.tuning import chosen, table, tune
+    from wavasr.network.files import change_model
     from wavasr.recognition.transcribe import decoder_of, load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
+    path = own_file(args.model, args.output)
+    config = complete(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), path)
+    changes = language_changes(config, path)
+    if config.lm is None:
+        raise TextError(f"{args.model}: carries no language model; give one (--lm), made with wavasr lm build")
     utterances = read_manifest(args.manifest)
-    model = load_acoustic_model(args.model)
-    decoder = decoder_of(DecodingConfig(beam=args.beam, lm=args.lm, lexicon=args.lexicon), model=model)
+    model = load_acoustic_model(path)
+    decoder = decoder_of(config, model=model)
     if not isinstance(decoder, LMDecoder):
         return BAD_INPUT  # the reason has been told
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())
     print(table(tuning))
-    print(write_weights(tuning, args.lm, {"model": args.model, "manifest": args.manifest.as_posix()}))
+    changes["decoding"] |= {**chosen(tuning), "manifest": args.manifest.name}
+    change_model(path, args.output, **changes)
+    print(args.output or path)
     return OK
 
 
@@ -145,7 +156,7 @@ def pronounce(arguments: list[str]) -> int:
         prog="wavasr pronounce",
         description="Print how words are pronounced, as lines of a lexicon. Words that it lacks are guessed as its\n"
         "own words suggest, and marked: correct them, and append them to a copy of the lexicon, for --lexicon.\n"
-        "That of a model lies beside it (wavasr info).",
+        "wavasr export --lexicon puts one into a model.",
         epilog="examples:\n"
         "  wavasr pronounce Zarathustra Wodehouse --n-best 3\n"
         "  wavasr pronounce $(cat names.txt) --lexicon cmudict.txt > names.lexicon.txt",
@@ -167,7 +178,7 @@ def pronounce(arguments: list[str]) -> int:
 
     path = complete(DecodingConfig(lexicon=args.lexicon), resolve(args.model)).lexicon
     if path is None:
-        raise ConfigError(f"{args.model}: no lexicon lies beside it; give one (--lexicon)")
+        raise ConfigError(f"{args.model}: carries no lexicon; give one (--lexicon)")
     words = normalise(" ".join(args.words), TextConfig()).split()
     known = Lexicon.read(path)
     lexicon = completed(known, words, args.n_best)

@@ -1,21 +1,26 @@
-"""`wavasr info` and `wavasr export`: what a model file carries, and the same as ONNX."""
+"""`wavasr info` and `wavasr export`: what a model file carries, and files made from it."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wavasr.cli.console import OK, one_line
-from wavasr.cli.options import Parser
-from wavasr.errors import ModelError
+from wavasr.cli.console import OK, configure_logging, one_line
+from wavasr.cli.options import Parser, add_language_model, add_weights
+from wavasr.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from wavasr.decoding.config import DecodingConfig
 
 
 def info(arguments: list[str]) -> int:
     """`wavasr info`: what a model file carries."""
     parser = Parser(
         prog="wavasr info",
-        description="Tell what a model file carries: encoder, units, sample rate, text normalisation, training.",
+        description="Tell what a model file carries: encoder, units, sample rate, text normalisation, what it decodes\n"
+        "with, training, data and licences.",
         epilog="examples:\n  wavasr info\n  wavasr info runs/an4/model.wavasr\n  wavasr info --json",
     )
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
@@ -25,90 +30,175 @@ def info(arguments: list[str]) -> int:
 
     path = resolve(args.model)
     header = read_header(path)
-    print(json.dumps(header, ensure_ascii=False, indent=2) if args.json else describe_model(path, header))
+    facts = measures(path, header)
+    if args.json:
+        print(json.dumps({**header, **facts}, ensure_ascii=False, indent=2))
+    else:
+        print(describe_model(path, header, facts))
     return OK
 
 
-def describe_model(path: Path, header: dict[str, Any]) -> str:
+def measures(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Sizes and times that follow from a model file.
+
+    Raises:
+        ModelError: its header is damaged.
+    """
+    from wavasr.archive import members_of
+    from wavasr.config import from_dict
+    from wavasr.network.config import EncoderConfig
+    from wavasr.network.geometry import receptive_field
+
+    try:
+        encoder = from_dict(EncoderConfig, header["encoder"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
+    before, after = (round(1000 * samples / encoder.sample_rate, 1) for samples in receptive_field(encoder))
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "members": {name: member.size() for name, member in members_of(path).items()},
+        "frame_ms": 1000 * encoder.hop_samples / encoder.sample_rate,
+        "left_context_ms": before,
+        "look_ahead_ms": after,
+        "receptive_field_ms": round(before + 1000 * encoder.hop_samples / encoder.sample_rate + after, 1),
+    }
+
+
+def describe_model(path: Path, header: dict[str, Any], facts: dict[str, Any]) -> str:
     """The header of a model file for people, a line for each thing."""
     from wavasr.config import from_dict
     from wavasr.decoding.greedy import PRIORS
     from wavasr.language.config import TextConfig
     from wavasr.language.text import Units
     from wavasr.network.config import EncoderConfig
-    from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, companion
-    from wavasr.network.geometry import receptive_field
 
     try:
         encoder = from_dict(EncoderConfig, header["encoder"])
         text = from_dict(TextConfig, header["text"])
         units = Units.from_dict(header["units"])
-    except (KeyError, TypeError) as error:
+        parameters = int(header["network"]["parameters"])
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
-    rate = encoder.sample_rate
-    before, after = (1000 * samples / rate for samples in receptive_field(encoder))
     stages = " -> ".join(f"{len(stage.dilations)} x {stage.channels}" for stage in encoder.stages)
+    sizes = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in facts["members"].items())
     lines = {
-        "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
-        "encoder": f"{encoder.preset}, {encoder.context}; blocks x channels of its stages: {stages}",
-        "sample rate": f"{rate} Hz; others are resampled",
-        "frame": f"{1000 * encoder.hop_samples / rate:g} ms; hears {before:.0f} ms before and {after:.0f} ms after it",
+        "file": f"{path}, {facts['bytes'] / 1e6:.1f} MB: {sizes}",
+        "encoder": f"{encoder.preset}, {encoder.context}, {parameters / 1e6:.1f} million parameters; "
+        f"blocks x channels of its stages: {stages}",
+        "sample rate": f"{encoder.sample_rate} Hz; others are resampled",
+        "frame": f"{facts['frame_ms']:g} ms; sees {facts['left_context_ms']:.0f} ms before it",
+        "look-ahead": f"{facts['look_ahead_ms']:.0f} ms (receptive field {facts['receptive_field_ms']:.0f} ms)",
         "units": f"{len(units) - 1} {units.kind} and the blank: {' '.join(units.symbols[1:])[:200]}",
         "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
     }
-    beside = (companion(path, *suffixes) for suffixes in (LM_SUFFIXES, (LEXICON_SUFFIX,)))
-    if names := [found.name for found in beside if found]:
-        lines["decoded with"] = f"{', '.join(names)}, which lie beside it"
+    if decoding := header.get("decoding"):
+        lines["decoding"] = ", ".join(f"{key} {value}" for key, value in decoding.items())
     metadata = dict(header["metadata"])
     config = metadata.pop("config", {})  # all of it with --json, and the priors
     metadata.pop(PRIORS, None)
+    attribution = metadata.pop("attribution", [])
     lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
-    width = max(map(len, lines))
+    width = max(map(len, [*lines, "trained on", "attribution"]))
     rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]
     sources = config.get("data", {}).get("sources", []) if isinstance(config, dict) else []
-    return "\n".join([*rows, *(f"{'trained on':<{width}}  {one_line(str(source))}" for source in sources)])
+    rows += [f"{'trained on':<{width}}  {one_line(str(source))}" for source in sources]
+    return "\n".join([*rows, *(f"{'attribution':<{width}}  {one_line(str(text))}" for text in attribution)])
 
 
 def export(arguments: list[str]) -> int:
-    """`wavasr export`: a model file to ONNX, or to a smaller model file."""
+    """`wavasr export`: a model file with another lexicon or language model, or the network as an ONNX graph."""
     parser = Parser(
         prog="wavasr export",
-        description="Write a model as one ONNX file, which transcribe, evaluate and info take like any model and run\n"
-        "with onnxruntime, without torch. Inputs: waveform (B, S) float32, lengths (B,) int64; outputs: log_probs\n"
-        "(B, T, V), frames (B,). Its metadata carry units, spelling and encoder. With --int8 and a name in .wavasr: a\n"
-        "model file of two fifths the size, with which everything works as before; with --manifest too, a third.",
+        description="Write a copy of a model file, with the lexicon, the language model and its weights that are\n"
+        "given in the place of its own. Or, with a name in .onnx, the network alone, for other programs: inputs\n"
+        "waveform (B, S) float32 and lengths (B,) int64, outputs log_probs (B, T, V) and frames (B,); units,\n"
+        "spelling and encoder stand in its metadata as JSON.",
         epilog="examples:\n"
-        "  wavasr export default --output default.onnx\n"
-        "  wavasr export runs/an4/model.wavasr --int8 --output an4-int8.onnx\n"
-        "  wavasr export runs/an4/model.wavasr --int8 --output an4-small.wavasr --manifest data/an4/train.jsonl\n"
-        "  wavasr transcribe interview.mp3 --model an4-int8.onnx",
+        "  wavasr export runs/mine/model.wavasr --lexicon words.txt --lm lm.arpa -o mine.wavasr\n"
+        "  wavasr export default --lm none -o phones.wavasr\n"
+        "  wavasr export default -o default.onnx\n"
+        "  wavasr export runs/an4/model.wavasr --int8 -o an4.onnx",
     )
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx or .wavasr file")
-    parser.add_argument("--int8", action="store_true", help="8 bits: smaller; as ONNX faster too")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .wavasr or .onnx file")
+    parser.add_argument("--int8", action="store_true", help="a .onnx with 8 bits: smaller and faster")
+    add_language_model(parser)
+    add_weights(parser)
     parser.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="FILE",
-        help="speech that the weights are rounded by, best of what the model was trained on (a .wavasr with --int8)",
+        "--attribution",
+        action="append",
+        metavar="TEXT",
+        help="data, licence and makers of what is added, as often as needed; wavasr info prints it",
     )
     args = parser.parse_args(arguments)
     from wavasr.files import check_writable
-    from wavasr.network.export import export_model
-    from wavasr.network.files import SUFFIX, pack_model
+    from wavasr.network.files import SUFFIX
 
     check_writable(args.output)
-    packs = args.int8 and args.output.suffix.lower() == SUFFIX
-    if args.manifest and not packs:
-        parser.error(f"--manifest goes with --int8 and an --output in {SUFFIX}")
-    if args.manifest:
-        from wavasr.corpora.manifest import read_manifest
-        from wavasr.network.rounding import round_to_speech
-
-        pack_model(args.model, args.output, round_to_speech(args.model, read_manifest(args.manifest)))
-    elif packs:
-        pack_model(args.model, args.output)
+    if args.output.suffix.lower() == SUFFIX and not args.int8:
+        configure_logging()
+        _export_model(args)
+    elif args.lm or args.lexicon or args.attribution:
+        raise ConfigError(f"{args.output}: a graph carries no words; give a name in {SUFFIX}")
     else:
-        export_model(args.model, args.output, args.int8)
+        from wavasr.network.export import export_graph
+
+        export_graph(args.model, args.output, args.int8)
     print(args.output)
     return OK
+
+
+def _export_model(args: argparse.Namespace) -> None:
+    from wavasr.decoding.config import DecodingConfig
+    from wavasr.decoding.search import complete
+    from wavasr.network.files import change_model, resolve
+    from wavasr.recognition.transcribe import decoder_of, load_acoustic_model
+
+    path = resolve(args.model)
+    weights = {name: getattr(args, name) for name in ("lm_weight", "word_score", "blank_penalty")}
+    config = complete(DecodingConfig(lm=args.lm, lexicon=args.lexicon, **weights), path)
+    changes = language_changes(config, path)
+    if args.lm or args.lexicon:
+        decoder_of(config, model=load_acoustic_model(path))  # tells what does not fit together
+    if args.attribution:
+        changes["metadata"]["attribution"] = args.attribution
+    change_model(path, args.output, **changes)
+
+
+def language_changes(config: DecodingConfig, path: Path) -> dict[str, Any]:
+    """What `change_model` has to change for a model file to decode as a complete configuration says.
+
+    Raises:
+        ConfigError: a file is missing.
+        ModelError: the model file is damaged.
+    """
+    from wavasr.decoding.confidence import KEY
+    from wavasr.network.files import language_of, language_parts, read_header
+
+    own = language_of(path)
+    decoding = {name: getattr(config, name) for name in ("lm_weight", "word_score", "blank_penalty")}
+    decoding = {name: value for name, value in decoding.items() if value is not None}
+    changes: dict[str, Any] = {"decoding": {**decoding, "lm_words_only": config.lm_words_only}, "metadata": {}}
+    if (config.lm, config.lexicon) != (own.lm, own.lexicon):
+        maps = read_header(path)["metadata"].get(KEY) or {}  # that of other words tells nothing about these
+        changes["metadata"][KEY] = {key: value for key, value in maps.items() if key != "lm"}
+        changes["language"] = language_parts(config.lexicon, config.lm)
+    return changes
+
+
+def own_file(model: str, output: Path | None) -> Path:
+    """The file of a model that is to be changed; what ships is not, without an output.
+
+    Raises:
+        ModelError: there is no such model, or it ships.
+        OSError: the file to write cannot be written.
+    """
+    from wavasr.files import check_writable
+    from wavasr.network.files import resolve
+
+    path = resolve(model)
+    if output is None and not Path(model).is_file():
+        raise ModelError(f"{model}: is no model file of yours; give --output to change a copy of a shipped one")
+    check_writable(output or path)
+    return path

@@ -41,15 +41,14 @@ def add_manifest(parser: Parser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="JSON lines with audio and text")
 
 
-def add_language_model(parser: argparse._ActionsContainer, required: bool = False) -> None:
+def add_language_model(parser: argparse._ActionsContainer) -> None:
     """--lm and --lexicon."""
-    own = "" if required else ", or the name of a shipped model (default: the model's own; none: without)"
     parser.add_argument(
         "--lm",
         type=Path,
-        required=required,
         metavar="F",
-        help=f"n-gram language model: ARPA (also .gz) or KenLM binary{own}",
+        help="n-gram language model: ARPA (also .gz) or KenLM binary, or a model that carries one (default: the "
+        "model's own; none: without)",
     )
     parser.add_argument(
         "--lexicon",
@@ -72,11 +71,7 @@ def add_decoding(parser: Parser) -> None:
     )
     group.add_argument("--n-best", type=count, default=1, metavar="N", help="the N best texts, in JSON")
     add_language_model(group)
-    group.add_argument("--lm-weight", type=float, metavar="W", help="of the language model (default: as lm tune chose)")
-    group.add_argument("--word-score", type=float, metavar="S", help="nats for each word (default: as lm tune chose)")
-    group.add_argument(
-        "--blank-penalty", type=float, metavar="P", help="nats for each frame without a label (default: likewise)"
-    )
+    add_weights(group)
     group.add_argument(
         "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect, as often as needed"
     )
@@ -91,6 +86,17 @@ def add_decoding(parser: Parser) -> None:
         "--thorough",
         action="store_true",
         help="listen three times, at slightly different speeds: fewer errors, a third as fast",
+    )
+
+
+def add_weights(parser: argparse._ActionsContainer) -> None:
+    """--lm-weight, --word-score and --blank-penalty."""
+    parser.add_argument(
+        "--lm-weight", type=float, metavar="W", help="of the language model (default: as lm tune chose)"
+    )
+    parser.add_argument("--word-score", type=float, metavar="S", help="nats for each word (default: likewise)")
+    parser.add_argument(
+        "--blank-penalty", type=float, metavar="P", help="nats for each frame without a label (default: likewise)"
     )
 
 

@@ -100,7 +100,7 @@ def adapt(arguments: list[str]) -> int:
     from wavasr.audio.reading import load_audio
     from wavasr.decoding.config import DecodingConfig
     from wavasr.files import check_writable
-    from wavasr.network.files import SUFFIX, copy_companions, resolve
+    from wavasr.network.files import SUFFIX
     from wavasr.network.recognizer import save_model
     from wavasr.recognition.adapt import adapt as adapted
     from wavasr.recognition.transcribe import opened
@@ -120,7 +120,6 @@ def adapt(arguments: list[str]) -> int:
         decoding = DecodingConfig(lm=args.lm, lexicon=args.lexicon)
         model = adapted(waveforms, args.model, decoding, progress=sys.stderr.isatty())
         save_model(model, args.output, half=True)
-        copy_companions(resolve(args.model), args.output)
         print(args.output)
     return failures.exit_code()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wavasr.archive import Source
 from wavasr.config import require
 
 NOTHING = Path("none")
@@ -18,12 +19,12 @@ class DecodingConfig:
         beam: hypotheses that the beam keeps; 0: as many as are usual with a language model, greedy decoding without.
         n_best: hypotheses in the result.
         lm: an n-gram model of words (of phones, for phones without a lexicon): ARPA, also as .gz, or KenLM binary.
-            None: the one that lies beside the model file, if any; `NOTHING`: none.
+            None: the model file's own, if any; `NOTHING`: none.
         lexicon: the words that may be said, one a line; for phones with how they are pronounced, as in CMUdict. None:
-            likewise the one beside the model file, otherwise the words of the language model; `NOTHING`: no list.
+            likewise the model file's own, otherwise the words of the language model; `NOTHING`: no list.
         lm_words_only: whether words of the lexicon that the language model does not know are left out. So it is where a
-            language model is named and the lexicon is the one beside the model file.
-        lm_weight: weight of the language model's logarithms; None: as tuned beside the model, else the decoder's own.
+            language model is named and the lexicon is the model file's own.
+        lm_weight: weight of the language model's logarithms; None: as tuned for the model, else the decoder's own.
         word_score: nats that a word (a phone, for phones without a lexicon) earns; None: likewise.
         blank_penalty: nats that a frame without a label costs, so that less is left out; None: likewise, else 0.
         hotwords: words and phrases to expect.
@@ -34,8 +35,8 @@ class DecodingConfig:
 
     beam: int = 0
     n_best: int = 1
-    lm: Path | None = None
-    lexicon: Path | None = None
+    lm: Source | None = None
+    lexicon: Source | None = None
     lm_words_only: bool = False
     lm_weight: float | None = None
     word_score: float | None = None

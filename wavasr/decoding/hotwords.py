@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wavasr.archive import Source, local_file
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.wordlist import WordList, encoded
 from wavasr.errors import ConfigError, TextError
@@ -110,7 +111,7 @@ class LanguageScore:
         return cls(lm, config.lm is None, tuple(_hotwords(config, units, words, text)))
 
 
-def read_language_model(path: Path | None, units: Units, words: WordList | None) -> Any:
+def read_language_model(path: Source | None, units: Units, words: WordList | None) -> Any:
     """KenLM for the words, or else for the units; without a path a model in which everything is free.
 
     Raises:
@@ -122,7 +123,7 @@ def read_language_model(path: Path | None, units: Units, words: WordList | None)
     return _load(path, words.names if words else units.symbols)
 
 
-def _check_units_known(path: Path, units: Units) -> None:
+def _check_units_known(path: Source, units: Units) -> None:
     known = set(vocabulary(path))
     if not any(symbol in known for symbol in units.symbols[1:]):
         raise ConfigError(
@@ -146,7 +147,7 @@ def _hotwords(config: DecodingConfig, units: Units, words: WordList | None, text
         yield Hotword(tuple(labels), config.hotword_boost * len(spoken))
 
 
-def _load(path: Path | None, names: Sequence[str]) -> Any:
+def _load(path: Source | None, names: Sequence[str]) -> Any:
     """KenLM with our words, or a model in which everything is free."""
     from flashlight.lib.text.decoder import ZeroLM
     from flashlight.lib.text.decoder.kenlm import KenLM
@@ -155,8 +156,10 @@ def _load(path: Path | None, names: Sequence[str]) -> Any:
     if path is None:
         return ZeroLM()
     try:
-        with _quiet():
-            return KenLM(str(path), Dictionary(list(names)))
+        with local_file(path) as local, _quiet():
+            return KenLM(str(local), Dictionary(list(names)))
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (RuntimeError, UnicodeDecodeError) as error:  # its message may quote bytes of the file
         reason = " ".join(str(error).split("Exception")[-1].split()).strip(" .")
         raise TextError(f"{path}: is no usable language model: {reason[-200:]}; build it anew") from error

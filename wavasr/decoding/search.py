@@ -14,6 +14,7 @@ Without a word list the search is over the units themselves: phones with a model
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -26,17 +27,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wavasr.archive import Source
 from wavasr.decoding.config import NOTHING, DecodingConfig
 from wavasr.decoding.greedy import Hypothesis, LogProbs, best_path, checked, penalised
 from wavasr.decoding.hotwords import LanguageScore, biased, read_language_model
 from wavasr.decoding.searchtree import Read, SearchTree
 from wavasr.decoding.trellis import Piece, log_likelihoods
 from wavasr.decoding.wordlist import WordList, word_list
+from wavasr.errors import ConfigError, ModelError
 from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units, ctc_frames_needed
-from wavasr.language.weights import Weights, tuned_weights, weights_path
-from wavasr.network.files import LEXICON_SUFFIX, LM_SUFFIXES, SUFFIX, asset, companion
+from wavasr.language.weights import Weights
+from wavasr.network.files import SUFFIX, language_of, resolve
 from wavasr.network.runtime import Cache, stamp
 
 DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the model `default`; 1000 another point
@@ -55,28 +58,41 @@ log = logging.getLogger("wavasr")
 
 
 def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
-    """The configuration with the language model and the lexicon that lie beside a model file, unless it says others.
+    """The configuration with the language model, its weights and the lexicon of a model file, unless it says others.
 
-    The name of a shipped model ("default") stands for what lies beside that. A language model that is named alone
-    brings its own words: from the lexicon beside the model come their spellings.
+    A model file, or the name of a shipped model ("default"), stands for what is in it. A language model that is named
+    alone brings its own words: from the model's lexicon come their spellings.
+
+    Raises:
+        ModelError: the model file is damaged.
     """
     named_alone = config.lm not in (None, NOTHING) and config.lexicon is None
-    lm = _beside_shipped(config.lm, *LM_SUFFIXES) or companion(model, *LM_SUFFIXES)
-    lexicon = _beside_shipped(config.lexicon, LEXICON_SUFFIX) or companion(model, LEXICON_SUFFIX)
+    named_none = config.lm is None and config.lexicon is None
+    lm_owner, lexicon_owner = _owner(config.lm, model), _owner(config.lexicon, model)
+    own = language_of(lm_owner)
+    lm = own.lm if lm_owner else config.lm
+    lexicon = language_of(lexicon_owner).lexicon if lexicon_owner else config.lexicon
+    for named, found in ((config.lm, lm), (config.lexicon, lexicon)):
+        if named and not found:
+            raise ConfigError(f"{named}: this model carries no such file; name another, or none")
+    weights: dict[str, Any] = {name: value for name, value in own.weights.items() if getattr(config, name) is None}
     return replace(
         config,
         lm=None if lm == NOTHING else lm,
         lexicon=None if lexicon == NOTHING else lexicon,
-        lm_words_only=config.lm_words_only or named_alone,
+        lm_words_only=config.lm_words_only or named_alone or (named_none and own.lm_words_only),
+        **weights,
     )
 
 
-def _beside_shipped(path: Path | None, *suffixes: str) -> Path | None:
-    """A path as it is; for the name of a shipped model, which is no file, what lies beside that."""
-    if path is None or path.is_file():
-        return path
-    shipped = companion(asset(f"{path}{SUFFIX}"), *suffixes) if path.name == str(path) else None
-    return shipped or path
+def _owner(named: Source | None, model: Path | None) -> Path | None:
+    """The model file that a lexicon or language model comes from; None where a file of its own is named."""
+    if named is None:
+        return model
+    if isinstance(named, Path) and named != NOTHING and (named.suffix.lower() == SUFFIX or not named.is_file()):
+        with contextlib.suppress(ModelError):
+            return resolve(named)
+    return None
 
 
 def lm_decoder(
@@ -113,8 +129,9 @@ def lm_decoder(
         return None
     cache = cache or Cache()
     files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
-    key = config, files, stamp(config.lm and weights_path(config.lm)), priors
-    return cache.get("decoder", key, lambda: _new_decoder(config, files, units, text, cache, priors))
+    return cache.get(
+        "decoder", (config, files, priors), lambda: _new_decoder(config, files, units, text, cache, priors)
+    )
 
 
 def _new_decoder(
@@ -264,10 +281,8 @@ class LMDecoder:
         }
 
     def _chosen_weights(self) -> Weights:
-        """As configured; else as tuned beside the language model; else the defaults."""
+        """As configured; else the defaults."""
         weights = DEFAULT_WEIGHTS if self._words else DEFAULT_WEIGHTS._replace(word_score=0.0)
-        if self._config.lm:
-            weights = tuned_weights(self._config.lm) or weights
         given = {name: getattr(self._config, name) for name in Weights._fields}
         return weights._replace(**{name: value for name, value in given.items() if value is not None})
 

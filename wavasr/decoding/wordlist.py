@@ -6,8 +6,8 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from wavasr.archive import Source
 from wavasr.decoding.config import DecodingConfig
 from wavasr.errors import ConfigError, TextError
 from wavasr.language.arpa import vocabulary
@@ -100,7 +100,7 @@ def _normal(words: Sequence[str], text: TextConfig) -> Sequence[str]:
 
 
 def _spelled(
-    listed: Sequence[str], units: Units, text: TextConfig, source: Path | None
+    listed: Sequence[str], units: Units, text: TextConfig, source: Source | None
 ) -> Iterator[tuple[str, Sequence[int]]]:
     """The words as transcripts have them, and their labels; those that the units cannot spell are counted."""
     normal = _normal(listed, text)

@@ -30,7 +30,7 @@ from wavasr.evaluation.metrics import PhoneSet
 from wavasr.evaluation.results import Evaluation, Failure, Provenance, UtteranceResult, Vocabulary, assemble
 from wavasr.evaluation.scoring import Recognised, Scale, score_all
 from wavasr.language.text import Units
-from wavasr.network.files import read_header, write_metadata
+from wavasr.network.files import change_model, read_header
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.transcribe import (
     DEFAULT_DECODER,
@@ -155,7 +155,7 @@ def calibrate(evaluation: Evaluation, path: Path, key: str = "ctc", output: Path
     if found is None:
         raise TextError(f"fewer than {FEWEST_WORDS} words were recognised: too few to calibrate confidences on")
     maps = read_header(path)["metadata"].get(CALIBRATION) or {}
-    write_metadata(path, {CALIBRATION: {**maps, key: found.to_dict()}}, output)
+    change_model(path, output, metadata={CALIBRATION: {**maps, key: found.to_dict()}})
     return evaluation.calibrated(found)
 
 

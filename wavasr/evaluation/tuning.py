@@ -5,10 +5,8 @@ recordings -> model -> log-probabilities, once -> decoded with many weights -> t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,7 @@ from wavasr.errors import TextError
 from wavasr.evaluation import metrics
 from wavasr.evaluation.metrics import ErrorCounts
 from wavasr.evaluation.scoring import Scale
-from wavasr.files import atomic_text
-from wavasr.language.weights import Weights, weights_path
+from wavasr.language.weights import Weights
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.transcribe import Decode, decoded, joined, worth_workers
 from wavasr.recognition.workers import Workers
@@ -147,17 +144,12 @@ def table(tuning: Tuning) -> str:
     return "\n".join(rows)
 
 
-def write_weights(tuning: Tuning, lm: Path, facts: dict[str, Any]) -> Path:
-    """Write the choice beside the language model, where decoders look for it; returns the file."""
+def chosen(tuning: Tuning) -> dict[str, Any]:
+    """The choice as a model file carries it."""
     best = tuning.best
-    values = {
+    return {
         **best.weights._asdict(),
         "error_rate": round(best.counts.rate, 5),
         "errors": best.counts.errors,
         "reference": best.counts.reference,
-        **facts,
     }
-    path = weights_path(lm)
-    with atomic_text(path) as stream:
-        stream.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
-    return path

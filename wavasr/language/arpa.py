@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import io
 import math
-import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import BinaryIO, TextIO, cast
 import numpy as np
 from tqdm import tqdm
 
+from wavasr.archive import Source, mapped
 from wavasr.errors import TextError
 from wavasr.files import atomic_bytes
 from wavasr.language.ngrams import SPECIAL, UNKNOWN, UNKNOWN_LABEL, Floats, NgramModel
@@ -84,7 +84,7 @@ def _log10(values: Floats) -> list[float]:
     return [float(value) for value in np.round(found, 5)]
 
 
-def vocabulary(path: Path) -> list[str]:
+def vocabulary(path: Source) -> list[str]:
     """The words of an ARPA file (also .gz) or a KenLM binary, without <unk>, <s> and </s>.
 
     Raises:
@@ -104,7 +104,7 @@ def vocabulary(path: Path) -> list[str]:
     return found
 
 
-def _words_of_arpa(path: Path) -> Iterator[str]:
+def _words_of_arpa(path: Source) -> Iterator[str]:
     """The single words, as KenLM reads them: lines of # are comments, and only tabs and spaces part a line."""
     with contextlib.closing(read_lines(path)) as file:
         lines = enumerate(file, 1)
@@ -124,7 +124,7 @@ def _words_of_arpa(path: Path) -> Iterator[str]:
     raise TextError(f"{path}: ends before its \\1-grams do; it is damaged: {_ADVICE}")
 
 
-def _declared(path: Path, lines: Iterator[tuple[int, bytes]]) -> int:
+def _declared(path: Source, lines: Iterator[tuple[int, bytes]]) -> int:
     """How many words the head announces; the lines up to the first word are read.
 
     KenLM makes room for as many n-grams as the head says, before it reads any.
@@ -150,7 +150,7 @@ def _declared(path: Path, lines: Iterator[tuple[int, bytes]]) -> int:
     raise TextError(f"{path}: ends before its \\1-grams do; it is damaged: {_ADVICE}")
 
 
-def _decoded(raw: bytes, path: Path, number: int) -> str:
+def _decoded(raw: bytes, path: Source, number: int) -> str:
     try:
         return raw.decode("utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
@@ -164,17 +164,17 @@ def _is_log10(text: str) -> bool:
         return False
 
 
-def _words_of_binary(path: Path) -> list[str]:
+def _words_of_binary(path: Source) -> list[str]:
     """KenLM appends the words, ended by zero bytes, in the order of their numbers: <unk> is the first."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if content[: len(_KENLM_VERSION)] != _KENLM_VERSION:
+    with mapped(path) as (content, begin, end):
+        if content[begin : begin + len(_KENLM_VERSION)] != _KENLM_VERSION:
             raise TextError(f"{path}: a KenLM binary of another version, or an unfinished one; build it anew")
-        if content[100:101] == b"\0":
+        if content[begin + 100 : begin + 101] == b"\0":
             raise TextError(f"{path}: a KenLM binary without its words; build it anew, without build_binary's -v")
-        start = content.rfind(b"\0" + UNKNOWN.encode() + b"\0")
+        start = content.rfind(b"\0" + UNKNOWN.encode() + b"\0", begin, end)
         if start < 0:
-            start = content.rfind(UNKNOWN.encode() + b"\0") - 1
-        words = content[start + 1 :].split(b"\0")[:-1] if start >= 0 else []
-        if not words or len(words) < int.from_bytes(content[108:116], "little"):
+            start = content.rfind(UNKNOWN.encode() + b"\0", begin, end) - 1
+        words = content[start + 1 : end].split(b"\0")[:-1] if start >= begin else []
+        if not words or len(words) < int.from_bytes(content[begin + 108 : begin + 116], "little"):
             raise TextError(f"{path}: this KenLM binary is cut off; copy it again, or build it anew")
     return [word.decode("utf-8", "replace") for word in words]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wavasr.archive import Source
 from wavasr.errors import CorpusError, TextError
 
 TIMIT_61: tuple[str, ...] = tuple(
@@ -88,7 +89,7 @@ class Lexicon:
     pronunciations: Mapping[str, tuple[tuple[str, ...], ...]]
 
     @classmethod
-    def read(cls, path: Path | str, *, stress: bool = False) -> Lexicon:
+    def read(cls, path: Source | str, *, stress: bool = False) -> Lexicon:
         """Read a dictionary in the manner of CMUdict: `WORD  P H O N E S` a line, variants as `WORD(2)`.
 
         Lines that begin with ";;;", ";" or "##" and what follows " #" are comments. Pronunciations between slashes
@@ -102,7 +103,7 @@ class Lexicon:
             CorpusError: "file:line: ..." for a word without phones, and for a file that is missing, empty or not
                 UTF-8.
         """
-        path = Path(path)
+        path = Path(path) if isinstance(path, str) else path
         found: dict[str, list[tuple[str, ...]]] = {}
         for number, line in enumerate(_lines(path), start=1):
             entry = line.split(" #")[0].strip()
@@ -158,7 +159,7 @@ class Lexicon:
         return [word for word in dict.fromkeys(words) if word not in self.pronunciations]
 
 
-def read_words(path: Path) -> list[str]:
+def read_words(path: Source) -> list[str]:
     """The words of a list with a word a line, or of a dictionary; each once, in order.
 
     Raises:
@@ -183,7 +184,7 @@ def _unstressed(phone: str) -> str:
     return stressed[1] if stressed else phone
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Source) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import lzma
@@ -12,6 +13,7 @@ from typing import IO, cast
 
 from tqdm import tqdm
 
+from wavasr.archive import Source
 from wavasr.errors import TextError
 
 
@@ -30,7 +32,7 @@ def read_sentences(paths: Iterable[Path], spell: Callable[[str], str], *, progre
                     bar.update(1000)
 
 
-def read_lines(path: Path) -> Generator[bytes, None, None]:
+def read_lines(path: Source) -> Generator[bytes, None, None]:
     """The lines of a file, unpacked where its name ends in .gz or .xz.
 
     Raises:
@@ -47,10 +49,17 @@ def read_lines(path: Path) -> Generator[bytes, None, None]:
         raise TextError(f"{path}: cannot be read ({error.strerror or error}); give a readable file") from error
 
 
-def _opened(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path))
-    return lzma.open(path) if path.suffix == ".xz" else path.open("rb")
+@contextlib.contextmanager
+def _opened(path: Source) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        if path.suffix == ".gz":
+            with gzip.open(file) as unpacked:
+                yield cast(IO[bytes], unpacked)
+        elif path.suffix == ".xz":
+            with lzma.open(file) as unpacked:
+                yield unpacked
+        else:
+            yield file
 
 
 def _text_of(line: bytes, path: Path, number: int) -> str:

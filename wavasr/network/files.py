@@ -1,51 +1,52 @@
-"""Where model files are, what they say of themselves, and their weights as arrays.
+"""Model files: where they are, what they carry, and their weights as arrays. No torch, and no code from the file runs.
 
-A model file is a safetensors archive: weights, and JSON in its metadata. A packed one has the large weights in bytes,
-and all of it is compressed. An exported model carries the same JSON in the metadata of its ONNX graph. Reading them
-needs neither torch nor onnx, and runs no code from the file.
+A model file is one archive (`wavasr.archive`) that carries everything a transcription needs:
+
+    model.json            encoder, units, text normalisation, decoding weights, calibration, data and licences
+    weights.safetensors   float16, to train on from
+    graph.onnx            the network in 8 bits, as onnxruntime runs it
+    lexicon.txt           the words and their pronunciations            } where it has them
+    lm.bin                a language model (or lm.arpa, lm.arpa.gz)     }
+
+Weights that are no model by themselves, such as the ear, are a safetensors file with the same JSON in its metadata.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
 import math
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
+import wavasr
+from wavasr.archive import Content, Member, Source, is_archive, members_of, write_archive
 from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
-from wavasr.files import write_whole
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, fold
 from wavasr.language.text import Units, normalise
-from wavasr.language.weights import WEIGHTS_SUFFIX
+from wavasr.language.weights import Weights
 
 FORMAT = "wavasr-model"
 EAR_FORMAT = "wavasr-model-ear"
-FORMAT_VERSION = 1
-PACKED_VERSION = 2  # some weights are bytes; such files are compressed now
+FORMAT_VERSION = 3
 SUFFIX = ".wavasr"
 ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
-# What a model is decoded with unless told otherwise lies beside it: default.wavasr, default.lm.arpa.gz, ...
-LM_SUFFIXES = (".lm.arpa.gz", ".lm.arpa", ".lm.bin")
-LEXICON_SUFFIX = ".lexicon.txt"
-_STEP = ".step"  # of a weight stored in bytes: what one is worth, for each output
-_FIRST_STAGE = ".stages.0."
-_FEWEST_PACKED = 4096  # weights of an array, to be stored in bytes
-_PACKED_STEPS = 63  # to either side of zero, as in the 8-bit products (`wavasr.network.onnx`): those lose nothing more
+HEADER, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "graph.onnx"
+LEXICON = "lexicon.txt"
+LANGUAGE_MODELS = ("lm.bin", "lm.arpa", "lm.arpa.gz")
+_LONGEST_HEADER = 100_000_000  # bytes
+_KENLM_BINARY = b"mmap lm http://kheafield.com/code"
 _GZIP = b"\x1f\x8b"
-_LONGEST_HEADER = 100_000_000  # bytes, as safetensors defines it
 
 
 def asset(name: str) -> Path:
@@ -66,7 +67,7 @@ def resolve(model: str | Path) -> Path:
     if path.name == str(model) and shipped.is_file():  # even where a corpus folder has the same name
         return shipped
     if path.is_dir():
-        raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX}, {ONNX_SUFFIX})")
+        raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX})")
     names = sorted(p.stem for p in asset("").glob(f"*{SUFFIX}")) if asset("").is_dir() else []
     raise ModelError(f"{model}: no such model file; shipped models: {', '.join(names) or 'none'}")
 
@@ -79,13 +80,15 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
         expected: what the file may be, `FORMAT` unless told otherwise, or `EAR_FORMAT`.
 
     Raises:
-        ModelError: not such a file, damaged, or written by a newer version.
+        ModelError: not such a file, damaged, or written by another version.
     """
     path = resolve(path)
+    if path.suffix.lower() == ONNX_SUFFIX:
+        raise ModelError(f"{path}: is a graph for other programs; give the {SUFFIX} file that it was exported from")
     try:
-        header = json.loads(_metadata(path)[METADATA_KEY])
+        header = json.loads(_header_text(path))
         found, version = header["format"], int(header["format_version"])
-    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError, EOFError, zlib.error) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError, ModelError) as error:
         raise ModelError(
             f"{path}: not a wavasr model file, or damaged; expected one written by `wavasr fit` or `wavasr export`"
         ) from error
@@ -94,12 +97,25 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
     expected = expected or (FORMAT,)
     if found not in expected:
         raise ModelError(f"{path}: holds {found!r}; expected {' or '.join(map(repr, expected))}")
-    if version > PACKED_VERSION:
+    if version > FORMAT_VERSION:
         raise ModelError(
-            f"{path}: written by a newer wavasr (format {version}, this one reads up to {PACKED_VERSION}); "
+            f"{path}: written by a newer wavasr (format {version}, this one reads {FORMAT_VERSION}); "
             "upgrade with `pip install --upgrade wavasr`"
         )
+    if found == FORMAT and version < FORMAT_VERSION:
+        raise ModelError(f"{path}: written by an older wavasr (format {version}); train or export the model again")
     return dict(header)
+
+
+def _header_text(path: Path) -> str | bytes:
+    if not is_archive(path):
+        with safe_open(path, framework="numpy") as file:
+            return str((file.metadata() or {})[METADATA_KEY])
+    with members_of(path)[HEADER].open() as stream:
+        text = stream.read(_LONGEST_HEADER + 1)
+    if len(text) > _LONGEST_HEADER:
+        raise ValueError("its header is too long")
+    return text
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -108,153 +124,105 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         ModelError: the file cannot be read, or is damaged.
     """
-    stored = _stored(path)
-    steps = {name.removesuffix(_STEP): stored.pop(name) for name in list(stored) if name.endswith(_STEP)}
-    arrays = {name: values.astype(np.float32) for name, values in stored.items()}
     try:
-        for name, step in steps.items():
-            arrays[name] *= step
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
-    return arrays
+        source: Source = members_of(path)[WEIGHTS] if is_archive(path) else path
+        return {name: values.astype(np.float32) for name, values in load(source.read_bytes()).items()}
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: its weights cannot be read ({error}); copy or make it again") from error
 
 
-class Rounded(NamedTuple):
-    """An array in bytes, (N, ...) int8, and what one is worth for each output, (N, 1, ...) float32."""
+def write_model(path: Path, header: Mapping[str, Any], parts: Mapping[str, Content]) -> None:
+    """Write a model file, whole or not at all. The header says which version wrote it.
 
-    values: NDArray[np.int8]
-    step: NDArray[np.float32]
-
-
-def is_packed(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a packed file has this array in bytes.
-
-    What hears the samples keeps its precision: soft sounds are far below the loudest that its filters pass.
+    Raises:
+        OSError: it cannot be written.
     """
-    return len(shape) > 1 and math.prod(shape) >= _FEWEST_PACKED and _FIRST_STAGE not in name
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "wavasr": wavasr.__version__, **header}
+    write_archive(path, {HEADER: json.dumps(header, ensure_ascii=False, indent=1).encode(), **parts})
 
 
-def steps_of(weights: NDArray[Any], count: int) -> NDArray[np.float32]:
-    """The step of each output, of which its largest weight is `count`: (N, ...) -> (N, 1, ...)."""
-    largest = np.abs(weights.astype(np.float32)).max(axis=tuple(range(1, weights.ndim)), keepdims=True)
-    return np.where(largest > 0, largest / count, 1).astype(np.float32)
+class Language(NamedTuple):
+    """What a model file decodes with, unless somebody names other files.
+
+    Attributes:
+        lexicon: its words and their pronunciations.
+        lm: its language model.
+        weights: of this language model, as `wavasr lm tune` chose them, in the terms of `Weights`.
+        lm_words_only: whether words of the lexicon that the language model does not know are left out.
+    """
+
+    lexicon: Member | None = None
+    lm: Member | None = None
+    weights: Mapping[str, float] = MappingProxyType({})
+    lm_words_only: bool = False
 
 
-def pack_model(model: str | Path, output: Path, rounded: Mapping[str, Rounded] | None = None) -> None:
-    """Write a model file with the large weights in bytes, compressed: two fifths as large as with 16 bits.
+def language_of(path: Path | None) -> Language:
+    """What a model file carries for decoding; nothing for a model that is no file.
 
-    It is used, trained on from and exported like any model file. The language model and the lexicon beside the model
-    are copied beside it. The file appears whole or not at all.
+    Raises:
+        ModelError: it is damaged.
+    """
+    if path is None:
+        return Language()
+    decoding, parts = read_header(path).get("decoding") or {}, members_of(path)
+    lm = next((parts[name] for name in LANGUAGE_MODELS if name in parts), None)
+    try:
+        weights = {name: float(decoding[name]) for name in Weights._fields if name in decoding}
+        if not all(map(math.isfinite, weights.values())) or weights.get("lm_weight", 0.0) < 0:
+            raise ValueError
+        return Language(parts.get(LEXICON), lm, weights, bool(decoding.get("lm_words_only")))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its decoding weights are damaged; run wavasr lm tune again") from error
+
+
+def language_parts(lexicon: Source | None, lm: Source | None) -> dict[str, Content]:
+    """A lexicon and a language model as members of a model file.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    for source in (lexicon, lm):
+        if source and not source.is_file():
+            raise ConfigError(f"{source}: no such file; check the path")
+    parts: dict[str, Content] = {LEXICON: lexicon} if lexicon else {}
+    if lm:
+        with lm.open("rb") as stream:
+            begin = stream.read(len(_KENLM_BINARY))
+        name = "lm.bin" if begin == _KENLM_BINARY else "lm.arpa.gz" if begin.startswith(_GZIP) else "lm.arpa"
+        parts[name] = lm
+    return parts
+
+
+def change_model(
+    path: Path,
+    output: Path | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    decoding: Mapping[str, Any] | None = None,
+    language: Mapping[str, Content] | None = None,
+) -> None:
+    """Change what a model file says of itself or decodes with; its weights stay as they are, bit for bit.
 
     Args:
-        model: a model file or a shipped name.
-        output: the file to write.
-        rounded: arrays rounded with more care (`wavasr.network.rounding`); the others go to the nearest step.
+        path: the model file.
+        output: write here instead. Either way the file appears whole or not at all.
+        metadata: entries to set; others stay.
+        decoding: the weights of decoding, with what is known of them.
+        language: the lexicon and the language model, see `language_parts`.
 
     Raises:
-        ModelError: not a model file, an exported one, or damaged.
+        ModelError: not a model file, or damaged.
+        OSError: it cannot be written.
     """
-    path = resolve(model)
-    if path.suffix.lower() == ONNX_SUFFIX:
-        raise ModelError(f"{path}: is an exported model; give the {SUFFIX} file that it came from")
-    header = {**read_header(path), "format_version": PACKED_VERSION}
-    arrays = _stored(path)
-    for name, values in list(arrays.items()):
-        if not np.isfinite(values).all():
-            raise ModelError(f"{path}: {name} is not all numbers; train the model again")
-        if rounded and name in rounded:
-            arrays[name], arrays[name + _STEP] = rounded[name]
-        elif values.dtype != np.int8 and is_packed(name, values.shape):
-            step = steps_of(values, _PACKED_STEPS)
-            arrays[name], arrays[name + _STEP] = np.rint(values / step).astype(np.int8), step
-    write_whole(output, _zipped(save(arrays, {METADATA_KEY: json.dumps(header, ensure_ascii=False)})))
-    copy_companions(path, output)
-
-
-def _stored(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with _opened(path) as file:
-            return load(file.read())
-    except (SafetensorError, OSError, ValueError, EOFError, zlib.error) as error:
-        raise ModelError(f"{path}: cannot be read as a wavasr file, or damaged") from error
-
-
-def _is_zipped(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_GZIP)) == _GZIP
-
-
-def _opened(path: Path) -> BinaryIO:
-    """A safetensors archive from its first byte on, whether compressed or not."""
-    return cast(BinaryIO, gzip.open(path)) if _is_zipped(path) else path.open("rb")
-
-
-def _zipped(content: bytes) -> bytes:
-    """Compressed by gzip, without a time in it. Weights hardly repeat: "filtered" spends bits on their values alone."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
-    return packer.compress(content) + packer.flush()
-
-
-def _inner_header(file: BinaryIO) -> dict[str, Any]:
-    """What a safetensors archive begins with: its length, then JSON of the arrays' places and of its metadata.
-
-    Raises:
-        ValueError: no such header.
-    """
-    size = int.from_bytes(file.read(8), "little")
-    if size > _LONGEST_HEADER:
-        raise ValueError("not a safetensors archive")
-    return dict(json.loads(file.read(size)))
-
-
-class Weights:
-    """The weights of a model file, float32; each is taken once, in the shape that its encoder's config asks for."""
-
-    def __init__(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        self._arrays = dict(arrays)
-
-    @classmethod
-    def read(cls, path: Path) -> Weights:
-        """Read all of them.
-
-        Raises:
-            ModelError: the file cannot be read, or is damaged.
-        """
-        return cls(read_arrays(path))
-
-    def parameters(self) -> int:
-        """How many numbers are left."""
-        return sum(values.size for values in self._arrays.values())
-
-    def sha256(self) -> str:
-        """Their fingerprint, equal to that of the network with them (`wavasr.network.recognizer.weights_sha256`)."""
-        digest = hashlib.sha256()
-        for name, values in sorted(self._arrays.items()):
-            digest.update(name.encode())
-            digest.update(values.tobytes())
-        return digest.hexdigest()
-
-    def take(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """One array.
-
-        Raises:
-            KeyError: there is none of that name.
-            ValueError: it has another shape.
-        """
-        values = self._arrays.pop(name)
-        if values.shape != shape:
-            raise ValueError(f"{name} is {values.shape}, expected {shape}")
-        return values
-
-    def kernel(self, name: str, outputs: int, inputs: int, taps: int = 1) -> NDArray[np.float32]:
-        """A convolution's weight (N, C, taps) as the matrix (taps * C, N)."""
-        weight = self.take(name, outputs, inputs, taps)
-        return np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(taps * inputs, outputs)
-
-    def finish(self) -> None:
-        """Raise a ValueError if one has not been taken."""
-        if self._arrays:
-            raise ValueError(f"{min(self._arrays)} has no place in the encoder")
+    header, parts = read_header(path), dict[str, Content](members_of(path))
+    header["metadata"] = {**header["metadata"], **(metadata or {})}
+    if decoding is not None:
+        header["decoding"] = dict(decoding)
+    if language is not None:
+        parts = {name: part for name, part in parts.items() if name not in (LEXICON, *LANGUAGE_MODELS)} | dict(language)
+    del parts[HEADER]
+    write_model(output or path, header, parts)
 
 
 def spelling_of(model: str | Path, phones: bool = False) -> Callable[[str], str]:
@@ -277,104 +245,3 @@ def spelling_of(model: str | Path, phones: bool = False) -> Callable[[str], str]
         return lambda line: normalise(line, text)
     size = next((len(known) for known in (TIMIT_39, TIMIT_48) if set(units.symbols[1:]) <= set(known)), 0)
     return lambda line: " ".join(fold(line.split(), size) if size else line.split())
-
-
-def companion(model: Path | None, *suffixes: str) -> Path | None:
-    """The file of one of these suffixes that lies beside a model file, if there is one."""
-    if model is None:
-        return None
-    stem = model.name.removesuffix(model.suffix)
-    return next((path for suffix in suffixes if (path := model.with_name(stem + suffix)).is_file()), None)
-
-
-def copy_companions(model: Path, output: Path) -> None:
-    """Copy what lies beside a model file, for decoding, beside another one; what is there already is replaced."""
-    for suffix in (*LM_SUFFIXES, *(suffix + WEIGHTS_SUFFIX for suffix in LM_SUFFIXES), LEXICON_SUFFIX):
-        if path := companion(model, suffix):
-            write_whole(output.with_name(output.name.removesuffix(output.suffix) + suffix), path.read_bytes())
-
-
-def write_metadata(path: Path, metadata: Mapping[str, Any], output: Path | None = None) -> None:
-    """Change entries of a model file's `metadata`; its weights stay as they are, bit for bit.
-
-    Args:
-        path: the model file.
-        metadata: the entries to set; others stay.
-        output: write here instead. Either way the file appears whole or not at all.
-
-    Raises:
-        ModelError: not a model file, an exported one, or damaged.
-    """
-    if path.suffix.lower() == ONNX_SUFFIX:
-        raise ModelError(f"{path}: is an exported model; change the {SUFFIX} that it came from, and export that again")
-    header = read_header(path)
-    header["metadata"] = {**header["metadata"], **metadata}
-    with _opened(path) as file:
-        inner, weights = _inner_header(file), file.read()  # places of weights count from the header's end
-    inner["__metadata__"][METADATA_KEY] = json.dumps(header, ensure_ascii=False)
-    text = json.dumps(inner, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    content = len(text).to_bytes(8, "little") + text + weights
-    write_whole(output or path, _zipped(content) if _is_zipped(path) else content)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The texts that a file carries beside its weights."""
-    if path.suffix.lower() == ONNX_SUFFIX:
-        with path.open("rb") as file:
-            return dict(_onnx_metadata(file, path.stat().st_size))
-    if _is_zipped(path):
-        with _opened(path) as file:
-            return dict(_inner_header(file).get("__metadata__") or {})
-    with safe_open(path, framework="numpy") as archive:
-        return archive.metadata() or {}
-
-
-def _onnx_metadata(file: BinaryIO, end: int) -> Iterator[tuple[str, str]]:
-    """`metadata_props` of a ModelProto: field 14, a message of key (1) and value (2). The graph is passed over.
-
-    Source: protobuf.dev/programming-guides/encoding and onnx.proto3.
-
-    Raises:
-        ValueError: no such message.
-    """
-    for field, content in _fields(file, end):
-        if field == 14 and isinstance(content, range):
-            file.seek(content.start)
-            entry = dict(_fields(file, content.stop))
-            texts = []
-            for part in (entry.get(1), entry.get(2)):
-                if not isinstance(part, range):
-                    raise ValueError("not a message of key and value")
-                file.seek(part.start)
-                texts.append(file.read(len(part)).decode("utf-8"))
-            yield texts[0], texts[1]
-            file.seek(content.stop)
-
-
-def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int | range]]:
-    """The fields of a protobuf message from here to `end`: number, and the integer or the bytes' place in the file."""
-    while file.tell() < end:
-        tag = _varint(file)
-        kind = tag & 7
-        if kind == 0:
-            yield tag >> 3, _varint(file)
-            continue
-        size = _varint(file) if kind == 2 else {1: 8, 5: 4}.get(kind)
-        start = file.tell()
-        if size is None or tag < 8 or start + size > end:
-            raise ValueError("not a protobuf message, or cut off")
-        yield tag >> 3, range(start, start + size)
-        file.seek(start + size)
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("cut off")
-        value |= (byte[0] & 127) << shift
-        if byte[0] < 128:
-            return value
-    raise ValueError("not a number")

@@ -1,6 +1,6 @@
 """A trained network as an ONNX graph, in float32 or with 8-bit matrix products, without torch.
 
-    model file -> header and weights -> graph -> bytes, with the header in its metadata
+    header and weights of a model file -> graph -> bytes
 
 The graph is written down node by node from the encoder's config. It computes what `wavenet` does, with frames as
 (B, T, C), so that a convolution is one product of the frames at its taps, (B, T, K), with a constant matrix (K, N).
@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
-from wavasr.network.files import METADATA_KEY, Weights, read_header
+from wavasr.network.files import METADATA_KEY
 from wavasr.network.geometry import (
     ENERGY_FLOOR,
     LEVEL_FLOOR,
@@ -49,48 +48,37 @@ _WEIGHT_STEPS = 63
 _TO_THE_END = np.iinfo(np.int64).max
 
 
-class Written(NamedTuple):
-    """A network as ONNX.
-
-    Attributes:
-        header: what the model file says of itself, and `export`: precision and number of parameters.
-        sha256: fingerprint of the weights.
-        content: the graph, with the header in its metadata.
-    """
-
-    header: dict[str, Any]
-    sha256: str
-    content: bytes
-
-
-def write_graph(path: Path, int8: bool) -> Written:
-    """The network of a model file as ONNX.
+def write_graph(
+    header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]], int8: bool, name: str, described: bool = False
+) -> bytes:
+    """The network of a model as ONNX.
 
     Inputs: `waveform` (B, S) float32 at the model's rate, `lengths` (B,) int64. Outputs: `log_probs` (B, T, V),
     `frames` (B,) int64. B and S are free.
 
     Args:
-        path: a model file.
+        header: of its file.
+        arrays: its weights by name.
         int8: matrix products of the blocks in 8 bits: smaller and faster, for onnxruntime alone.
+        name: of the model file, for error messages.
+        described: whether the graph's metadata carry the header.
 
     Raises:
-        ModelError: the file cannot be read, or does not make a model.
+        ModelError: header and weights do not make a model.
     """
-    header, weights = read_header(path), Weights.read(path)
-    header["export"] = {"precision": "int8" if int8 else "float32", "parameters": weights.parameters()}
-    sha256 = weights.sha256()
     try:
         units = Units.from_dict(header["units"])
-        graph = Network(from_dict(EncoderConfig, header["encoder"]), len(units), weights, int8).graph()
+        graph = Network(from_dict(EncoderConfig, header["encoder"]), len(units), Parameters(arrays), int8).graph()
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise ModelError(f"{path}: its header and weights do not make a model ({error}); train it again") from error
-    return Written(header, sha256, _serialised(graph, json.dumps(header, ensure_ascii=False)))
+        raise ModelError(f"{name}: its header and weights do not make a model ({error}); train it again") from error
+    return _serialised(graph, json.dumps(header, ensure_ascii=False) if described else "")
 
 
 def _serialised(graph: Any, header: str) -> bytes:
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(*_RUNTIME_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="wavasr")
-    helper.set_model_props(model, {METADATA_KEY: header})
+    if header:
+        helper.set_model_props(model, {METADATA_KEY: header})
     return bytes(model.SerializeToString())
 
 
@@ -126,10 +114,39 @@ class GraphWriter:
         return helper.make_graph(self.nodes, "wavasr", inputs, outputs, self.constants)
 
 
+class Parameters:
+    """The weights of a model, float32; each is taken once, in the shape that its encoder's config asks for."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        self._arrays = dict(arrays)
+
+    def take(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """One array.
+
+        Raises:
+            KeyError: there is none of that name.
+            ValueError: it has another shape.
+        """
+        values = self._arrays.pop(name)
+        if values.shape != shape:
+            raise ValueError(f"{name} is {values.shape}, expected {shape}")
+        return values
+
+    def kernel(self, name: str, outputs: int, inputs: int, taps: int = 1) -> NDArray[np.float32]:
+        """A convolution's weight (N, C, taps) as the matrix (taps * C, N)."""
+        weight = self.take(name, outputs, inputs, taps)
+        return np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(taps * inputs, outputs)
+
+    def finish(self) -> None:
+        """Raise a ValueError if one has not been taken."""
+        if self._arrays:
+            raise ValueError(f"{min(self._arrays)} has no place in the encoder")
+
+
 class Network:
     """The graph of one model. Frames are (B, T, C), masks (B, T, 1) with 1.0 where a frame is the utterance's."""
 
-    def __init__(self, encoder: EncoderConfig, labels: int, weights: Weights, int8: bool) -> None:
+    def __init__(self, encoder: EncoderConfig, labels: int, weights: Parameters, int8: bool) -> None:
         self.encoder = encoder
         self.labels = labels
         self.weights = weights

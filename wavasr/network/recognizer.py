@@ -1,13 +1,10 @@
 """The recogniser: a WaveNet encoder with a CTC head, and the one file that carries it.
 
-A model file is a safetensors archive: the weights, and JSON that says everything needed to use them (encoder, units,
-text normalisation, sample rate, version, training record). Reading it runs no code from the file;
-`wavasr.network.files` reads its JSON alone.
+What a model file carries stands in `wavasr.network.files`, which reads it without torch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -27,13 +24,12 @@ from wavasr.files import write_whole
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
+from wavasr.network.export import fingerprint, save_parts
 from wavasr.network.files import (
     EAR_FORMAT,
     FORMAT,
     FORMAT_VERSION,
     METADATA_KEY,
-    ONNX_SUFFIX,
-    SUFFIX,
     asset,
     read_arrays,
     read_header,
@@ -122,16 +118,29 @@ class Recognizer(Framing, nn.Module):
 
 
 def save_model(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None = None, half: bool = False) -> None:
-    """Write the model file; with `half` the weights are stored as float16. The file appears whole or not at all."""
+    """Write the model file, with the graph that runs without torch, whole or not at all.
+
+    The lexicon and the language model of the file that the model was loaded from go with it.
+
+    Args:
+        model: what is written.
+        path: the file.
+        metadata: entries beside the model's own.
+        half: store the weights as float16.
+
+    Raises:
+        ModelError: the file that the model was loaded from is damaged.
+        OSError: it cannot be written.
+    """
+    stored = _stored(model, torch.float16 if half else torch.float32)
+    arrays = {name: tensor.float().numpy() for name, tensor in stored.items()}
     header = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
         "encoder": to_dict(model.encoder_config),
         "units": model.units.to_dict(),
         "text": to_dict(model.text),
         "metadata": {**model.metadata, **(metadata or {})},
     }
-    _write(path, model, torch.float16 if half else torch.float32, header)
+    save_parts(path, header, arrays, save(stored), model.file)
 
 
 def save_ear(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
@@ -142,12 +151,11 @@ def save_ear(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None =
         "encoder": to_dict(model.encoder_config),
         "metadata": dict(metadata or {}),
     }
-    _write(path, model.ear, torch.float16, header)
+    write_whole(path, save(_stored(model.ear, torch.float16), {METADATA_KEY: json.dumps(header, ensure_ascii=False)}))
 
 
-def _write(path: Path, module: nn.Module, dtype: torch.dtype, header: Mapping[str, Any]) -> None:
-    weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in module.state_dict().items()}
-    write_whole(path, save(weights, metadata={METADATA_KEY: json.dumps(header, ensure_ascii=False)}))
+def _stored(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in module.state_dict().items()}
 
 
 def load_model(path: str | Path = "default") -> Recognizer:
@@ -157,10 +165,6 @@ def load_model(path: str | Path = "default") -> Recognizer:
         ModelError: no such file, not a model, damaged, of a newer version, or weights that do not fit its header.
     """
     path = resolve(path)
-    if path.suffix.lower() == ONNX_SUFFIX:
-        raise ModelError(
-            f"{path}: is an exported model, for transcribe and evaluate only; give the {SUFFIX} it came from"
-        )
     header = read_header(path)
     try:
         with torch.device("meta"):  # the weights come from the file; a random start would cost time and random numbers
@@ -239,11 +243,7 @@ def start_from(model: Recognizer, path: str | Path) -> None:
 
 def weights_sha256(model: nn.Module) -> str:
     """Fingerprint of a module's parameters and buffers, the same whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return fingerprint({name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()})
 
 
 def _ear_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from wavasr.archive import Source
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
@@ -122,7 +123,7 @@ def wanted_threads() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def stamp(path: Path | None) -> Hashable:
+def stamp(path: Source | None) -> Hashable:
     """What changes when a file does; None where there is none."""
     try:
         status = path.stat() if path else None

@@ -97,7 +97,7 @@ def align(
         text: what was said; for a phone model without a lexicon phones separated by spaces (TIMIT's are folded into the
             model's set).
         model: a loaded model, a model file, or the name of a shipped model.
-        lexicon: for a phone model, how words are pronounced; None: as the lexicon beside its file says, `NOTHING`: the
+        lexicon: for a phone model, how words are pronounced; None: as the model's own lexicon says, `NOTHING`: the
             text is phones. Words that it lacks are pronounced as its own suggest, where it has enough of them.
         model_name: what the result calls the model; by default its file or shipped name.
 
@@ -144,9 +144,9 @@ def align(
 
 
 def lexicon_of(model: AcousticModel, path: Path | None = None) -> Lexicon | None:
-    """The lexicon of a phone model: the file, or with None what lies beside the model; None if it has none."""
-    path = complete(DecodingConfig(lexicon=path), model.file).lexicon if model.units.is_phones else None
-    return cache_of(model).get("lexicon", (path, stamp(path)), lambda: Lexicon.read(path)) if path else None
+    """The lexicon of a phone model: the file, or with None the model's own; None if it has none."""
+    source = complete(DecodingConfig(lexicon=path), model.file).lexicon if model.units.is_phones else None
+    return cache_of(model).get("lexicon", (source, stamp(source)), lambda: Lexicon.read(source)) if source else None
 
 
 def align_manifest(utterances: Sequence[Utterance], model: AcousticModel, lexicon: Lexicon) -> Iterator[Utterance]:

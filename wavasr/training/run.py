@@ -24,7 +24,7 @@ from wavasr.errors import ConfigError, TextError
 from wavasr.evaluation.evaluate import calibrate, evaluate
 from wavasr.evaluation.report import write_report
 from wavasr.language.text import Units, build_units
-from wavasr.network.files import copy_companions, read_header, resolve
+from wavasr.network.files import read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_ear, start_from
 from wavasr.recognition.transcribe import load_acoustic_model
 from wavasr.training import folder
@@ -122,6 +122,7 @@ def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Pat
     torch.manual_seed(config.seed)
     units, owner = _units(config, splits)
     recognizer = Recognizer(config.encoder, units, config.text)
+    recognizer.file = owner  # its lexicon and language model go on with this one
     if last is None and config.start:
         start_from(recognizer, config.start)
     elif last is None:
@@ -142,8 +143,6 @@ def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Pat
         raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
     if trainer.max_epochs and trainer.current_epoch < trainer.max_epochs:
         log.info("stopped in epoch %d of %d (trainer.max_time, max_steps)", trainer.current_epoch, trainer.max_epochs)
-    if owner and process_rank() == 0:
-        copy_companions(owner, path)
     return path
 
 

@@ -1,0 +1,41 @@
+"""The one place that imports onnxruntime: without its telemetry, and with the settings that suit short work."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from wavasr.errors import ModelError
+from wavasr.network.runtime import wanted_threads
+
+
+def load_onnxruntime() -> Any:
+    """The module. By itself it would write a queue of events for its makers into the home folder, and send them."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read while it is imported
+    import onnxruntime
+
+    return onnxruntime
+
+
+def new_session(graph: bytes, name: str, threads: int | None = None) -> Any:
+    """An `InferenceSession` of a graph on the CPU.
+
+    Args:
+        graph: an ONNX file.
+        name: what error messages call it.
+        threads: as many as OMP_NUM_THREADS says, else one for each core that this process may use, by default.
+
+    Raises:
+        ModelError: onnxruntime cannot run it.
+    """
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings tell of nothing that a user could change
+    options.intra_op_num_threads = threads or wanted_threads()  # it would leave out the second thread of each core
+    # Spinning threads would take the time of the decoder and of other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common class but this
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{name}: onnxruntime cannot run it ({reason}); make the model file again") from error
