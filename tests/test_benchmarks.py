@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from wavasr.language.text import Units
 from wavasr.network.config import PRESETS, EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer
 
+SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples" / "samples.jsonl"
 UNITS = Units.characters(["abcdefgh "])
 
 
@@ -110,6 +112,21 @@ def test_a_tiny_run_writes_the_report(tiny_model: Path, tmp_path: Path, monkeypa
         assert expected in report
     assert (tmp_path / "plot.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plot.svg", "report.md"]
+
+
+def test_copies_of_a_manifest(tmp_path: Path) -> None:
+    from benchmarks.robustness import copies
+    from wavasr.corpora.manifest import read_manifest
+    from wavasr.corpora.recordings import load_utterance
+
+    clip = next(u for u in read_manifest(SAMPLES) if u.duration_s > 1)
+    said = load_utterance(clip, 16000)
+    softer = read_manifest(copies("softer", lambda x, _: x * np.float32(0.1), [clip], tmp_path))
+    assert load_utterance(softer[0], 16000) == pytest.approx(said * 0.1, abs=1e-4)
+    packed = read_manifest(copies("mp3", lambda x, _: x, [clip], tmp_path))
+    again = load_utterance(packed[0], 16000)
+    assert softer[0].text == packed[0].text == clip.text and packed[0].audio.suffix == ".mp3"
+    assert abs(len(again) - len(said)) < 3000 and packed[0].audio.stat().st_size < len(said) / 4
 
 
 def test_failures_are_lines_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
