@@ -24,9 +24,10 @@ def read_sentences(paths: Iterable[Path], spell: Callable[[str], str], *, progre
         TextError: "file:line: ..." for bytes that are not UTF-8 and JSON lines without text; a file that is damaged.
     """
     for path in paths:
+        manifest = ".jsonl" in path.suffixes
         with tqdm(desc=path.name, unit=" lines", disable=not progress, leave=False, delay=2.0) as bar:
             for number, line in enumerate(read_lines(path), 1):
-                if sentence := spell(_text_of(line, path, number)):
+                if sentence := spell(_text_of(line, path, number, manifest=manifest)):
                     yield sentence
                 if not number % 1000:
                     bar.update(1000)
@@ -62,12 +63,12 @@ def _opened(path: Source) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _text_of(line: bytes, path: Path, number: int) -> str:
+def _text_of(line: bytes, path: Path, number: int, *, manifest: bool) -> str:
     try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        text = line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise TextError(f"{path}:{number}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
-    if ".jsonl" not in path.suffixes or not text.strip():
+    if not manifest or not text.strip():
         return text
     try:
         spoken = json.loads(text)["text"]

@@ -29,7 +29,7 @@ WORD_START = "\u2581"  # SentencePiece's mark of a space
 # letter, full width, grave and acute accents, prime.
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u2018\u201b\u02bc\uff07\u0060\u00b4\u2032"), "'")
 _JOINERS = "\u200c\u200d"  # zero-width, but part of the spelling in Persian and in Indic scripts
-_NORMAL = re.compile(r"[a-z]+(?:'[a-z]+)*(?: [a-z]+(?:'[a-z]+)*)*")  # in lower case: nothing of it would change
+_SIMPLE = re.compile("[a-z][a-z' ]*[a-z]|[a-z]")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -68,7 +68,7 @@ def normalise(text: str, config: TextConfig) -> str:
     punctuation and symbols become spaces (so "well-known" is two words), except apostrophes inside a word; invisible
     characters go; runs of white space become one space. Works for any script: what is punctuation is Unicode's word.
     """
-    if config.case == "lower" and not config.strip_symbols and _NORMAL.fullmatch(text):
+    if config.case == "lower" and not config.strip_symbols and _is_normal(text):
         return text
     text = unicodedata.normalize("NFC", text).translate(_APOSTROPHES)
     for symbol in unicodedata.normalize("NFC", config.strip_symbols):
@@ -83,6 +83,11 @@ def normalise(text: str, config: TextConfig) -> str:
         words = re.sub("''+", " ", text).split()  # a doubled apostrophe is a quotation mark
         words = [stripped for word in words if (stripped := word.strip("'" + _JOINERS))]
     return unicodedata.normalize("NFC", " ".join(words))
+
+
+def _is_normal(text: str) -> bool:
+    """Whether nothing of a text would change in lower case: texts of millions of lines are often so."""
+    return bool(_SIMPLE.fullmatch(text)) and not any(pair in text for pair in ("  ", " '", "' ", "''"))
 
 
 @dataclass(frozen=True)
