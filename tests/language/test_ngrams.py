@@ -8,6 +8,7 @@ import json
 import logging
 import lzma
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.decoding.test_search import arpa_log10, read_arpa
 from wavasr.cli import main
 from wavasr.errors import ConfigError, TextError
 from wavasr.language.arpa import vocabulary, write_arpa
-from wavasr.language.ngrams import NgramModel, estimate
+from wavasr.language.ngrams import NgramModel, _discounts, estimate
 from wavasr.language.pruning import prune
 from wavasr.language.sentences import read_sentences
 from wavasr.network.files import spelling_of
@@ -82,6 +83,34 @@ def test_a_miniature_by_hand(tmp_path: Path) -> None:
     left = (1.0 + 1.5) / 5
     assert 10 ** arpa["a", "b"][0] == pytest.approx((2 - 1.0) / 5 + left * single["b"], rel=1e-4)
     check_sums(arpa, 2)
+
+
+def test_discounts_by_hand() -> None:
+    """Six counts of 1, three of 2, two of 3, one of 4; Chen and Goodman 1998, equation 17."""
+    # Y = 6 / (6 + 2 * 3) = 1/2; D1 = 1 - 2Y 3/6, D2 = 2 - 3Y 2/3, D3 = 3 - 4Y 1/2
+    counts = np.array([1] * 6 + [2] * 3 + [3] * 2 + [4])
+    assert _discounts(counts).tolist() == pytest.approx([0.0, 0.5, 1.0, 2.0])
+    # Ten of 1, four of 2, three of 3, two of 4: Y = 10/18 = 5/9; D1 = 1 - (10/9) 4/10, D2 = 2 - (15/9) 3/4, ...
+    counts = np.array([1] * 10 + [2] * 4 + [3] * 3 + [4] * 2)
+    assert _discounts(counts).tolist() == pytest.approx([0.0, 5 / 9, 3 / 4, 41 / 27])
+    # No count of 3: nothing to tell D2 and D3 by.
+    assert _discounts(np.array([1, 1, 1, 2, 2, 4])).tolist() == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_bigrams_are_discounted_by_their_own_counts(tmp_path: Path) -> None:
+    """The probabilities of a larger text, from counts of counts that are made here."""
+    sentences = text(1)
+    pairs = Counter(pair for words in sentences for pair in itertools.pairwise(["<s>", *words.split(), "</s>"]))
+    n1, n2, n3, n4 = (sum(count == k for count in pairs.values()) for k in (1, 2, 3, 4))
+    y = n1 / (n1 + 2 * n2)
+    discount = {1: 1 - 2 * y * n2 / n1, 2: 2 - 3 * y * n3 / n2, 3: 3 - 4 * y * n4 / n3}
+    arpa = written(estimate(sentences, order=2), tmp_path)
+    for (before, word), count in pairs.items():
+        total = sum(n for (first, _), n in pairs.items() if first == before)
+        taken = sum(discount[min(n, 3)] for (first, _), n in pairs.items() if first == before)
+        assert 10 ** arpa[before,][1] == pytest.approx(taken / total, rel=1e-3)
+        expected = (count - discount[min(count, 3)]) / total + taken / total * 10 ** arpa[word,][0]
+        assert 10 ** arpa[before, word][0] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
