@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PAGE = "lecture.html"
 _LONGEST_S = 6.0
+_SHORTER_S = 3.0  # where each frame is looked at
 _RATE_HZ = 16000
 
 
@@ -73,7 +74,8 @@ def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
 
     module = load_model(model)
     tiers = heard(samples, model)
-    text = " ".join(word.word for word in tiers.words)
+    short = samples[: round(_SHORTER_S * _RATE_HZ)]
+    text = " ".join(word.word for word in tiers.words if word.end_s <= _SHORTER_S)
     made: list[tuple[str, str, Callable[[], Figure], bool]] = [
         ("Sampling", _SAMPLING, lambda: lessons.sampling(samples, _RATE_HZ), True),
         ("256 classes: the mu-law", _MU_LAW, lambda: lessons.mu_law(samples), True),
@@ -81,7 +83,7 @@ def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
         ("The gated unit", _GATE, lambda: lessons.gate(module, samples), True),
         ("Spectrogram and mel spectrum", _MEL, lambda: lessons.mel(samples, _RATE_HZ), False),
         ("A network and what it hears", _NETWORK, lambda: network(module), True),
-        ("Recognition: posteriors and the greedy path", _CTC, lambda: lessons.posteriors(module, samples, text), False),
+        ("Recognition: posteriors and the greedy path", _CTC, lambda: lessons.posteriors(module, short, text), False),
         ("All of it", _ALL, lambda: draw(samples, _RATE_HZ, tiers), False),
     ]
     return [Chapter(title, text, draw_it(), drawn) for title, text, draw_it, drawn in made]

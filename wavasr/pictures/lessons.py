@@ -27,13 +27,14 @@ def sampling(samples: Floats, sample_rate: int) -> Figure:
     """Samples on the curve that they stand for, and the steps of 16 bits where it is quiet."""
     figure = new_figure(10, 3.4)
     left, right = figure.subplots(1, 2)
-    low = np.convolve(samples, np.ones(8) / 8, "same")  # of voices, not of hisses
-    loudest = int(np.argmax(np.convolve(low**2, np.ones(400), "same")))
+    voices = np.diff(np.convolve(samples, np.ones(8) / 8, "same"))  # without hisses above them and hums below
+    loudest = int(np.argmax(np.convolve(voices**2, np.ones(400), "same")))
     loud = _window_at(samples, loudest, round(0.006 * sample_rate))
     fine = _interpolated(loud, 16)
     left.plot(1000 * np.arange(len(fine)) / 16 / sample_rate, fine, color=GREY, linewidth=1, label="curve through them")
     left.plot(1000 * np.arange(len(loud)) / sample_rate, loud, "o", color=BLUE, markersize=3.5, label="samples")
-    left.legend(loc="lower right")
+    left.legend(loc="upper right", ncols=2)
+    left.set_ylim(-1.2 * float(np.abs(fine).max()), 1.5 * float(np.abs(fine).max()))
     label(left, "time (ms)", "amplitude", f"The loudest 6 ms: {len(loud)} samples")
     quiet = np.round(_quiet(samples, round(0.004 * sample_rate)) * _FULL_SCALE)
     right.step(1000 * np.arange(len(quiet)) / sample_rate, quiet, where="mid", color=BLUE, linewidth=1)
@@ -216,9 +217,9 @@ def posteriors(model: Any, samples: Floats, text: str = "") -> Figure:
     heights = [len(rows) - 1 - rows.index(unit) if unit in rows else np.nan for unit in path]
     times = (np.arange(len(path)) + 0.5) * hop_s
     axes.plot(times, heights, color=RED, linewidth=0.9, marker="s", markersize=2, label="greedy path")
-    axes.legend(loc="lower right", frameon=True)
     figure.colorbar(picture, ax=axes, label="probability", pad=0.01, fraction=0.03)
     collapsed = " ".join(names[unit] for unit in found.ids)
     title = f"Collapsed: {collapsed if len(collapsed) < 90 else collapsed[:87] + '...'}"
     label(axes, "time (s)", "label", title + (f"\nWith lexicon and language model: {text}" if text else ""))
+    figure.legend(loc="outside lower right")
     return figure
