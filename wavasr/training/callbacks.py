@@ -24,6 +24,7 @@ from wavasr.training.interruption import Interrupted, Interruption
 from wavasr.training.processes import most
 from wavasr.training.recognize import RecognitionTask
 from wavasr.training.task import Task
+from wavasr.training.unlabelled import MixedLoader
 
 log = logging.getLogger("wavasr")
 
@@ -181,7 +182,7 @@ class CsvLog(Logger):
         "epoch", "step", "lr", "train_loss", "train_ctc_nats_per_label", "train_generative_nats_per_sample",
         "train_frame_nats_per_frame", "train_crf_denominator_nats_per_label", "dev_ctc_nats_per_label",
         "dev_crf_nats_per_label", "dev_wer", "dev_cer", "dev_per", "audio_s_per_s", "data_wait_share",
-        "generative_step_share",
+        "dev_generative_nats_per_sample", "generative_step_share",
     )  # fmt: skip
 
     def __init__(self, path: Path, first_step: int) -> None:
@@ -229,7 +230,9 @@ class CsvLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a row."""
-        row: dict[str, Any] = {name: f"{value:.7g}" for name, value in metrics.items() if name in self.COLUMNS}
+        row: dict[str, Any] = {
+            name: f"{value:.7g}" for name, value in metrics.items() if name in self.COLUMNS and not math.isnan(value)
+        }
         row |= {"epoch": int(metrics.get("epoch", 0)), "step": step}
         with self._path.open("a", encoding="utf-8", newline="") as stream:
             csv.DictWriter(stream, self.COLUMNS, lineterminator="\n").writerow(row)
@@ -260,7 +263,7 @@ class Stopwatch(pl.Callback):
 
 def _waited_s(trainer: pl.Trainer) -> float:
     loader = trainer.train_dataloader
-    return loader.waited_s if isinstance(loader, SpeechLoader) else 0.0
+    return loader.waited_s if isinstance(loader, SpeechLoader | MixedLoader) else 0.0
 
 
 class ProgressBar(TQDMProgressBar):

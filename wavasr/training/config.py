@@ -23,6 +23,8 @@ class DataConfig:
         test: manifests that the finished model is evaluated on, once.
         dev_speakers: hold out this many speakers of `train`, at equal distances in the sorted names.
         dev_every: hold out every n-th utterance of `train`; only where the test set has the same speakers too.
+        unlabelled: manifests or folders of recordings that train by the generative loss alone, without their texts.
+        unlabelled_share: of the batches; 1 is pre-training by the generative loss alone.
         batch_s: seconds of audio in a batch, padding included.
         buckets: how many different batch lengths; each new shape costs CPU convolutions a new plan.
         short_first_epochs: in the first epochs short utterances come first: CTC finds their letters sooner
@@ -40,6 +42,8 @@ class DataConfig:
     test: tuple[str, ...] = ()
     dev_speakers: int = 0
     dev_every: int = 0
+    unlabelled: tuple[str, ...] = ()
+    unlabelled_share: float = 0.5
     batch_s: float = 60.0
     buckets: int = 8
     short_first_epochs: int = 0
@@ -66,6 +70,10 @@ class DataConfig:
             bool(self.dev) + bool(self.dev_speakers) + bool(self.dev_every) == 1,
             f"data.dev is {list(self.dev)}, data.dev_speakers {self.dev_speakers}, data.dev_every {self.dev_every}; "
             "set exactly one of them: without speech to validate on there is no best epoch",
+        )
+        require(
+            0 < self.unlabelled_share <= 1,
+            f"data.unlabelled_share is {self.unlabelled_share}; expected more than 0 and at most 1",
         )
         require(self.batch_s > 0, f"data.batch_s is {self.batch_s}; expected seconds above 0")
 
@@ -148,4 +156,9 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         require(self.checkpoint_minutes > 0, f"checkpoint_minutes is {self.checkpoint_minutes}; expected more than 0")
+        require(
+            not self.data.unlabelled or self.auxiliary.weight > 0,
+            "data.unlabelled is given, and auxiliary.weight is 0; recordings without text train by the generative loss "
+            "alone, so set auxiliary.weight",
+        )
         require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")

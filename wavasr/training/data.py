@@ -24,7 +24,8 @@ from wavasr.training.config import FitConfig
 from wavasr.training.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader, collate
 from wavasr.training.heard import EarFrames, Version
 from wavasr.training.processes import connected
-from wavasr.training.splits import Split, Splits, encode_split, infeasible
+from wavasr.training.splits import Split, Splits, encode_split, infeasible, refuse_overlap
+from wavasr.training.unlabelled import MixedLoader, UnlabelledBatches, read_unlabelled
 
 
 class SpeechData(pl.LightningDataModule):
@@ -38,7 +39,7 @@ class SpeechData(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self._loader_state: dict[str, int] | None = None
-        self._train_loader: SpeechLoader | None = None
+        self._train_loader: SpeechLoader | MixedLoader | None = None
         self.frame_labels: FrameLabels | None = None
         if config.auxiliary.frame_weight:
             self.frame_labels = FrameLabels(splits.train.utterances, config.units.phone_set, recognizer.hop_samples)
@@ -47,6 +48,9 @@ class SpeechData(pl.LightningDataModule):
                     "auxiliary.frame_weight needs time-aligned phones, and the training manifests have none"
                 )
         augmenter = Augmenter(config.augment, recognizer.sample_rate)
+        self.unlabelled = read_unlabelled(config.data)
+        refuse_overlap(self.unlabelled, [*splits.dev.utterances, *splits.test.utterances])
+        self._augmenter, self._sample_rate = augmenter, recognizer.sample_rate
         self.train = self._dataset(splits.train, recognizer, augmenter)
         self.dev = self._dataset(splits.dev, recognizer, None)
 
@@ -133,12 +137,21 @@ class SpeechData(pl.LightningDataModule):
             )
         return dataset
 
-    def train_dataloader(self) -> SpeechLoader:
-        """Augmented batches, in a new order each epoch."""
-        self._train_loader = self._loader(self.train, self.config.augment.speed[0], shuffle=True)
+    def train_dataloader(self) -> SpeechLoader | MixedLoader:
+        """Augmented batches, in a new order each epoch; with `data.unlabelled`, others between them."""
+        loader = self._loader(self.train, self.config.augment.speed[0], shuffle=True)
+        self._train_loader = self._mixed(loader) if self.unlabelled else loader
         if self._loader_state:
             self._train_loader.load_state_dict(self._loader_state)
         return self._train_loader
+
+    def _mixed(self, labelled: SpeechLoader) -> MixedLoader:
+        data = self.config.data
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = UnlabelledBatches(
+            self.unlabelled, self._sample_rate, data.batch_s, self._augmenter, self.config.seed, rank, world_size
+        )
+        return MixedLoader(labelled, batches, data.unlabelled_share)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the data. Lightning restores loaders too late, when their first batches are on their way."""

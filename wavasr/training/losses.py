@@ -61,6 +61,8 @@ class CtcLoss(Loss):
 
     def forward(self, outputs: Outputs) -> Tensor | None:
         """-log P(labels | samples) over the batch, per label."""
+        if not labelled(outputs.batch):
+            return None
         nats = ctc_nats(outputs.log_probs, outputs.features[-1].lengths, outputs.batch)
         return nats.sum() / outputs.batch.target_lengths.sum().clamp(min=1)
 
@@ -81,6 +83,8 @@ class CrfDenominator(Loss):
 
     def forward(self, outputs: Outputs) -> Tensor | None:
         """Log-likelihood of all label sequences less that of the labels in the language, per label."""
+        if not labelled(outputs.batch):
+            return None
         nats = self.nats(outputs.log_probs, outputs.features[-1].lengths, outputs.batch)
         return nats.sum() / outputs.batch.target_lengths.sum().clamp(min=1)
 
@@ -114,10 +118,17 @@ class FrameLoss(Loss):
     def forward(self, outputs: Outputs) -> Tensor | None:
         """Per frame with a known phone."""
         last, targets = outputs.features[-1], outputs.batch.frame_targets
+        if not targets.shape[1]:
+            return None
         scores = self.head(F.relu(last.frames)).float()  # (B, phones, T)
         targets = F.pad(targets, (0, scores.shape[2] - targets.shape[1]), value=IGNORED)
         known = (targets != IGNORED).sum().clamp(min=1)
         return F.cross_entropy(scores, targets, ignore_index=IGNORED, reduction="sum") / known
+
+
+def labelled(batch: Batch) -> bool:
+    """Whether a batch has text; one of recordings without text trains by the generative loss alone."""
+    return bool(batch.target_lengths.any())
 
 
 def ctc_nats(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:

@@ -20,7 +20,7 @@ from wavasr.training.config import FitConfig
 from wavasr.training.dataset import Batch
 from wavasr.training.losses import CrfDenominator, CtcLoss, FrameLoss, GenerativeLoss, Loss, Outputs, ctc_nats
 from wavasr.training.processes import connected
-from wavasr.training.task import Task, gathered
+from wavasr.training.task import Task, gathered, seed_of
 
 log = logging.getLogger("wavasr")
 
@@ -59,9 +59,11 @@ class RecognitionTask(Task[Recognizer]):
             losses.append(CrfDenominator(auxiliary.crf_weight, texts, len(recognizer.units)))
         super().__init__(recognizer, losses, config.optim, config.seed)
         self.phone_set = config.units.phone_set
+        self.pre_training = bool(config.data.unlabelled) and config.data.unlabelled_share == 1
         self.label_priors: list[float] = []  # mean probabilities on the dev set
         self._validated: dict[str, Validated] = {}
         self._label_sums = torch.zeros(len(recognizer.units) + 1, dtype=torch.float64)  # of probabilities; frames
+        self._generative_sums = torch.zeros(2, dtype=torch.float64)  # nats; samples
 
     @property
     def recognizer(self) -> Recognizer:
@@ -85,6 +87,8 @@ class RecognitionTask(Task[Recognizer]):
         The likeliest label of each frame tells little of a conditional random field, which leaves to the language what
         the language knows.
         """
+        if self.pre_training:
+            return "dev_generative_nats_per_sample", "dev_ctc_nats_per_label"
         error = "dev_per" if self.recognizer.units.is_phones else "dev_wer"
         return ("dev_crf_nats_per_label", error) if self.denominator else (error, "dev_ctc_nats_per_label")
 
@@ -132,6 +136,7 @@ class RecognitionTask(Task[Recognizer]):
         if self.denominator is not None:
             crf = nats + self.denominator.nats(log_probs, frames, batch)
         ctc_nats_of, crf_nats_of = nats.tolist(), crf.tolist()  # one wait for the device, not one an utterance
+        self._add_generative_nats(batch, batch_idx)
         units = self.recognizer.units
         for row, name in enumerate(batch.ids):
             probs = log_probs[row, : int(frames[row])].double().exp().cpu()
@@ -142,6 +147,16 @@ class RecognitionTask(Task[Recognizer]):
             self._validated[name] = Validated(
                 reference, units.decode(hypothesis), ctc_nats_of[row], crf_nats_of[row], labels
             )
+
+    def _add_generative_nats(self, batch: Batch, batch_idx: int) -> None:
+        """Of the network that is trained, whose frames the likelihood knows; the same hidden spans in every epoch."""
+        if self.generative is None:
+            return
+        generator = torch.Generator().manual_seed(seed_of(self.seed, batch_idx, self.global_rank))
+        hidden = self.generative.likelihood.hide(batch.waveform, batch.lengths, generator)
+        nats = self.generative.likelihood(self.recognizer.features(hidden.waveform, batch.lengths), hidden)
+        asked = hidden.classes.numel()
+        self._generative_sums += torch.tensor([float(nats) * asked, asked], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
         """Counts are summed over the set, also over several processes, and divided once."""
@@ -155,6 +170,10 @@ class RecognitionTask(Task[Recognizer]):
         rates["dev_ctc_nats_per_label"] = sum(v.ctc_nats for v in validated) / labels
         if self.denominator is not None:
             rates["dev_crf_nats_per_label"] = sum(v.crf_nats for v in validated) / labels
+        if self.generative is not None:
+            nats, samples = sum(gathered({str(self.global_rank): self._generative_sums}).values(), torch.zeros(2))
+            rates["dev_generative_nats_per_sample"] = float(nats / samples.clamp(min=1))
+            self._generative_sums = torch.zeros_like(self._generative_sums)
         self._validated.clear()
         if not any(hypotheses):
             log.warning(

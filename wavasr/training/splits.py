@@ -80,7 +80,8 @@ def read_manifests(root: Path, names: Iterable[str]) -> list[Utterance]:
 
 def fingerprints(data: DataConfig) -> dict[str, str]:
     """SHA-256 of every manifest that the recipe names."""
-    names = dict.fromkeys((*data.train, *data.dev, *data.test))
+    unlabelled = (name for name in data.unlabelled if not (data.root / name).is_dir())
+    names = dict.fromkeys((*data.train, *data.dev, *data.test, *unlabelled))
     return {name: hashlib.sha256((data.root / name).read_bytes()).hexdigest() for name in names}
 
 

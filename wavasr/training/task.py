@@ -99,10 +99,15 @@ class Task(pl.LightningModule, Generic[Network]):
                 f"{', '.join(batch.ids[:5])} ...); lower optim.lr or set trainer.precision: 32-true"
             )
         self.epoch_losses.append(float(total.detach()))
-        self.log_dict({f"train_{key}": value.detach() for key, value in values.items()}, batch_size=1)
+        nothing = total.new_full((), math.nan)  # else Lightning repeats the value of an earlier batch
+        self.log_dict({f"train_{key}": values.get(key, nothing).detach() for key in self.keys()}, batch_size=1)
         self.log("train_loss", total.detach(), prog_bar=True, batch_size=1)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
         return total
+
+    def keys(self) -> list[str]:
+        """Of the losses."""
+        return [loss.key for loss in cast(Sequence[Loss], self.losses)]
 
     def values(self, outputs: Any) -> dict[str, Tensor]:
         """Every loss that this batch has, by its key, not weighted."""
