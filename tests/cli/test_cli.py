@@ -214,6 +214,29 @@ def test_evaluate_writes_the_reports(
     assert cli.main([*arguments[:5], "--compare", str(folder / "report.json")]) == 0
 
 
+def test_a_comparison_that_fails_loses_no_report(
+    tiny_model: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, folder = tmp_path / "test.jsonl", tmp_path / "report"
+    second = tmp_path / "second.wav"
+    second.write_bytes(speech.read_bytes())
+    lines = [
+        {"id": n, "audio_filepath": p.name, "duration": 0.5, "text": "fox"} for n, p in (("a", speech), ("b", second))
+    ]
+    manifest.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    arguments = ["evaluate", "--model", str(tiny_model), "--manifest", str(manifest), "--report", str(folder)]
+    assert cli.main(arguments) == 0
+    second.unlink()
+    new = tmp_path / "new"
+    assert cli.main([*arguments[:-1], str(new), "--compare", str(folder)]) == 1
+    assert "1 only in the baseline (first: b)" in capsys.readouterr().err
+    assert (new / "report.html").is_file()
+    # Another manifest is refused before the work.
+    manifest.write_text(json.dumps(lines[0]), encoding="utf-8")
+    assert cli.main([*arguments[:-1], str(tmp_path / "other"), "--compare", str(folder)]) == 2
+    assert not (tmp_path / "other").exists()
+
+
 def test_prepare_a_folder_of_recordings(speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speech.with_suffix(".txt").write_text("the quick fox", encoding="utf-8")
     arguments = ["prepare", "folder", str(tmp_path), "--option", "dev_share=0", "--output", str(tmp_path / "manifests")]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging
 from wavasr.cli.options import Parser, add_decoding, add_manifest, add_model, decoding_config
+from wavasr.errors import WavasrError
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -40,6 +41,9 @@ def evaluate(arguments: list[str]) -> int:
 
     baseline = report.read(args.compare) if args.compare else None
     utterances = read_manifest(args.manifest)
+    if baseline is not None:
+        known = [u.id for u in baseline.utterances] + [failure.id for failure in baseline.failures]
+        report.refuse_other_utterances((u.id for u in utterances), known)
     if args.report:
         check_writable_folder(args.report)
     model = load_acoustic_model(args.model)
@@ -54,8 +58,15 @@ def evaluate(arguments: list[str]) -> int:
         processes=usable_processes(),
     )
     print(report.summary(evaluation))
+    incomparable = ""
     if baseline is not None:
-        print(report.compare(evaluation, baseline))
+        try:
+            print(report.compare(evaluation, baseline))
+        except (
+            WavasrError
+        ) as error:  # such as a recording that could not be read this time: the report is written still
+            baseline, incomparable = None, str(error)
+            complain(incomparable)
     if args.report:
         print(report.write_report(evaluation, args.report, baseline, with_audio=args.with_audio))
     for failure in evaluation.failures:
@@ -63,7 +74,7 @@ def evaluate(arguments: list[str]) -> int:
     if evaluation.failures:
         total = len(evaluation.failures) + len(evaluation.utterances)
         complain(f"{len(evaluation.failures)} of {total} utterances failed; they are not in the figures")
-    return SOME_FAILED if evaluation.failures else OK
+    return SOME_FAILED if evaluation.failures or incomparable else OK
 
 
 def calibrate(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from wavasr.evaluation.report.comparison import Comparison, compare
+from wavasr.evaluation.report.comparison import Comparison, compare, refuse_other_utterances
 from wavasr.evaluation.report.render import html, markdown
 from wavasr.evaluation.report.store import read, to_csv, to_json
 from wavasr.evaluation.report.wording import fitted, summary
@@ -22,6 +22,7 @@ __all__ = [
     "html",
     "markdown",
     "read",
+    "refuse_other_utterances",
     "summary",
     "to_json",
     "write_report",

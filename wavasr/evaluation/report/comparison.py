@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,17 @@ def compare(system: Evaluation | Path | str, baseline: Evaluation | Path | str) 
     )
 
 
+def refuse_other_utterances(mine: Iterable[str], theirs: Iterable[str]) -> None:
+    """Raise a WavasrError unless this evaluation's utterances and the baseline's have the same ids."""
+    ours, others = set(mine), set(theirs)
+    only = {"this evaluation": sorted(ours - others), "the baseline": sorted(others - ours)}
+    found = [f"{len(ids)} only in {name} (first: {ids[0]})" for name, ids in only.items() if ids]
+    if found:
+        raise WavasrError(
+            f"the two systems were not scored on the same utterances: {', '.join(found)}; evaluate both on one manifest"
+        )
+
+
 def _name(one: Evaluation, other: Evaluation) -> str:
     """The system's name; told apart by its folder, else by its weights, where both are called alike."""
     name = wording.system_name(one)
@@ -135,16 +147,7 @@ def _pairs(this: Evaluation, other: Evaluation) -> list[tuple[UtteranceResult, U
         raise WavasrError(f"one system was scored by {scales[0]}, the baseline by {scales[1]}; score both alike")
     mine = {u.id: u for u in this.utterances}
     theirs = {u.id: u for u in other.utterances}
-    if mine.keys() != theirs.keys():
-        only = [sorted(mine.keys() - theirs.keys()), sorted(theirs.keys() - mine.keys())]
-        found = [
-            f"{len(ids)} only in {name} (first: {ids[0]})"
-            for ids, name in zip(only, ("this evaluation", "the baseline"), strict=True)
-            if ids
-        ]
-        raise WavasrError(
-            f"the two systems were not scored on the same utterances: {', '.join(found)}; evaluate both on one manifest"
-        )
+    refuse_other_utterances(mine, theirs)
     for name, utterance in mine.items():
         if utterance.reference != theirs[name].reference:
             raise WavasrError(
