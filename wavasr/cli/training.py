@@ -17,7 +17,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as malloc.h names them
 FIT_HELP = """\
 usage: wavasr fit --config FILE.yaml [--KEY VALUE ...] [--resume]
 
-Train a recogniser; at the end the best model is evaluated and the path of its report printed.
+Train a recogniser or, with a recipe of a voice, a generator; at the end the best model is evaluated and the path of
+its report printed.
 
   --config FILE   the recipe: a path, or the bare name of a shipped one ({recipes})
   --KEY VALUE     any key of the recipe, dotted: --data.root DIR, --trainer.max_epochs 20
@@ -61,7 +62,12 @@ def fit(arguments: list[str]) -> int:
         return OK if arguments else BAD_INPUT
     configure_logging()
     keep_large_memory()
-    from wavasr.training.run import main as train
+    from wavasr.training.recipe import asks_for
+
+    if asks_for(arguments, "generate"):
+        from wavasr.training.generate.run import main as train
+    else:
+        from wavasr.training.run import main as train
 
     return train(arguments) or OK
 

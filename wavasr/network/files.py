@@ -37,6 +37,7 @@ from wavasr.language.weights import Weights
 
 FORMAT = "wavasr-model"
 EAR_FORMAT = "wavasr-model-ear"
+GENERATOR_FORMAT = "wavasr-generator"
 FORMAT_VERSION = 3
 SUFFIX = ".wavasr"
 ONNX_SUFFIX = ".onnx"

@@ -15,15 +15,20 @@ arXiv 1810.11846; taps one period ago: Wu et al. 2019, "Quasi-periodic WaveNet v
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from wavasr.config import from_dict, to_dict
+from wavasr.errors import ModelError
 from wavasr.network.columns import StackWeights, run_columns
 from wavasr.network.config import GeneratorConfig, StageConfig
+from wavasr.network.files import GENERATOR_FORMAT, WEIGHTS, read_arrays, read_header, resolve, write_model
 from wavasr.network.wavenet import GatedBlock, stack_weights
 
 CONDITION_REACH = 2  # frames to either side ("mel") that a frame's condition depends on; twice as many before ("past")
@@ -155,3 +160,45 @@ class Generator(nn.Module):
 
 def _matrix(layer: nn.Conv1d, dtype: torch.dtype) -> Tensor:
     return layer.weight[..., 0].to(dtype)
+
+
+def save_generator(model: Generator, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write the model file: matrices as float16, vectors as they are. It appears whole or not at all."""
+    header = {"format": GENERATOR_FORMAT, "generator": to_dict(model.config), "metadata": dict(metadata or {})}
+    weights = {
+        name: tensor.detach().cpu().to(torch.float16 if tensor.dim() > 1 else torch.float32).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    write_model(path, header, {WEIGHTS: save(weights)})
+
+
+def start_generator(network: Generator, model: str | Path) -> None:
+    """Set a new network's weights to those of a trained one, but its speakers' vectors; they may be others.
+
+    Raises:
+        ModelError: not a generator's model file, damaged, or of another shape.
+    """
+    path = resolve(model)
+    read_header(path, GENERATOR_FORMAT)
+    arrays = read_arrays(path)
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name.startswith(("conditioning.speakers.", "conditioning.voice.")):
+            continue
+        if name not in arrays or arrays[name].shape != tuple(tensor.shape):
+            raise ModelError(f"{path}: its {name} does not fit generator.*; start from a model of the same shape")
+        tensor.copy_(torch.from_numpy(arrays[name]))
+
+
+def load_generator(model: str | Path) -> Generator:
+    """The network of a generator's model file, in eval mode.
+
+    Raises:
+        ModelError: not such a file, or damaged.
+    """
+    path = resolve(model)
+    header = read_header(path, GENERATOR_FORMAT)
+    network = Generator(from_dict(GeneratorConfig, header["generator"]))
+    arrays = read_arrays(path)
+    network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in network.state_dict()})
+    return network.eval()

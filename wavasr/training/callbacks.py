@@ -178,7 +178,7 @@ class CsvLog(Logger):
         first_step: the step that is logged next; later rows come from a run that was killed after its checkpoint.
     """
 
-    COLUMNS = (
+    COLUMNS: tuple[str, ...] = (
         "epoch", "step", "lr", "train_loss", "train_ctc_nats_per_label", "train_generative_nats_per_sample",
         "train_frame_nats_per_frame", "train_crf_denominator_nats_per_label", "dev_ctc_nats_per_label",
         "dev_crf_nats_per_label", "dev_wer", "dev_cer", "dev_per", "audio_s_per_s", "data_wait_share",

@@ -9,7 +9,7 @@ import argparse
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,8 +68,38 @@ def parse(argv: Sequence[str]) -> Recipe:
             generative loss that can not act.
         SystemExit: after `--help` and `--print_config`.
     """
+    found = read(argv, _parser())
+    config = FitConfig(
+        run_dir=found.run_dir,
+        seed=found.values.seed,
+        start=found.values.start,
+        checkpoint_minutes=found.values.checkpoint_minutes,
+        **{name: found.made[name] for name in _GROUPS},
+    )
+    recipe = Recipe(config, found.values.trainer.as_dict(), found.values.resume, found.text)
+    _check_generative_loss(recipe)
+    return recipe
+
+
+class Read(NamedTuple):
+    """A command line that a parser has read.
+
+    Attributes:
+        values: as they were given.
+        made: the groups as dataclasses.
+        run_dir: the run's folder, by default called after the last recipe.
+        text: all keys as YAML.
+    """
+
+    values: Namespace
+    made: Namespace
+    run_dir: Path
+    text: str
+
+
+def read(argv: Sequence[str], parser: ArgumentParser) -> Read:
+    """Read the command line of `wavasr fit` with the parser of its task; see `parse`."""
     argv, names = _resolve_configs(_with_stored_recipe(list(argv)))
-    parser = _parser()
     for name in names:
         _check_file(_find(name), list(parser.get_defaults().keys()))
     for argument in argv:
@@ -84,16 +114,17 @@ def parse(argv: Sequence[str]) -> Recipe:
     except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(_one_line(str(error), parser)) from error
     run_dir = values.run_dir or Path("runs") / (Path(names[-1]).stem if names else "fit")
-    config = FitConfig(
-        run_dir=Path(run_dir),
-        seed=values.seed,
-        start=values.start,
-        checkpoint_minutes=values.checkpoint_minutes,
-        **{name: made[name] for name in _GROUPS},
-    )
-    recipe = Recipe(config, values.trainer.as_dict(), values.resume, f"{text}\n")
-    _check_generative_loss(recipe)
-    return recipe
+    return Read(values, made, Path(run_dir), f"{text}\n")
+
+
+def asks_for(argv: Sequence[str], task: str) -> bool:
+    """Whether a recipe on this command line says `task: ...`; what is wrong with the recipe is said by `parse`."""
+    try:
+        _, names = _resolve_configs(_with_stored_recipe(list(argv)))
+        found = [yaml.safe_load(_find(name).read_text(encoding="utf-8")) for name in names]
+    except (ConfigError, OSError, ValueError, yaml.YAMLError):
+        return False
+    return any(isinstance(recipe, dict) and recipe.get("task") == task for recipe in found)
 
 
 def _check_generative_loss(recipe: Recipe) -> None:
@@ -211,26 +242,7 @@ def _refuse_classes(values: Any, where: str) -> None:
 
 
 def _parser() -> ArgumentParser:
-    from pytorch_lightning import Trainer
-
-    set_parsing_settings(
-        import_path_denylist=["*"], import_path_allowlist=["wavasr"]
-    )  # or a value such as os.system would be imported
-
-    base = shipped_dir() / BASE_NAME
-    parser = ArgumentParser(
-        prog="wavasr fit",
-        description="Train a recogniser from a recipe; any key can be overridden.",
-        exit_on_error=False,
-        allow_abbrev=False,
-        default_config_files=[str(base)],
-    )
-    parser.add_argument("--config", action="config", help="a recipe: a path or the name of a shipped one")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in run_dir stopped")
-    parser.add_argument(
-        "--run_dir", type=Path | None, default=None, help="logs, checkpoints, model, reports; default: runs/<recipe>"
-    )
-    parser.add_argument("--seed", type=int, default=FitConfig.seed, help="start of every random choice")
+    parser = new_parser("Train a recogniser from a recipe; any key can be overridden.", [shipped_dir() / BASE_NAME])
     parser.add_argument("--start", default=FitConfig.start, help="a model file to go on from: fine-tuning")
     parser.add_argument(
         "--checkpoint_minutes",
@@ -238,22 +250,52 @@ def _parser() -> ArgumentParser:
         default=FitConfig.checkpoint_minutes,
         help="a checkpoint this often, and after every epoch",
     )
-    for name, group in _GROUPS.items():
+    add_groups(parser, _GROUPS)
+    return parser
+
+
+def new_parser(description: str, base: Sequence[Path] = ()) -> ArgumentParser:
+    """A parser of `wavasr fit` with the options that every task has; `base` is read before any recipe."""
+    set_parsing_settings(
+        import_path_denylist=["*"], import_path_allowlist=["wavasr"]
+    )  # or a value such as os.system would be imported
+
+    parser = ArgumentParser(
+        prog="wavasr fit",
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+        default_config_files=[str(path) for path in base],
+    )
+    parser.add_argument("--config", action="config", help="a recipe: a path or the name of a shipped one")
+    parser.add_argument("--resume", action="store_true", help="go on where the run in run_dir stopped")
+    parser.add_argument(
+        "--run_dir", type=Path | None, default=None, help="logs, checkpoints, model, reports; default: runs/<recipe>"
+    )
+    parser.add_argument("--seed", type=int, default=FitConfig.seed, help="start of every random choice")
+    return parser
+
+
+def add_groups(parser: ArgumentParser, groups: Mapping[str, type]) -> None:
+    """The keys of some dataclasses and of Lightning's Trainer."""
+    from pytorch_lightning import Trainer
+
+    for name, group in groups.items():
         parser.add_class_arguments(group, name)
     parser.add_class_arguments(Trainer, "trainer", skip=_OWN_TRAINER_KEYS, instantiate=False)
-    return parser
 
 
 def _annotated(parser: ArgumentParser, values: Namespace) -> str:
     """The configuration as YAML, each key with the first sentence of its meaning."""
     meanings = {action.dest: " ".join((action.help or "").split()) for action in parser._actions}
+    groups = {key.rpartition(".")[0] for key in meanings}
     path: list[str] = []
     lines = []
     for line in parser.dump(values, skip_unset=False).splitlines():
         if key := re.match(r"( *)(\w+):", line):
             path = [*path[: len(key[1]) // 2], key[2]]
             meaning = re.split(r"(?<=[a-z)])\. ", meanings.get(".".join(path), ""))[0].rstrip(".")
-            line += f"  # {meaning}" if meaning and ".".join(path) not in (*_GROUPS, "trainer") else ""
+            line += f"  # {meaning}" if meaning and ".".join(path) not in groups else ""
         if path[0] != "resume":
             lines.append(line)
     return "\n".join(lines)

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     if not first:  # one of several processes tells
         log.setLevel(logging.ERROR)
     run_dir = recipe.config.run_dir
-    with Interruption() as stop, _quiet_lightning(), logging_redirect_tqdm(), contextlib.ExitStack() as lock:
+    with Interruption() as stop, quiet_lightning(), logging_redirect_tqdm(), contextlib.ExitStack() as lock:
         try:
             if first:
                 lock.enter_context(folder.held(run_dir))
@@ -71,13 +71,14 @@ def main(argv: Sequence[str]) -> int:
             parts = (("dev", splits.dev), ("test", splits.test))
             results = [measure(recipe.config, name, split) for name, split in parts]
         except Interrupted as signal:
-            _tell_how_to_go_on(signal, run_dir)
+            tell_how_to_go_on(signal, run_dir)
             raise
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
 
 
-def _tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
+def tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
+    """Say how a run that a signal ended is resumed."""
     last = run_dir / LAST_NAME
     queue = f"; {said}" if signal.requeues and process_rank() == 0 and (said := requeue()) else ""
     if last.exists():
@@ -87,7 +88,7 @@ def _tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Leave out Lightning's advice, and its deprecations on this torch; its progress bar belongs on standard error."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
     levels = [logger.level for logger in loggers]

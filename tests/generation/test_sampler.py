@@ -1,0 +1,163 @@
+"""The sampler draws what the network says: one network stepped, compiled and computed at once gives the same."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wavasr.audio.features import mu_law_decode, mu_law_encode
+from wavasr.generation.frames import Frames, frames_of, frames_of_past, past_samples
+from wavasr.generation.inputs import lesson
+from wavasr.generation.network import Network
+from wavasr.generation.quantise import centres, encode, log2_widths
+from wavasr.generation.sampler import Drawn, Sampler, has_numba, joined
+from wavasr.generation.stepping import Stepper, choose
+from wavasr.network.config import GeneratorConfig
+from wavasr.network.generator import Generator
+
+SMALL = dict(channels=6, skip_channels=20, hop_samples=80, condition_channels=8, speaker_channels=4)
+SHAPES = [dict(kernel=2, dilations=(1, 2, 4, 8)), dict(kernel=3, dilations=(1, 3, 9)), dict(kernel=2, dilations=(5, 3))]
+KINDS = [
+    dict(excitation="lpc", condition="mel", speakers=("a", "b")),
+    dict(excitation="lpc", condition="past", prediction_order=24),
+    dict(excitation="none", condition="mel", pre_emphasis=0.0),
+    dict(excitation="none", condition="past"),
+    dict(excitation="none", condition="none", pre_emphasis=0.0, speakers=("a", "b", "c")),
+]
+ALL = [{**shape, **kind} for shape, kind in itertools.product(SHAPES, KINDS)]
+
+
+def make(**options: Any) -> Generator:
+    torch.manual_seed(3)
+    model = Generator(GeneratorConfig(**{**SMALL, **options}))
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.sample_gain.fill_(4.0)
+    model.excitation_gain.fill_(0.3 if options["excitation"] == "lpc" else 1.0)
+    return model
+
+
+def network_of(model: Generator) -> Network:
+    return Network(model.config, {name: values.numpy() for name, values in model.state_dict().items()})
+
+
+def sound(config: GeneratorConfig, frames: int, seed: int = 0) -> Frames:
+    """Frames of a buzz whose pitch slides, in noise."""
+    rng = np.random.default_rng(seed)
+    phase = np.cumsum(np.linspace(100, 180, frames * config.hop_samples)) / 16000
+    samples = 0.3 * (phase % 1 - 0.5) + 0.02 * rng.standard_normal(len(phase))
+    return frames_of(samples.astype(np.float32), config)
+
+
+def draw(network: Network, frames: int, seeds: list[int], **options: Any) -> Drawn:
+    """That many frames of each seed, spoken by speaker 0, 1, 0 ..."""
+    speakers = [index % max(1, min(2, len(network.config.speakers))) for index, _ in enumerate(seeds)]
+    sampler = Sampler(network, speakers, seeds, **options)
+    if network.config.condition == "mel":
+        return joined(sampler.render([sound(network.config, frames, seed) for seed in seeds]))
+    return joined(sampler.improvise(frames))
+
+
+def parallel_logits(model: Generator, drawn: Drawn, frames: Frames, speaker: int) -> torch.Tensor:
+    """All logits at once from what was drawn: (T, levels). It shares the inputs with training, the steps do not."""
+    config = model.config
+    network = network_of(model)
+    emphasised = np.pad(drawn.emphasised[0], (frames.coefficients.shape[1], 0))
+    found = lesson(emphasised, frames, config, network.gains)
+    assert (found.classes == drawn.classes[0]).all()
+    before, after = (4, 0) if config.condition == "past" else (2, 2)
+    features = torch.from_numpy(np.pad(frames.features, ((before, after), (0, 0)), mode="edge").T)[None]
+    with torch.no_grad():
+        condition = model.condition(features, torch.tensor([speaker]))
+        return model(torch.from_numpy(found.inputs)[None], condition)[0].T
+
+
+@pytest.mark.parametrize("options", ALL, ids=lambda o: "-".join(str(v) for v in o.values()))
+def test_stepped_is_parallel(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(**options)
+    network, config = network_of(model), model.config
+    stepped: list[np.ndarray] = []
+    step = Stepper.logits
+
+    def recorded(self: Stepper, *inputs: Any) -> Any:
+        logits = step(self, *inputs)
+        stepped.append(logits[0])
+        return logits
+
+    monkeypatch.setattr(Stepper, "logits", recorded)
+    drawn = draw(network, 7, [5], backend="numpy")
+    if config.condition == "mel":
+        frames = sound(config, 7, 5)
+    else:
+        width = past_samples(config)
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(drawn.emphasised[0], (width, 0)), width)
+        frames = frames_of_past(windows[:: config.hop_samples][:7], config)
+    logits = parallel_logits(model, drawn, frames, 0)
+    assert np.abs(np.stack(stepped) - logits.numpy()).max() < 1e-5
+    uniform = np.random.default_rng(5).random(len(stepped), dtype=np.float32)
+    assert (choose(logits.numpy(), uniform) == drawn.classes[0]).all()  # torch chooses the same
+    assert len(set(drawn.classes[0].tolist())) > 20
+
+
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+@pytest.mark.parametrize("options", [ALL[1], ALL[7]], ids=["lpc-past", "kernel-3-mel"])
+def test_numba_chooses_the_classes_of_numpy(options: dict[str, Any]) -> None:
+    network = network_of(make(**options))
+    compiled, plain = (draw(network, 9, [1, 2, 3], backend=name) for name in ("numba", "numpy"))
+    assert (compiled.classes == plain.classes).all()
+    assert np.abs(compiled.samples - plain.samples).max() < 1e-4
+    for index, seed in enumerate((1, 2, 3)):
+        alone = draw(network, 9, [seed], backend="numba")
+        assert alone.samples.tobytes() == compiled.samples[index : index + 1].tobytes()
+
+
+def test_a_batch_is_its_singles() -> None:
+    network = network_of(make(**ALL[1]))
+    together = draw(network, 6, [7, 8, 9], backend="numpy")
+    for index, seed in enumerate((7, 8, 9)):
+        single = draw(network, 6, [seed], backend="numpy")
+        assert (single.classes == together.classes[index : index + 1]).all()
+
+
+def test_longer_sounds_do_not_change_shorter_ones_beside_them() -> None:
+    network = network_of(make(**ALL[0]))
+    long, short = sound(network.config, 56), sound(network.config, 53, 1)
+    both = joined(Sampler(network, [0, 0], [1, 2], backend="numpy").render([long, short]))
+    alone = joined(Sampler(network, [0], [2], backend="numpy").render([short]))
+    assert (both.classes[1, : 53 * 80] == alone.classes[0]).all()
+
+
+def test_temperature_and_sharpness_make_the_draws_surer() -> None:
+    network = network_of(make(**ALL[0]))
+
+    def spread(**options: Any) -> float:
+        counts = np.bincount(draw(network, 30, [1], backend="numpy", **options).classes[0]) / (30 * 80)
+        return float(-(counts * np.log2(counts + 1e-12)).sum())
+
+    assert spread(temperature=0.1) < spread() - 0.5
+    assert spread(voiced_sharpness=9.0) < spread() - 0.5
+
+
+def test_conditions_are_those_of_torch() -> None:
+    for options in KINDS:
+        model = make(**options)
+        network = network_of(model)
+        features = np.random.default_rng(0).standard_normal((9, model.config.frame_features)).astype(np.float32)
+        speaker = len(model.config.speakers) - 1 if model.config.speakers else 0
+        with torch.no_grad():
+            expected = model.condition(torch.from_numpy(features.T.copy())[None], torch.tensor([speaker]))[0]
+        bias = torch.stack([block.dilated.bias for block in model.blocks])  # type: ignore[attr-defined, misc]
+        found = network.condition(features, speaker)
+        assert np.abs(found - (expected + bias[..., None]).permute(2, 0, 1).detach().numpy() / 2).max() < 1e-5
+
+
+def test_quantiser_is_that_of_the_features() -> None:
+    samples = np.random.default_rng(0).uniform(-1.1, 1.1, 5000).astype(np.float32)
+    classes = encode(samples)
+    assert (classes == mu_law_encode(torch.from_numpy(samples)).numpy()).mean() > 0.999  # rounding at the edges
+    assert np.allclose(centres(), mu_law_decode(torch.arange(256)).numpy(), atol=1e-6)
+    assert (encode(centres()) == np.arange(256)).all()
+    assert np.isclose((2.0 ** log2_widths().astype(np.float64)).sum(), 2.0)

@@ -1,0 +1,129 @@
+"""What can be done with a generator's model: speak a recording again, improvise, in one of its voices."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from wavasr.errors import WavasrError
+from wavasr.files import atomic_bytes
+from wavasr.generation.frames import Frames, active_gain, frames_of
+from wavasr.generation.network import Network
+from wavasr.generation.sampler import Backend, Sampler
+
+Array = npt.NDArray[np.float32]
+
+VOICED_SHARPNESS = 0.15  # chosen on recordings held out from training; see docs/generation.md
+LONGEST_S = 3600.0
+
+
+class Voice:
+    """A generator, ready for use.
+
+    Args:
+        network: of a model file.
+        temperature: below 1 surer, above 1 rougher.
+        backend: "numba", "numpy", or what there is.
+    """
+
+    def __init__(self, network: Network, temperature: float = 1.0, backend: Backend = "auto") -> None:
+        if not 0.05 <= temperature <= 5:
+            raise WavasrError(f"the temperature is {temperature:g}; expected 0.05 to 5")
+        self.network, self.config = network, network.config
+        self._temperature, self._backend = temperature, backend
+
+    @classmethod
+    def load(cls, model: str | Path, temperature: float = 1.0) -> Voice:
+        """From a model file or the name of a shipped one.
+
+        Raises:
+            ModelError: not a generator's model file, or damaged.
+        """
+        return cls(Network.read(model), temperature)
+
+    def copy(self, samples: Array, speaker: str | None = None, seed: int = 0) -> Array:
+        """A recording (S,) float32 at the model's rate as this voice says it, at the recording's own level."""
+        blocks = list(self.copy_blocks(samples, speaker, seed))
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+    def copy_blocks(self, samples: Array, speaker: str | None = None, seed: int = 0) -> Iterator[Array]:
+        """As `copy`, half a second at a time.
+
+        Raises:
+            WavasrError: the model is no vocoder, or the recording is shorter than a frame.
+        """
+        self._require("mel", "speaks no recording again: it improvises; leave --like out")
+        if len(samples) < self.config.hop_samples:
+            raise WavasrError(f"the recording has {len(samples)} samples; expected {self.config.hop_samples} or more")
+        gain = active_gain(samples, self.config.hop_samples)
+        frames = frames_of(np.asarray(samples * gain, dtype=np.float32), self.config)
+        for block in self.render_blocks(frames, speaker, seed):
+            yield np.asarray(block / gain, dtype=np.float32)
+
+    def render_blocks(self, frames: Frames, speaker: str | None = None, seed: int = 0) -> Iterator[Array]:
+        """The sound that frames describe, at the active level, half a second at a time."""
+        sampler = self._sampler([self.network.speaker(speaker)], [seed])
+        for drawn in sampler.render([frames]):
+            yield drawn.samples[0]
+
+    def render_all(self, sounds: Sequence[Frames], speakers: Sequence[str | None], seeds: Sequence[int]) -> list[Array]:
+        """Several sounds side by side: faster together, above all without numba; the same as one by one."""
+        sampler = self._sampler([self.network.speaker(name) for name in speakers], seeds)
+        blocks = [drawn.samples for drawn in sampler.render(sounds)]
+        together = np.concatenate(blocks, axis=1)
+        hop = self.config.hop_samples
+        return [row[: len(frames) * hop] for row, frames in zip(together, sounds, strict=True)]
+
+    def improvise(self, seconds: float, speaker: str | None = None, seed: int = 0) -> Array:
+        """So many seconds out of nothing, at the active level."""
+        return np.concatenate(list(self.improvise_blocks(seconds, speaker, seed)))
+
+    def improvise_blocks(self, seconds: float, speaker: str | None = None, seed: int = 0) -> Iterator[Array]:
+        """As `improvise`, a frame at a time.
+
+        Raises:
+            WavasrError: the model needs to be told what to say, or the time is none.
+        """
+        check_seconds(seconds)
+        if self.config.condition == "mel":
+            raise WavasrError("this model is a vocoder: it needs a recording to speak again (--like FILE)")
+        sampler = self._sampler([self.network.speaker(speaker)], [seed])
+        count = max(1, round(seconds * self.config.sample_rate / self.config.hop_samples))
+        for drawn in sampler.improvise(count):
+            yield drawn.samples[0]
+
+    def _require(self, condition: str, otherwise: str) -> None:
+        if self.config.condition != condition:
+            raise WavasrError(f"this model {otherwise}")
+
+    def _sampler(self, speakers: Sequence[int], seeds: Sequence[int]) -> Sampler:
+        sharpness = VOICED_SHARPNESS if self.config.condition == "mel" else 0.0
+        return Sampler(self.network, speakers, seeds, self._temperature, sharpness, self._backend)
+
+
+def check_seconds(seconds: float) -> None:
+    """Raise a WavasrError unless something of that length can be made."""
+    if not 0.01 <= seconds <= LONGEST_S:
+        raise WavasrError(f"--seconds is {seconds:g}; expected 0.01 to {LONGEST_S:g}")
+
+
+def audible(samples: Array) -> Array:
+    """Samples within -1 and 1."""
+    return np.clip(samples, -1, 1)
+
+
+def write_sound(path: str | Path, samples: Array, sample_rate: int) -> None:
+    """Write 16-bit WAV; the file appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audible(samples), sample_rate, format="WAV", subtype="PCM_16")
+    with atomic_bytes(path) as stream:
+        stream.write(buffer.getvalue())

@@ -1,0 +1,1 @@
+"""Training of generators: `wavasr fit` with a recipe whose task is generate."""

@@ -1,0 +1,116 @@
+"""Everything that decides how a generator is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wavasr.config import require
+from wavasr.network.config import GeneratorConfig
+
+
+@dataclass(frozen=True)
+class RecordingsConfig:
+    """Which recordings are learnt, and how they are cut.
+
+    Attributes:
+        root: folder that the names in `train` are relative to.
+        train: manifests (JSON lines), or folders of recordings without transcripts.
+        speakers: only these speakers of the manifests; empty: all.
+        names: shorter names of speakers, by the manifest's.
+        dev_share: share of each speaker's recordings, the last ones, that is held out.
+        crop_frames: frames of 10 ms in a crop.
+        crops_per_recording: crops that are cut from a recording while it is at hand.
+        epoch_crops: crops between two validations.
+        batch: crops in a step.
+        dev_crops: crops that are validated on, always the same.
+        workers: processes that prepare crops; 0 does it in the training process.
+        sources: name, licence and attribution of the recordings; the model file carries them.
+    """
+
+    root: Path = Path()
+    train: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    dev_share: float = 0.03
+    crop_frames: int = 24
+    crops_per_recording: int = 4
+    epoch_crops: int = 250
+    batch: int = 1
+    dev_crops: int = 40
+    workers: int = 0
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(len(self.train) > 0, "data.train is empty; expected manifests or folders of recordings")
+        require(0 < self.dev_share < 1, f"data.dev_share is {self.dev_share}; expected between 0 and 1")
+        for name, least in (
+            ("crop_frames", 8),
+            ("crops_per_recording", 1),
+            ("epoch_crops", 1),
+            ("batch", 1),
+            ("dev_crops", 1),
+            ("workers", 0),
+        ):
+            value = getattr(self, name)
+            require(value >= least, f"data.{name} is {value}; expected {least} or more")
+
+
+@dataclass(frozen=True)
+class StepsConfig:
+    """Adam's steps, their length over the training, and the average of the weights that is kept.
+
+    Attributes:
+        lr: highest learning rate.
+        betas: decay of Adam's two moments.
+        warmup_steps: steps over which the learning rate rises to `lr`.
+        decay_share: share of the steps, the last ones, over which it falls to `final_lr_scale` of that.
+        final_lr_scale: where it ends.
+        average_decay: weight of the past in the moving average of the weights, which is what is validated and saved.
+    """
+
+    lr: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int = 100
+    decay_share: float = 0.3
+    final_lr_scale: float = 0.03
+    average_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, f"optim.lr is {self.lr}; expected more than 0")
+        require(all(0 <= b < 1 for b in self.betas), f"optim.betas is {self.betas}; expected 0 to below 1")
+        require(self.warmup_steps >= 0, f"optim.warmup_steps is {self.warmup_steps}; expected 0 or more")
+        for name in ("decay_share", "final_lr_scale"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"optim.{name} is {value}; expected 0 to 1")
+        require(0 <= self.average_decay < 1, f"optim.average_decay is {self.average_decay}; expected 0 to below 1")
+
+    def scale(self, step: int, steps: int) -> float:
+        """The learning rate at a step of so many, as a share of `lr`."""
+        rising = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        left = 1 - step / max(1, steps)
+        if self.decay_share == 0 or left >= self.decay_share:
+            return rising
+        return rising * max(self.final_lr_scale, left / self.decay_share)
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Everything that decides a generator's training except the machine it runs on (`trainer.*`).
+
+    Attributes:
+        run_dir: where logs, checkpoints, the model, its samples and its report go.
+        seed: start of every random choice.
+        start: a generator's model file to go on from; its speakers may be others.
+    """
+
+    run_dir: Path
+    data: RecordingsConfig
+    seed: int = 0
+    start: str = ""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    optim: StepsConfig = field(default_factory=StepsConfig)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")
