@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavasr.corpora.base import Corpus
+from wavasr.corpora.base import AUDIO_SUFFIXES, Corpus
 from wavasr.corpora.manifest import write_manifest
 from wavasr.errors import CorpusError
 
-__all__ = ["NAMES", "Corpus", "options_of", "parse_options", "prepare", "read", "summary"]
+__all__ = ["NAMES", "Corpus", "guess", "options_of", "parse_options", "prepare", "read", "summary"]
 
 NAMES: dict[str, str] = {
     "timit": "TIMIT in the layout of its disc, with the official dev and core-test speakers",
@@ -30,6 +31,33 @@ NAMES: dict[str, str] = {
 
 # Given by `prepare` itself, not by its callers.
 _INTERNAL = ("root", "progress", "converted")
+
+
+# What lies in a corpus and in no other, up to three folders deep.
+_MARKS = {
+    "timit": "[Tt][Rr][Aa][Ii][Nn]/[Dd][Rr]1",
+    "librispeech": "*/*/*.trans.txt",
+    "an4": "etc/an4_train.fileids",
+    "ljspeech": "metadata.csv",
+    "commonvoice": "validated.tsv",
+    "fsdd": "recordings/[0-9]_*_*.*",
+    "speech-commands": "testing_list.txt",
+    "kaldi": "wav.scp",
+}
+
+
+def guess(root: Path) -> str | None:
+    """The corpus whose layout a folder has, a key of `NAMES`; None if it has none."""
+    for name, mark in _MARKS.items():
+        if any(next(root.glob(f"{depth}{mark}"), None) for depth in ("", "*/", "*/*/")):
+            return name
+    pairs = (path for depth in ("", "*/") for path in root.glob(f"{depth}*.txt"))
+    return "folder" if any(find_audio_beside(path) for path in itertools.islice(pairs, 100)) else None
+
+
+def find_audio_beside(text: Path) -> bool:
+    """Whether a recording lies beside a transcript."""
+    return any(text.with_suffix(suffix).is_file() for suffix in AUDIO_SUFFIXES)
 
 
 def read(name: str, root: Path | str, **options: Any) -> Corpus:

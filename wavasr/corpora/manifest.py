@@ -81,6 +81,25 @@ def read_manifest(path: Path | str) -> list[Utterance]:
     return utterances
 
 
+def parse_line(raw: bytes, folder: Path, where: str, first: bool = False) -> Utterance:
+    """One line of a manifest; its `id` is empty where the line gives none.
+
+    Args:
+        raw: the line, UTF-8.
+        folder: what its sound file is relative to.
+        where: what errors begin with.
+        first: whether it is the first line, which may begin with a byte-order mark.
+
+    Raises:
+        CorpusError: the line is not UTF-8 or JSON, lacks a key or holds an impossible value.
+    """
+    try:
+        line = raw.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{where}: not UTF-8; save the manifest as UTF-8 text") from error
+    return _utterance(_json_object(line, where), folder, where)
+
+
 def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """Write a manifest atomically: it appears complete, or the old one stays.
 
@@ -106,12 +125,13 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
         ) from error
 
 
-def report_dropped(reason: str, dropped: Mapping[str, str]) -> None:
-    """Count and name what is left out."""
+def report_dropped(reason: str, dropped: Mapping[str, str], count: int | None = None) -> None:
+    """Count and name what is left out; `count` says how many there are where only some are given."""
     if dropped:
+        count = len(dropped) if count is None else count
         named = "; ".join(f"{name}: {why}" for name, why in list(dropped.items())[:3])
-        more = "; ..." if len(dropped) > 3 else ""
-        log.warning("left out %d utterances with %s: %s%s", len(dropped), reason, named, more)
+        more = "; ..." if count > 3 else ""
+        log.warning("left out %d utterances with %s: %s%s", count, reason, named, more)
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -207,7 +227,7 @@ def _name(utterances: Sequence[Utterance], folder: Path) -> list[Utterance]:
     taken = Counter(u.id for u in utterances if u.id)
     named = list(utterances)
     waiting = [i for i, u in enumerate(utterances) if not u.id]
-    for propose in (_stem, _relative, _relative_and_offset):
+    for propose in names_of:
         proposals = {i: propose(utterances[i], folder) for i in waiting}
         uses = taken + Counter(proposals.values())
         for i, name in proposals.items():
@@ -228,6 +248,10 @@ def _relative(utterance: Utterance, folder: Path) -> str:
 
 def _relative_and_offset(utterance: Utterance, folder: Path) -> str:
     return f"{_portable(utterance.audio, folder)}@{utterance.offset_s:g}"
+
+
+# How an utterance without an id is called: by the first of these that no other has.
+names_of = (_stem, _relative, _relative_and_offset)
 
 
 def _refuse_duplicates(utterances: Sequence[Utterance], lines: Sequence[int], path: Path) -> None:

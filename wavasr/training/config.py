@@ -25,13 +25,14 @@ class DataConfig:
         dev_every: hold out every n-th utterance of `train`; only where the test set has the same speakers too.
         unlabelled: manifests or folders of recordings that train by the generative loss alone, without their texts.
         unlabelled_share: of the batches; 1 is pre-training by the generative loss alone.
-        batch_s: seconds of audio in a batch, padding included.
+        batch_s: seconds of audio in a batch, padding included; several processes share each batch.
         buckets: how many different batch lengths; each new shape costs CPU convolutions a new plan.
         short_first_epochs: in the first epochs short utterances come first: CTC finds their letters sooner
             (SortaGrad, Amodei et al. 2016, arXiv 1512.02595).
         max_s: training utterances longer than this are left out and counted; 0 for no limit.
         workers: processes that augment and pad; 0 does it in the training process.
-        cache: "memory" keeps all audio decoded (115 MB an hour at 16 kHz), "none" reads files at each use.
+        cache_mb: so much audio is decoded once, before training, and kept by each process (115 MB an hour at 16 kHz);
+            what is more is read from its files at each use.
         infeasible: what an utterance does whose frames are too few for its labels: an "error" that names it, or "drop".
         sources: name, licence and attribution of the recordings; the model file carries them, `wavasr info` tells them.
     """
@@ -49,7 +50,7 @@ class DataConfig:
     short_first_epochs: int = 0
     max_s: float = 0.0
     workers: int = 1
-    cache: Literal["memory", "none"] = "memory"
+    cache_mb: float = 2000.0
     infeasible: Literal["error", "drop"] = "error"
     sources: tuple[str, ...] = ()
 
@@ -62,6 +63,7 @@ class DataConfig:
             ("buckets", 1),
             ("workers", 0),
             ("max_s", 0),
+            ("cache_mb", 0),
         ):
             value = getattr(self, name)
             require(value >= least, f"data.{name} is {value}; expected {least} or more")

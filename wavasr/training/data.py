@@ -21,8 +21,9 @@ from wavasr.corpora.manifest import Utterance
 from wavasr.errors import CorpusError
 from wavasr.network.recognizer import Recognizer, weights_sha256
 from wavasr.training.config import FitConfig
-from wavasr.training.dataset import BucketBatches, FrameLabels, SpeechDataset, SpeechLoader, collate
+from wavasr.training.dataset import FrameLabels, SpeechDataset, SpeechLoader, collate
 from wavasr.training.heard import EarFrames, Version
+from wavasr.training.plan import Plan, RankBatches
 from wavasr.training.processes import connected
 from wavasr.training.splits import Split, Splits, encode_split, infeasible, refuse_overlap
 from wavasr.training.unlabelled import MixedLoader, UnlabelledBatches, read_unlabelled
@@ -124,13 +125,12 @@ class SpeechData(pl.LightningDataModule):
             augment=augmenter,
             frame_labels=self.frame_labels if augmenter else None,
             seed=config.seed,
-            cache=config.data.cache == "memory",
+            cache_mb=config.data.cache_mb,
         )
         fastest = config.augment.speed[1] if augmenter else 1.0
         shortest = torch.from_numpy(dataset.samples / fastest).floor().long()
-        frames = recognizer.frame_lengths(shortest).tolist()
-        dropped = infeasible(utterances, labels, frames, config.data)
-        dataset.keep([i for i, u in enumerate(utterances) if u.id not in dropped])
+        frames = recognizer.frame_lengths(shortest).numpy()
+        dataset.drop(infeasible(utterances, labels, frames, config.data))
         if not len(dataset):
             raise CorpusError(
                 f"no {'training' if augmenter else 'validation'} utterance is left; see the messages above"
@@ -167,18 +167,25 @@ class SpeechData(pl.LightningDataModule):
 
     def _loader(self, dataset: SpeechDataset, slowest: float, *, shuffle: bool) -> SpeechLoader:
         batches = self._batches(dataset, slowest, shuffle=shuffle)
-        return SpeechLoader(dataset, batches, self.config.data.workers if shuffle else 0)
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return SpeechLoader(dataset, batches, self.config.data.workers if shuffle else 0, pin_memory=on_gpu)
 
-    def _batches(self, dataset: SpeechDataset, slowest: float, *, shuffle: bool) -> BucketBatches:
+    def plan(self) -> Plan:
+        """The batches that are trained on."""
+        return self._plan(self.train, self.config.augment.speed[0], shuffle=True)
+
+    def _plan(self, dataset: SpeechDataset, slowest: float, *, shuffle: bool) -> Plan:
         data = self.config.data
-        return BucketBatches(
-            ((dataset.samples / slowest + 1) / dataset.sample_rate).tolist(),
+        return Plan(
+            (dataset.samples / slowest + 1) / dataset.sample_rate,
             data.batch_s,
             dataset.sample_rate,
             buckets=data.buckets,
             seed=self.config.seed,
             shuffle=shuffle,
             short_first_epochs=data.short_first_epochs,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
         )
+
+    def _batches(self, dataset: SpeechDataset, slowest: float, *, shuffle: bool) -> RankBatches:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return RankBatches(self._plan(dataset, slowest, shuffle=shuffle), rank, world_size)

@@ -1,4 +1,4 @@
-"""Utterances as batches: audio kept in memory as 16-bit samples, batches of similar length cut by seconds of audio.
+"""Utterances as batches: as much audio as memory may hold is decoded once, the rest when it is needed.
 
 Every random choice is a pure function of (seed, epoch, utterance), so a run gives the same batches with any number
 of workers, and a resumed run goes on with the batch that it would have seen.
@@ -7,7 +7,11 @@ of workers, and a resumed run goes on with the batch that it would have seen.
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +21,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from wavasr.corpora.listing import durations_s, take
 from wavasr.corpora.manifest import AlignedPhone, Utterance
 from wavasr.corpora.recordings import load_utterance
+from wavasr.errors import WavasrError
 from wavasr.language.lexicon import fold_phone
 from wavasr.training.heard import EarFrames
+from wavasr.training.plan import Draw, RankBatches
+from wavasr.training.splits import Labels
+
+log = logging.getLogger("wavasr")
 
 Waveform = npt.NDArray[np.float32]
 IGNORED = -100  # frame without a phone: padding, or a phone that the set deletes
 _FULL_SCALE = np.float32(32768.0)
-_GRID_S = 0.1  # padded lengths are multiples of this
+_SLACK = 16  # samples by which resampling may miss what the manifest says
+_LOADER_TRIES = 3  # how often data workers may be killed at one batch before that is an error
 
 
 class Batch(NamedTuple):
@@ -44,6 +55,7 @@ class Batch(NamedTuple):
         frame_targets: (B, T) int64 phone classes of the longest utterance's CTC frames, `IGNORED` where there is none;
             (B, 0) when frames are not classified.
         ear_frames: (B, C, T) float16 where the ear has heard these utterances before; the waveform is then (B, 0).
+        counts: False for a batch that only keeps this process in step with others: nothing is learnt of it.
     """
 
     waveform: Tensor
@@ -54,14 +66,7 @@ class Batch(NamedTuple):
     places: list[int]
     frame_targets: Tensor
     ear_frames: Tensor | None = None
-
-
-class Draw(NamedTuple):
-    """One utterance of a batch: which one, for which epoch, padded to how many samples."""
-
-    epoch: int
-    utterance: int
-    padded_samples: int
+    counts: bool = True
 
 
 class Item(NamedTuple):
@@ -75,6 +80,7 @@ class Item(NamedTuple):
     padded_samples: int
     frame_labels: npt.NDArray[np.int64]
     ear_frames: Tensor | None
+    counts: bool = True
 
 
 class FrameLabels:
@@ -109,35 +115,59 @@ class FrameLabels:
 
 
 class AudioStore:
-    """Decoded audio of many utterances in one flat 16-bit array, which forked workers share without copies."""
+    """The audio of many utterances, as 16-bit samples.
 
-    def __init__(self, utterances: Sequence[Utterance], sample_rate: int, *, progress: bool = True) -> None:
-        """Decode everything, on all cores.
+    The first of them, as many as `limit_mb` holds, are decoded once into one array, which forked workers share without
+    copies; the others are read from their files each time. Either way the samples are the same.
+
+    Attributes:
+        lengths: samples of each utterance: as decoded, or as the manifest says.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        sample_rate: int,
+        *,
+        limit_mb: float = math.inf,
+        progress: bool = True,
+    ) -> None:
+        """Decode what is kept, on all cores.
 
         Raises:
-            AudioError: a file cannot be read.
+            AudioError: a file cannot be read, or is shorter than its manifest says.
         """
-
-        def decode(utterance: Utterance) -> npt.NDArray[np.int16]:
-            waveform = load_utterance(utterance, sample_rate)
-            rounded = np.clip(np.rint(waveform * _FULL_SCALE), -32768, 32767)
-            return np.asarray(rounded, np.int16)
-
+        self._utterances, self._sample_rate = utterances, sample_rate
+        self.lengths = np.rint(durations_s(utterances) * sample_rate).astype(np.int64)
+        ends = np.cumsum(self.lengths + _SLACK)
+        self._kept = int(np.searchsorted(ends, min(limit_mb, 1e12) * 2**20 / 2, side="right"))
+        self._starts = (ends - self.lengths - _SLACK)[: self._kept]
+        self._samples = np.zeros(int(ends[self._kept - 1]) if self._kept else 0, np.int16)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            decoded = pool.map(decode, utterances)
+            decoded = pool.map(self._decode, range(self._kept))
             hidden = None if progress else True  # None: no bar where there is no terminal
-            pieces = list(tqdm(decoded, "decoding audio", len(utterances), unit="file", disable=hidden, delay=1))
-        self.lengths = np.array([len(piece) for piece in pieces], np.int64)
-        self._starts = np.cumsum(self.lengths) - self.lengths
-        self._samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
+            for index, piece in enumerate(tqdm(decoded, "decoding audio", self._kept, "file", disable=hidden, delay=1)):
+                start = self._starts[index]
+                self.lengths[index] = len(piece)
+                self._samples[start : start + len(piece)] = piece
+
+    def _decode(self, index: int) -> npt.NDArray[np.int16]:
+        utterance = self._utterances[index]
+        waveform = load_utterance(utterance, self._sample_rate)
+        most = round(utterance.duration_s * self._sample_rate) + _SLACK
+        rounded = np.clip(np.rint(waveform[:most] * _FULL_SCALE), -32768, 32767)
+        return np.asarray(rounded, np.int16)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Waveform:
         """The waveform (S,) float32 of one utterance."""
-        start = self._starts[index]
-        piece = self._samples[start : start + self.lengths[index]]
+        if index < self._kept:
+            start = self._starts[index]
+            piece = self._samples[start : start + self.lengths[index]]
+        else:
+            piece = self._decode(index)
         return np.asarray(piece, np.float32) / _FULL_SCALE
 
 
@@ -151,7 +181,7 @@ class SpeechDataset(Dataset[Item]):
         augment: changes a waveform with the generator it is given; None for validation.
         frame_labels: makes the classes of the frames out of alignments; None when frames are not classified.
         seed: start of the generator of every (epoch, utterance).
-        cache: keep all audio decoded in memory; otherwise files are read at each use.
+        cache_mb: how much audio is kept decoded in memory; the rest is read at each use.
 
     Raises:
         AudioError: a file cannot be read.
@@ -160,13 +190,13 @@ class SpeechDataset(Dataset[Item]):
     def __init__(
         self,
         utterances: Sequence[Utterance],
-        labels: Sequence[Sequence[int]],
+        labels: Labels,
         sample_rate: int,
         *,
         augment: Callable[[Waveform, np.random.Generator], Waveform] | None = None,
         frame_labels: FrameLabels | None = None,
         seed: int = 0,
-        cache: bool = True,
+        cache_mb: float = math.inf,
     ) -> None:
         self.utterances = utterances
         self.labels = labels
@@ -175,7 +205,7 @@ class SpeechDataset(Dataset[Item]):
         self._frame_labels = frame_labels
         self._seed = seed
         self.heard: EarFrames | None = None
-        self._store = AudioStore(utterances, sample_rate) if cache else None
+        self._store = AudioStore(utterances, sample_rate, limit_mb=cache_mb)
         self._kept = np.arange(len(utterances))
 
     @contextlib.contextmanager
@@ -187,21 +217,18 @@ class SpeechDataset(Dataset[Item]):
         finally:
             self._augment = before
 
-    def keep(self, indices: Sequence[int]) -> None:
-        """Reduce the dataset to these utterances."""
-        self._kept = self._kept[list(indices)]
-        self.utterances = [self.utterances[i] for i in indices]
-        self.labels = [self.labels[i] for i in indices]
+    def drop(self, indices: npt.NDArray[np.int64]) -> None:
+        """Leave these utterances out."""
+        if not len(indices):
+            return
+        left = np.delete(np.arange(len(self)), indices)
+        self._kept = self._kept[left]
+        self.utterances, self.labels = take(self.utterances, left), self.labels.take(left)
 
     @property
     def samples(self) -> npt.NDArray[np.int64]:
-        """Samples of each utterance: as decoded, or as the manifest says where audio is not cached."""
-        return np.array([self._samples(index) for index in range(len(self))], np.int64)
-
-    def _samples(self, index: int) -> int:
-        if self._store is not None:
-            return int(self._store.lengths[self._kept[index]])
-        return round(self.utterances[index].duration_s * self.sample_rate)
+        """Samples of each utterance: as decoded, or as the manifest says."""
+        return self._store.lengths[self._kept]
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -213,24 +240,26 @@ class SpeechDataset(Dataset[Item]):
         if self.heard is not None and draw.epoch < self.heard.epochs:
             ear_frames, samples = self.heard(utterance, draw.epoch, draw.padded_samples, rng)
         else:
-            waveform = self._waveform(draw.utterance)
+            waveform = self._store[int(self._kept[draw.utterance])]
             if self._augment is not None:
                 waveform = self._augment(waveform, rng)
             samples = len(waveform)
         frame_labels = np.zeros(0, np.int64)
         if self._frame_labels is not None:
-            before = self._samples(draw.utterance)
+            before = int(self._store.lengths[self._kept[draw.utterance]])
             samples_per_s = self.sample_rate * samples / before  # faster speech passes in fewer samples
             frame_labels = self._frame_labels(utterance.alignment, samples, samples_per_s)
-        labels = self.labels[draw.utterance]
         return Item(
-            utterance.id, draw.utterance, waveform, samples, labels, draw.padded_samples, frame_labels, ear_frames
+            utterance.id,
+            draw.utterance,
+            waveform,
+            samples,
+            self.labels[draw.utterance],
+            draw.padded_samples,
+            frame_labels,
+            ear_frames,
+            draw.counts,
         )
-
-    def _waveform(self, index: int) -> Waveform:
-        if self._store is not None:
-            return self._store[self._kept[index]]
-        return load_utterance(self.utterances[index], self.sample_rate)
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -253,91 +282,8 @@ def collate(items: Sequence[Item]) -> Batch:
         places=[item.place for item in items],
         frame_targets=torch.from_numpy(frame_targets),
         ear_frames=torch.stack(heard) if heard else None,
+        counts=all(item.counts for item in items),
     )
-
-
-def bucket_edges(durations_s: Sequence[float], buckets: int) -> list[float]:
-    """At most `buckets` batch lengths in seconds that waste the least padding, by dynamic programming.
-
-    Convolutions on CPUs plan anew for every shape they have not met, so lengths must be few.
-    """
-    steps, counts = np.unique(np.ceil(np.asarray(durations_s) / _GRID_S - 1e-9).astype(int), return_counts=True)
-    total = np.concatenate([[0], np.cumsum(counts)])
-    # best[j]: least padded length of the first j distinct durations, in the number of buckets of this round
-    best = np.concatenate([[0.0], np.full(len(steps), np.inf)])
-    choices: list[npt.NDArray[np.int64]] = []
-    for _ in range(min(buckets, len(steps))):
-        candidates = best[None, :] + steps[:, None] * (total[1:, None] - total[None, :])  # (last step, first step)
-        candidates[np.triu_indices(len(steps), 1, len(steps) + 1)] = np.inf
-        choice = candidates.argmin(axis=1)
-        choices.append(choice)
-        best = np.concatenate([[0.0], candidates[np.arange(len(steps)), choice]])
-    edges, end = [], len(steps)
-    for choice in reversed(choices):
-        if end == 0:
-            break
-        edges.append(round(float(steps[end - 1]) * _GRID_S, 6))
-        end = int(choice[end - 1])
-    return edges[::-1]
-
-
-class BucketBatches(Sampler[list[Draw]]):
-    """Batches of utterances of similar length; all batches of a bucket are padded to the same length.
-
-    Args:
-        durations_s: longest length that each utterance may have (after augmentation).
-        batch_s: seconds of audio in a batch, padding included; an utterance longer than this is a batch of its own.
-        sample_rate: samples per second.
-        buckets: how many different lengths.
-        seed: start of the shuffling.
-        shuffle: a new order each epoch; without it always the same, short utterances first.
-        short_first_epochs: epochs whose batches are shuffled within a length only, the short ones first.
-        rank: which of `world_size` processes this is; each sees other batches, and all see as many.
-        world_size: number of processes.
-    """
-
-    def __init__(
-        self,
-        durations_s: Sequence[float],
-        batch_s: float,
-        sample_rate: int,
-        *,
-        buckets: int = 8,
-        seed: int = 0,
-        shuffle: bool = True,
-        short_first_epochs: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        edges = np.asarray(bucket_edges(durations_s, buckets))
-        which = np.searchsorted(edges, np.asarray(durations_s) - 1e-6)
-        self._members = [np.flatnonzero(which == bucket) for bucket in range(len(edges))]
-        self._sizes = [max(1, int(batch_s / edge)) for edge in edges]
-        self._padded_samples = [round(float(edge) * sample_rate) for edge in edges]
-        self._short_first_epochs = short_first_epochs
-        self._seed, self._shuffle, self._rank, self._world_size = seed, shuffle, rank, world_size
-        self.epoch = 0
-        self.first_batch = 0
-
-    def __len__(self) -> int:
-        batches = sum(-(-len(members) // size) for members, size in zip(self._members, self._sizes, strict=True))
-        return -(-batches // self._world_size)
-
-    def batches(self, epoch: int) -> list[list[Draw]]:
-        """All batches of this process in an epoch."""
-        rng = np.random.default_rng((self._seed, epoch))
-        planned = []
-        for members, size, samples in zip(self._members, self._sizes, self._padded_samples, strict=True):
-            order = rng.permutation(members) if self._shuffle else members
-            draws = [Draw(epoch, int(index), samples) for index in order]
-            planned += [draws[start : start + size] for start in range(0, len(draws), size)]
-        if self._shuffle and epoch >= self._short_first_epochs:
-            planned = [planned[i] for i in rng.permutation(len(planned))]
-        missing = -len(planned) % self._world_size
-        return (planned + planned[:missing])[self._rank :: self._world_size]
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return iter(self.batches(self.epoch)[self.first_batch :])
 
 
 class SpeechLoader(DataLoader[Batch]):
@@ -346,12 +292,13 @@ class SpeechLoader(DataLoader[Batch]):
     `waited_s` sums the seconds in which the consumer had to wait for a batch.
     """
 
-    def __init__(self, dataset: SpeechDataset, batches: BucketBatches, workers: int) -> None:
+    def __init__(self, dataset: SpeechDataset, batches: RankBatches, workers: int, pin_memory: bool = False) -> None:
         super().__init__(
             dataset,  # type: ignore[arg-type]  # of items, which `collate` makes batches of
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=collate,
+            pin_memory=pin_memory,
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )
@@ -368,13 +315,44 @@ class SpeechLoader(DataLoader[Batch]):
         self._epoch, self._batch = state["epoch"], state["batch"]
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        epoch = self.batches.epoch = self._epoch
-        first = self.batches.first_batch = self._batch
-        loaded = super().__iter__()
-        for number in range(first + 1, len(self.batches) + 1):
+        epoch, number, tries, total = self._epoch, self._batch, 0, len(self.batches)
+        loaded = self._begin(epoch, number)
+        while number < total:
             started = time.perf_counter()
-            batch = next(loaded)
+            try:
+                batch = next(loaded)
+            except (RuntimeError, EOFError, OSError) as error:
+                tries += 1
+                self._say_killed(error, tries)
+                del loaded
+                loaded = self._begin(epoch, number)
+                continue
+            except WavasrError as error:  # with a worker's traceback in its message
+                raise type(error)(str(error).rstrip().rpartition("Error: ")[2]) from None
+            tries, number = 0, number + 1
             self.waited_s += time.perf_counter() - started
             # The consumer may save its state as soon as it has the batch, and does not come back after the last one.
-            self._epoch, self._batch = (epoch, number) if number < len(self.batches) else (epoch + 1, 0)
+            self._epoch, self._batch = (epoch, number) if number < total else (epoch + 1, 0)
             yield batch
+
+    def _begin(self, epoch: int, batch: int) -> Iterator[Batch]:
+        self.batches.epoch, self.batches.first_batch = epoch, batch
+        handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+        loaded = super().__iter__()
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            # torch's own would raise wherever this process happens to be; `next` finds dead workers too.
+            signal.signal(signal.SIGCHLD, handler)
+        return loaded
+
+    def _say_killed(self, error: Exception, tries: int) -> None:
+        """Raise what is no killed worker; a killed one's work is done again by new ones."""
+        gone = "DataLoader worker" in str(error) if isinstance(error, RuntimeError) else self.num_workers > 0
+        if not gone or str(error).startswith("Caught "):  # which is what a living worker met
+            raise error
+        self._iterator = None  # with the workers in it
+        if tries >= _LOADER_TRIES:
+            raise WavasrError(
+                "data workers are killed again and again, most likely for want of memory; lower data.workers, "
+                "data.cache_mb or data.batch_s"
+            ) from error
+        log.warning("a data worker was killed, most likely for want of memory; new ones do its work again")

@@ -41,7 +41,7 @@ _FREE_KEYS = (
     "checkpoint_minutes",
     "data.root",
     "data.workers",
-    "data.cache",
+    "data.cache_mb",
     "data.sources",
     "data.test",
     "optim.ear_cache",

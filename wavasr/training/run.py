@@ -44,7 +44,7 @@ from wavasr.training.interruption import Interrupted, Interruption, requeue, req
 from wavasr.training.processes import has_fast_bfloat16
 from wavasr.training.recipe import Recipe, parse
 from wavasr.training.recognize import RecognitionTask
-from wavasr.training.splits import Split, Splits, fingerprints, read_splits
+from wavasr.training.splits import Split, Splits, fingerprints, read_splits, spelled_share
 
 log = logging.getLogger("wavasr")
 
@@ -148,15 +148,12 @@ def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Pat
 
 
 def _units(config: FitConfig, splits: Splits) -> tuple[Units, Path | None]:
-    """The start model's units and its file, where they spell all training texts; else units of these texts."""
+    """The start model's units and its file, where they spell most of the training texts; else units of these texts."""
     if config.start:
         start = resolve(config.start)
         units = Units.from_dict(read_header(start)["units"])
-        if units.kind == config.units.kind:
-            with contextlib.suppress(TextError):
-                for text in splits.train.texts:
-                    units.encode(text)
-                return units, start
+        if units.kind == config.units.kind and spelled_share(splits.train, units) > 0.5:
+            return units, start
     return build_units(splits.train.texts, config.units), None
 
 

@@ -51,7 +51,7 @@ class UnlabelledBatches:
         batch_s: seconds of audio in a batch.
         augment: changes a crop with the generator that it is given.
         seed: start of every random choice.
-        rank: which of `world_size` processes this is; each sees other batches.
+        rank: which of `world_size` processes this is; each makes its part of a batch.
         world_size: number of processes.
     """
 
@@ -74,26 +74,28 @@ class UnlabelledBatches:
 
     def __call__(self, number: int) -> Batch:
         """The batch of this number: no labels, no phones of frames."""
-        rng = np.random.default_rng((self._seed, number * self._world_size + self._rank, 1))
+        own = range(self._rank, self._crops, self._world_size) or range(1)
         samples = round(CROP_S * self._rate)
-        waveform = np.zeros((self._crops, samples), np.float32)
+        waveform = np.zeros((len(own), samples), np.float32)
         lengths, ids = [], []
-        for row in waveform:
+        for crop_number, row in zip(own, waveform, strict=True):
+            rng = np.random.default_rng((self._seed, number, crop_number, 1))
             place_s = rng.uniform(0, self._ends_s[-1])
             utterance = self._utterances[int(np.searchsorted(self._ends_s, place_s, side="right"))]
             crop = self._augment(self._crop(utterance, rng), rng)[:samples]
             row[: len(crop)] = crop
             lengths.append(len(crop))
             ids.append(utterance.id)
-        empty = torch.zeros(self._crops, 1, dtype=torch.int64)
+        empty = torch.zeros(len(own), 1, dtype=torch.int64)
         return Batch(
             waveform=torch.from_numpy(waveform),
             lengths=torch.tensor(lengths, dtype=torch.int64),
             targets=empty,
             target_lengths=empty[:, 0],
             ids=ids,
-            places=[-1] * self._crops,
+            places=[-1] * len(own),
             frame_targets=empty[:, :0],
+            counts=self._rank < self._crops,
         )
 
     def _crop(self, utterance: Utterance, rng: np.random.Generator) -> Waveform:
