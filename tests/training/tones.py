@@ -89,7 +89,8 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 def curve(run: Path) -> list[tuple[str, ...]]:
     """What must not depend on interruptions: everything but speeds."""
-    timeless = [name for name in CsvLog.COLUMNS if name not in ("audio_s_per_s", "data_wait_share")]
+    timed = ("audio_s_per_s", "data_wait_share", "generative_step_share")
+    timeless = [name for name in CsvLog.COLUMNS if name not in timed]
     return [tuple(row[name] for name in timeless) for row in rows(run)]
 
 

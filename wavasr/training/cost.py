@@ -16,23 +16,20 @@ from wavasr.training.recognize import RecognitionTask
 log = logging.getLogger("wavasr")
 
 SHARE = "generative_step_share"
-_BATCH = 2  # convolutions plan for new shapes in the first steps
+_STEP = 2  # convolutions plan for new shapes in the first steps
 
 
 class GenerativeCost(pl.Callback):
-    """Measures the third step of a run; of an epoch that trains on cached frames it is not asked."""
-
-    def __init__(self) -> None:
-        self._measured = False
+    """Measures the third step of a run, unless that trains on cached frames."""
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Log the share once."""
         assert isinstance(pl_module, RecognitionTask)
-        if self._measured or batch_idx < _BATCH or pl_module.generative is None or batch.ear_frames is not None:
+        # Of a run, not of each resumption, whose log would have a row that an uninterrupted one has not.
+        if trainer.global_step != _STEP or pl_module.generative is None or batch.ear_frames is not None:
             return
-        self._measured = True
         with torch.random.fork_rng(devices=[]), trainer.strategy.precision_plugin.forward_context():
             share = generative_share(pl_module, batch)
         log.info("the generative loss takes %.0f %% of the compute of a training step", 100 * share)
