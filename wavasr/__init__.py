@@ -9,17 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wavasr.generation.voice import generate
     from wavasr.network.recognizer import load_model as load
     from wavasr.recognition.align import align
     from wavasr.recognition.stream import Stream
     from wavasr.recognition.transcribe import transcribe
 
 __version__ = "0.1.0"
-__all__ = ["Stream", "__version__", "align", "load", "transcribe"]
+__all__ = ["Stream", "__version__", "align", "generate", "load", "transcribe"]
 
 _HOME = {
     "Stream": ("wavasr.recognition.stream", "Stream"),
     "align": ("wavasr.recognition.align", "align"),
+    "generate": ("wavasr.generation.voice", "generate"),
     "load": ("wavasr.network.recognizer", "load_model"),
     "transcribe": ("wavasr.recognition.transcribe", "transcribe"),
 }

@@ -211,7 +211,7 @@ MISTAKES = [
     (["--generator.excitation", "vocal"], "generator.excitation"),
     (["--generator.chanels", "8"], "unknown key generator.chanels; did you mean generator.channels"),
     (["--start", "gone.wavasr"], "no such model file"),
-    (["--start", "default"], "expected 'wavasr-generator'"),
+    (["--start", "default"], "is a recogniser; expected a generator"),
 ]
 
 

@@ -26,10 +26,15 @@ def info(arguments: list[str]) -> int:
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     args = parser.parse_args(arguments)
-    from wavasr.network.files import read_header, resolve
+    from wavasr.network.files import FORMAT, GENERATOR_FORMAT, read_header, resolve
 
     path = resolve(args.model)
-    header = read_header(path)
+    header = read_header(path, FORMAT, GENERATOR_FORMAT)
+    if header["format"] == GENERATOR_FORMAT:
+        from wavasr.cli.generation import describe_generator
+
+        print(json.dumps(header, ensure_ascii=False, indent=2) if args.json else describe_generator(path, header))
+        return OK
     facts = measures(path, header)
     if args.json:
         print(json.dumps({**header, **facts}, ensure_ascii=False, indent=2))

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
+import soxr
 
+from wavasr.audio.reading import Source, load_audio
 from wavasr.errors import WavasrError
 from wavasr.files import atomic_bytes
 from wavasr.generation.frames import Frames, active_gain, frames_of
@@ -106,10 +108,51 @@ class Voice:
         return Sampler(self.network, speakers, seeds, self._temperature, sharpness, self._backend)
 
 
+def generate(
+    model: str | Path = "violin",
+    seconds: float = 5.0,
+    *,
+    like: Source | Array | None = None,
+    sample_rate: int | None = None,
+    speaker: str | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> tuple[Array, int]:
+    """Make sound with a generative WaveNet.
+
+    Args:
+        model: a model file or the name of a shipped one.
+        seconds: how long to improvise; without meaning with `like`.
+        like: a recording to speak again: a path, the bytes of a file, or samples (S,) float32 at `sample_rate`.
+        sample_rate: of `like`, where it is samples; the model's where not given.
+        speaker: whose voice, of a model with several; the first where not given.
+        seed: start of the random choices; the same seed gives the same sound.
+        temperature: below 1 surer, above 1 rougher.
+
+    Returns:
+        Samples (T,) float32 and their rate. `Voice` gives them block by block.
+
+    Raises:
+        WavasrError: no such model or speaker, a recording that cannot be read, a model that cannot do it.
+    """
+    voice = Voice.load(model, temperature)
+    rate = voice.config.sample_rate
+    if like is None:
+        return audible(voice.improvise(seconds, speaker, seed)), rate
+    if not isinstance(like, np.ndarray):
+        return audible(voice.copy(load_audio(like, rate), speaker, seed)), rate
+    samples = np.asarray(like, dtype=np.float32)
+    if samples.ndim != 1 or not np.isfinite(samples).all():
+        raise WavasrError(f"the samples have the shape {samples.shape}; expected (S,) finite numbers")
+    if sample_rate not in (None, rate):
+        samples = soxr.resample(samples, sample_rate, rate).astype(np.float32)
+    return audible(voice.copy(samples, speaker, seed)), rate
+
+
 def check_seconds(seconds: float) -> None:
     """Raise a WavasrError unless something of that length can be made."""
     if not 0.01 <= seconds <= LONGEST_S:
-        raise WavasrError(f"--seconds is {seconds:g}; expected 0.01 to {LONGEST_S:g}")
+        raise WavasrError(f"the length is {seconds:g} s; expected 0.01 to {LONGEST_S:g}")
 
 
 def audible(samples: Array) -> Array:

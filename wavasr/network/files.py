@@ -38,6 +38,7 @@ from wavasr.language.weights import Weights
 FORMAT = "wavasr-model"
 EAR_FORMAT = "wavasr-model-ear"
 GENERATOR_FORMAT = "wavasr-generator"
+_KINDS = {FORMAT: "a recogniser", EAR_FORMAT: "an ear", GENERATOR_FORMAT: "a generator"}
 FORMAT_VERSION = 3
 SUFFIX = ".wavasr"
 ONNX_SUFFIX = ".onnx"
@@ -97,7 +98,8 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     expected = expected or (FORMAT,)
     if found not in expected:
-        raise ModelError(f"{path}: holds {found!r}; expected {' or '.join(map(repr, expected))}")
+        kinds = " or ".join(_KINDS.get(kind, repr(kind)) for kind in expected)
+        raise ModelError(f"{path}: is {_KINDS.get(found, repr(found))}; expected {kinds}")
     if version > FORMAT_VERSION:
         raise ModelError(
             f"{path}: written by a newer wavasr (format {version}, this one reads {FORMAT_VERSION}); "

@@ -1,0 +1,124 @@
+"""`wavasr generate`: sound from a generator; and what `wavasr info` says of one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavasr.cli.console import OK, configure_logging, one_line
+from wavasr.cli.options import Parser, count
+
+if TYPE_CHECKING:
+    from wavasr.generation.voice import Array, Voice
+
+
+def generate(arguments: list[str]) -> int:
+    """`wavasr generate`: improvise, or speak a recording again."""
+    parser = Parser(
+        prog="wavasr generate",
+        description="Make sound with a generative WaveNet. With --like a recording is spoken again, in its own or in\n"
+        "another speaker's voice: only its spectrum and pitch, every 10 ms, reach the network. Without, the model\n"
+        "improvises. The same seed gives the same sound.",
+        epilog="examples:\n"
+        "  wavasr generate --model violin --seconds 10 -o violin.wav\n"
+        "  wavasr generate --like interview.mp3 --speaker 1088 -o another.wav\n"
+        "  wavasr generate --model voices --like hello.wav --speaker kathleen --seed 7 -o again.wav",
+    )
+    parser.add_argument(
+        "--model", metavar="MODEL", help="a file or a shipped name (default: voices with --like, or violin)"
+    )
+    parser.add_argument("--like", metavar="FILE", help="the recording to speak again; - reads it from standard input")
+    parser.add_argument(
+        "--speaker", metavar="NAME", help="whose voice, of a model with several; wavasr info lists them"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="how long to improvise (default: 5)")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="start of the random choices (default: 0)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="below 1 surer, above 1 rougher (default: 1)"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the WAV file to write; - for standard output"
+    )
+    args = parser.parse_args(arguments)
+    configure_logging()
+    _check(parser, args)
+    from wavasr.files import check_writable
+    from wavasr.generation.voice import Voice, write_sound
+
+    output = "/dev/stdout" if args.output == "-" else args.output
+    check_writable(Path(output))
+    voice = Voice.load(args.model or ("voices" if args.like else "violin"), args.temperature)
+    write_sound(output, _made(voice, args), voice.config.sample_rate)
+    if args.output != "-":
+        print(args.output)
+    return OK
+
+
+def _check(parser: Parser, args: argparse.Namespace) -> None:
+    if args.like and args.seconds is not None:
+        parser.error("--seconds is for improvising; a recording that is spoken again (--like) has its own length")
+
+
+def _made(voice: Voice, args: argparse.Namespace) -> Array:
+    import numpy as np
+    from tqdm import tqdm
+
+    from wavasr.audio.reading import load_audio
+    from wavasr.generation.voice import check_seconds
+
+    rate = voice.config.sample_rate
+    if args.like:
+        samples = load_audio(args.like, rate)
+        seconds = len(samples) / rate
+        blocks: Iterable[Array] = voice.copy_blocks(samples, args.speaker, args.seed)
+    else:
+        seconds = 5.0 if args.seconds is None else args.seconds
+        check_seconds(seconds)
+        blocks = voice.improvise_blocks(seconds, args.speaker, args.seed)
+    found = []
+    hidden = None if sys.stderr.isatty() else True
+    with tqdm(total=round(seconds), unit="s", desc="generating", delay=2.0, leave=False, disable=hidden) as bar:
+        for block in blocks:
+            found.append(block)
+            bar.update(len(block) / rate)
+    return np.concatenate(found)
+
+
+def describe_generator(path: Path, header: dict[str, Any]) -> str:
+    """The header of a generator's model file for people, a line for each thing.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    from wavasr.config import from_dict
+    from wavasr.errors import ConfigError, ModelError
+    from wavasr.network.config import GeneratorConfig
+
+    try:
+        config = from_dict(GeneratorConfig, header["generator"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
+    kinds = {
+        "mel": "a vocoder, told of mel spectrum and pitch",
+        "past": "improvises from its past",
+        "none": "improvises",
+    }
+    lines = {
+        "file": f"{path}, {path.stat().st_size / 1e6:.1f} MB",
+        "generator": f"{kinds[config.condition]}; {len(config.dilations)} blocks x {config.channels}, skip "
+        f"{config.skip_channels}, kernel {config.kernel}",
+        "classes": f"{config.levels}, mu-law of the {'excitation' if config.excitation == 'lpc' else 'samples'}",
+        "sample rate": f"{config.sample_rate} Hz",
+        "past": f"{1000 * config.receptive_samples / config.sample_rate:.0f} ms are seen",
+        "speakers": ", ".join(config.speakers) or "one",
+    }
+    metadata = dict(header["metadata"])
+    trained = metadata.pop("config", {})
+    lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
+    width = max(map(len, [*lines, "trained on"]))
+    sources = trained.get("data", {}).get("sources", []) if isinstance(trained, dict) else []
+    rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]
+    return "\n".join([*rows, *(f"{'trained on':<{width}}  {one_line(str(source))}" for source in sources)])
