@@ -128,7 +128,7 @@ def test_every_unusable_sentence_is_named(tmp_path: Path) -> None:
     assert [u.id for u in corpus.splits["train"]] == ["FTRA0_SX1"]
     messages = [
         "SX2: no .WAV beside SX2.PHN", "SX3.WAV: no .PHN with its phones", "SX4.PHN:2: 'xx' is no phone of TIMIT",
-        "SX5.PHN:1: '0 800' found", "SX7.PHN:2: begins at sample 700", "SX6.WAV: cut short",
+        "SX5.PHN:1: '0 800' found", "SX7.PHN:2: begins at sample 700", "SX6.WAV: is cut off",
     ]  # fmt: skip
     assert len(corpus.problems) == len(messages)
     assert all(message in problem for message, problem in zip(messages, corpus.problems, strict=True))

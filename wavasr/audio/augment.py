@@ -20,10 +20,8 @@ import soxr
 
 from wavasr.audio.config import AugmentConfig
 from wavasr.audio.features import hz_to_mel, mel_to_hz
-from wavasr.audio.reading import Samples, load_audio
+from wavasr.audio.reading import AUDIO_SUFFIXES, Samples, load_audio
 from wavasr.errors import AudioError, ConfigError
-
-AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .opus .mp3 .sph .aiff .aif .au .w64 .caf".split())
 
 _log = logging.getLogger(__name__)
 _NOISE_CACHE_SAMPLES = 1 << 27
@@ -136,7 +134,7 @@ def _listed(folder: Path | None, key: str) -> list[Path]:
         raise ConfigError(f"augment.{key}: {folder} is no folder; give one with recordings, or leave the key out")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
-        raise ConfigError(f"augment.{key}: {folder} holds no recordings; expected {' '.join(sorted(AUDIO_SUFFIXES))}")
+        raise ConfigError(f"augment.{key}: {folder} holds no recordings; expected {' '.join(AUDIO_SUFFIXES)}")
     return files
 
 

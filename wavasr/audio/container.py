@@ -1,262 +1,320 @@
-"""What the first bytes of a file tell before a decoder reads it: is it audio, and is all of it there (no torch).
+"""What the bytes of a file tell beside its sound: is it audio, what its header announces, is all of it there.
 
-Decoders read a file that was cut off in copying as if it were a shorter recording; the sizes in its header tell.
+FFmpeg plays what it finds: a recording that was cut off in copying becomes a shorter one without a word. The sizes in
+its header tell. Headers that were written to a pipe say "unknown" in some way of their own; those promise nothing.
+
+Functions take `peek(at, count)`, which returns the `count` bytes from `at` on, or what there is of them (of a pipe:
+what has been read already), and the `size` in bytes, None for a pipe.
 """
 
 from __future__ import annotations
 
-import io
-import shutil
+import re
 import struct
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-# Sizes from 2 GiB less a little on stand for "not known yet" in headers that were written to a pipe.
+Peek = Callable[[int, int], bytes]
+
+# 32-bit sizes from here on stand for "not known yet", as do 64-bit sizes that no disk holds.
 _UNKNOWN_SIZE = 0x7FFF0000
-# Files of real corpora, cut by whoever copied them, lack a sample or two at the end.
-_SLACK_FRAMES = 16
-_OGG_TAIL = 1 << 17
-_INSTALL = "install ffmpeg so that it can be read, or convert it to WAV or FLAC"
+_UNKNOWN_LONG = 1 << 60
+_SLACK_BYTES = (64, 4096)
+_SLACK_SHARE = 0.01
+_MOST_CHUNKS = 100_000
+_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
-_FOREIGN = (
-    (4, b"ftyp", "an MP4 or M4A container"),
-    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska container"),
-    (0, b"0&\xb2u\x8ef\xcf\x11", "a Windows Media container"),
-    (0, b"#!AMR", "an AMR recording"),
-    (0, b"FLV\x01", "a Flash video"),
-    (8, b"AVI ", "an AVI video"),
-    (0, b"MAC ", "a Monkey's Audio recording"),
-    (0, b"wvpk", "a WavPack recording"),
-    (0, b"\xff\xf1", "an AAC recording"),
-    (0, b"\xff\xf9", "an AAC recording"),
-    (4, b"moov", "a QuickTime container"),
-    (4, b"mdat", "a QuickTime container"),
-    (4, b"wide", "a QuickTime container"),
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<smil", b"<MPD", b"v=0", b"[playlist]", b"[Reference]")
+_NO_AUDIO = (
+    (b"PK\x03\x04", "a ZIP archive", "unpack it"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it"),
+    (b"BZh", "a bzip2 archive", "unpack it"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
+    (b"%PDF", "a PDF document", "give a recording"),
+    (b"\x89PNG", "a picture", "give a recording"),
+    (b"\xff\xd8\xff", "a picture", "give a recording"),
+    (b"GIF8", "a picture", "give a recording"),
 )
-
-_KNOWN = (
-    (0, b"RIFF", "WAV"),
-    (0, b"RIFX", "WAV"),
-    (0, b"RF64", "WAV"),
-    (0, b"fLaC", "FLAC"),
-    (0, b"OggS", "Ogg"),
-    (0, b"ID3", "MP3"),
-    (0, b"FORM", "AIFF"),
-    (0, b"NIST_1A", "NIST SPHERE"),
-    (0, b"caff", "CAF"),
-    (0, b"\xff\xfb", "MP3"),
-    (0, b"\xff\xf3", "MP3"),
-)
-
-_OTHER = (
-    (0, b"PK\x03\x04", "a ZIP archive", "unpack it"),
-    (0, b"\x1f\x8b", "a gzip archive", "unpack it"),
-    (0, b"%PDF", "a PDF document", "give a recording"),
-    (0, b"\x89PNG", "a picture", "give a recording"),
-    (0, b"\xff\xd8\xff", "a picture", "give a recording"),
-)
+# Containers that are read front to back. Others may keep their index at the end.
+_STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"ID3", b".snd", b"NIST_1A", b"\x1a\x45\xdf\xa3")
 
 
-def head_of(path: Path, count: int, start: int = 0) -> bytes:
-    """The `count` bytes of a file from `start` on, or what there is of them."""
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(count)
+@dataclass(frozen=True)
+class Announced:
+    """What a header promises.
+
+    Attributes:
+        end: the byte at which the file, or this part of it, ends; None where the header does not say.
+        samples: so many samples in each channel; None where the header does not say.
+        mp3_frames: so many MPEG frames; None where the header does not say.
+        mended: sizes by their offsets, where FFmpeg would stop at the ones in the header.
+    """
+
+    end: int | None = None
+    samples: int | None = None
+    mp3_frames: int | None = None
+    mended: dict[int, bytes] = field(default_factory=dict)
 
 
-def reason_unreadable(path: Path) -> tuple[str, bool]:
-    """Why soundfile could not open a file that is there, with the remedy; and whether ffmpeg might read it."""
-    head = head_of(path, 2048)
-    if head.startswith(b"NIST_1A") and b"shorten" in head:
-        return "is a SPHERE file compressed with shorten; unpack it first: sph2pipe -f wav IN OUT", False
+def refusal(head: bytes) -> str | None:
+    """Why a file with these first bytes is no recording, with the remedy; None where it may be one."""
     if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the recording; fetch it with: git lfs pull", False
-    for at, magic, what, remedy in _OTHER:
-        if head[at : at + len(magic)] == magic:
-            return f"is {what}, not audio; {remedy}", False
-    for at, magic, what in _FOREIGN:
-        if head[at : at + len(magic)] == magic:
-            return f"is {what}; {_INSTALL}", True
-    if _is_text(head):
-        return "is a text file, not audio; give a recording (WAV, FLAC, Ogg, MP3, SPHERE)", False
-    for at, magic, what in _KNOWN:
-        if head[at : at + len(magic)] == magic:
-            fault = f"begins as {what}, but its header is damaged or cut off, or its encoding is an uncommon one"
-            return f"{fault}; copy it again, or convert it to WAV or FLAC", True
-    return f"is not audio in a known format; {_INSTALL if not shutil.which('ffmpeg') else 'convert it'}", True
+        return "is a Git LFS pointer, not the recording; fetch it with: git lfs pull"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLISTS):
+        return "is a playlist or description, not a recording; give the recordings that it names"
+    for magic, what, remedy in _NO_AUDIO:
+        if head.startswith(magic):
+            return f"is {what}, not audio; {remedy}"
+    if is_text(head):
+        return "is a text file, not audio; give a recording (WAV, FLAC, Ogg, MP3, M4A, SPHERE ...)"
+    return None
 
 
-def _is_text(head: bytes) -> bool:
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are UTF-8 text."""
     try:
         text = head.decode("utf-8", errors="strict")
     except UnicodeDecodeError as error:
         if error.start < len(head) - 4:
             return False
         text = head[: error.start].decode("utf-8")
-    return all(c.isprintable() or c in "\r\n\t\f\ufeff" for c in text)
+    # A SPHERE header is text, padded by spaces.
+    return not head.startswith(b"NIST_1A") and all(c.isprintable() or c in "\r\n\t\f\ufeff" for c in text)
 
 
-# MP3 ------------------------------------------------------------------------------------------------------------------
-
-_MP3_KBITS = {
-    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-_MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+def is_streamable(head: bytes) -> bool:
+    """Whether a container that begins so can be read from a pipe as it comes."""
+    return head.startswith(_STREAMABLE) or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
 
 
-def indexed_mp3(path: Path) -> io.BytesIO | None:
-    """A copy of an MP3 that says how many frames it has; None where it says so already or is another format.
-
-    Without that, libsndfile takes the first frame's bit rate for all and drops what lies beyond the length it guesses:
-    most of a recording, where the bit rate varies.
-    """
-    head = head_of(path, 10)
-    start = 0
-    if head[:3] == b"ID3":
-        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
-    first = head_of(path, 256, start)
-    if _mp3_frame_bytes(first[:4]) == 0 or any(tag in first for tag in (b"Xing", b"Info", b"VBRI")):
-        return None
-    data = head_of(path, -1, start)
-    return io.BytesIO(_mp3_index(data, _count_mp3_frames(data)) + data)
-
-
-def _mp3_frame_bytes(header: bytes) -> int:
-    """Length of the layer III frame that begins with these four bytes; 0 where none does."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0
-    version, kbits, rate = (header[1] >> 3) & 3, header[2] >> 4, (header[2] >> 2) & 3
-    if version == 1 or kbits in (0, 15) or rate == 3:
-        return 0
-    bytes_per_kbit = 144_000 if version == 3 else 72_000
-    return bytes_per_kbit * _MP3_KBITS[3 if version == 3 else 2][kbits] // _MP3_RATES[version][rate] + (
-        (header[2] >> 1) & 1
-    )
-
-
-def _count_mp3_frames(data: bytes) -> int:
-    count = at = 0
-    while 0 <= at < len(data) - 3:
-        length = _mp3_frame_bytes(data[at : at + 4])
-        if length and at + length <= len(data):
-            count += 1
-            at += length
-        else:
-            at = data.find(b"\xff", at + 1)
-    return count
-
-
-def _mp3_index(data: bytes, frames: int) -> bytes:
-    """A silent frame like the first, of the highest bit rate, with the number of frames where players look for it."""
-    header = bytes([0xFF, data[1] | 1, (data[2] & 0x0C) | 0xE0, data[3]])
-    mono, mpeg1 = data[3] >> 6 == 3, (data[1] >> 3) & 3 == 3
-    side_information = (17 if mono else 32) if mpeg1 else (9 if mono else 17)
-    tag = header + bytes(side_information) + b"Xing" + struct.pack(">II", 1, frames)
-    return tag.ljust(_mp3_frame_bytes(header), b"\0")
-
-
-# What is missing ------------------------------------------------------------------------------------------------------
-
-
-def missing_bytes(path: Path) -> int:
-    """How many bytes a file is shorter than its header announces; 0 when it is whole or the header does not say."""
-    size = path.stat().st_size
-    head = head_of(path, 4096)
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-        return _missing_of_riff(path, size, ">" if head[:4] == b"RIFX" else "<")
+def announced(peek: Peek, size: int | None) -> Announced:
+    """What the header of the container at byte 0 promises."""
+    head = peek(0, 64)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
+        return _riff(peek, size) if head[8:12] == b"WAVE" else Announced(end=_form_end(head, "<"))
     if head[:4] == b"FORM" and head[8:11] == b"AIF":
-        return _shortage(8 + struct.unpack(">I", head[4:8])[0], size, slack=1)
-    if head.startswith(b".snd") and len(head) >= 12:
+        return _aiff(peek, size)
+    if head[:16] == _W64_RIFF:
+        return _w64(peek, size)
+    if head[:4] == b"caff":
+        return _caf(peek)
+    if head[:4] == b".snd" and len(head) >= 24:
         start, length = struct.unpack(">II", head[4:12])
-        return _shortage(start + length, size) if length < _UNKNOWN_SIZE else 0
-    if head[:4] == b"riff" and head[24:28] == b"wave":
-        return _shortage(int(struct.unpack("<Q", head[16:24])[0]), size, slack=8)
-    if head.startswith(b"NIST_1A"):
-        return _missing_of_sphere(head, size)
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return _missing_of_matroska(head, size)
-    if head.startswith(b"OggS"):
-        return _missing_of_ogg(path, size)
-    return 0
+        return Announced(end=start + length if 0 < length < _UNKNOWN_SIZE else None)
+    if head[:7] == b"NIST_1A":
+        return Announced(end=_sphere_end(peek(0, 4096)))
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return Announced(end=_matroska_end(head))
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return Announced(end=_mov_end(peek))
+    start = _after_id3(peek)
+    if peek(start, 4) == b"fLaC":
+        return Announced(samples=int.from_bytes(peek(start + 21, 5), "big") & ((1 << 36) - 1) or None)
+    return Announced(mp3_frames=_xing_frames(peek(start, 4096)))
 
 
-def _shortage(announced: int, size: int, slack: int = 0) -> int:
-    if announced >= _UNKNOWN_SIZE and size < _UNKNOWN_SIZE:
-        return 0
-    return announced - size if announced - size > slack else 0
+def missing_bytes(promise: Announced, size: int, tail: bytes) -> int:
+    """How many bytes a file is shorter than promised, 0 where it is whole or not clearly shorter.
+
+    Args:
+        promise: of its header.
+        size: how many bytes there are.
+        tail: of an Ogg file the last 128 KiB, since its last page names its own length; else nothing.
+    """
+    if promise.end is None:
+        return _missing_of_ogg(tail)
+    least, most = _SLACK_BYTES
+    slack = max(least, min(most, round(promise.end * _SLACK_SHARE)))
+    return promise.end - size if promise.end - size > slack else 0
 
 
-def _missing_of_riff(path: Path, size: int, order: str) -> int:
-    """Walk the chunks up to the samples."""
-    at, frame, long_length = 12, 1, 0
-    with path.open("rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            name, length = struct.unpack(f"{order}4sI", file.read(8))
-            if name == b"fmt ":
-                frame = max(1, struct.unpack(f"{order}12xH", file.read(14).ljust(14, b"\1"))[0])
-            if name == b"ds64":
-                long_length = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
-            if name == b"data":
-                if length >= _UNKNOWN_SIZE and not long_length:
-                    return 0
-                return _shortage(at + 8 + (long_length or length), size, slack=_SLACK_FRAMES * frame)
-            at += 8 + length + length % 2
-    return 0
+def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
+    """Where a second recording of the same container begins behind the first; None where none does.
+
+    FFmpeg goes on by itself in containers that can be joined; of these it plays the first part only. Of a pipe
+    (`peek` is None) this is where one may begin.
+    """
+    if promise.end is None or (head[:4] not in (b"RIFF", b"RIFX", b"FORM", b"riff") and head[4:8] != b"ftyp"):
+        return None
+    if peek is None:
+        return promise.end + promise.end % 2
+    magic = slice(4, 8) if head[4:8] == b"ftyp" else slice(0, 4)
+    ends = (promise.end, promise.end + promise.end % 2)
+    return next((at for at in ends if peek(at, 8)[magic] == head[magic]), None)
 
 
-class SphereLayout(NamedTuple):
-    """Where the samples of a SPHERE file begin and should end, bytes of a sample of all channels, and their order."""
-
-    start: int
-    end: int
-    frame: int
-    big_endian: bool
+# Containers -----------------------------------------------------------------------------------------------------------
 
 
-def sphere_layout(head: bytes) -> SphereLayout | None:
-    """What the first bytes of a file say, if it is a SPHERE file with plain samples."""
+def _chunks(peek: Peek, at: int, order: str) -> Iterator[tuple[int, bytes, int]]:
+    """(where its content begins, name, size) of each chunk of a RIFF or IFF file."""
+    for _ in range(_MOST_CHUNKS):
+        header = peek(at, 8)
+        if len(header) < 8:
+            return
+        name, size = struct.unpack(f"{order}4sI", header)
+        yield at + 8, name, size
+        at += 8 + size + size % 2
+
+
+def _form_end(head: bytes, order: str) -> int | None:
+    length = int(struct.unpack(f"{order}I", head[4:8].ljust(4, b"\0"))[0])
+    return 8 + length if 0 < length < _UNKNOWN_SIZE else None
+
+
+def _riff(peek: Peek, size: int | None) -> Announced:
+    order = ">" if peek(0, 4) == b"RIFX" else "<"
+    long_size, long_at = 0, 0
+    for at, name, length in _chunks(peek, 12, order):
+        if name == b"ds64":
+            long_size, long_at = int(struct.unpack("<8xQ", peek(at, 16).ljust(16, b"\0"))[0]), at + 8
+        if name == b"data":
+            known = length if length != 0xFFFFFFFF else long_size
+            is_known = 0 < known < (_UNKNOWN_SIZE if length != 0xFFFFFFFF else _UNKNOWN_LONG) or (
+                # Beyond 2 GiB a size is known when the file really is that large.
+                size is not None and 0 < known <= size
+            )
+            if is_known and _ends_chunk(peek, at + known, order, size):
+                return Announced(end=max(at + known, _joined_form(peek, order)))
+            if long_at:
+                there = size - at if size is not None else _UNKNOWN_LONG
+                return Announced(mended={long_at: struct.pack("<Q", there)})
+            return Announced(mended={at - 4: b"\xff\xff\xff\xff"})
+    return Announced()
+
+
+def _joined_form(peek: Peek, order: str) -> int:
+    """The end of the whole form where another begins; else 0."""
+    end = _form_end(peek(0, 12), order) or 0
+    end += end % 2
+    return end if end and peek(end, 4) == peek(0, 4) else 0
+
+
+def _ends_chunk(peek: Peek, end: int, order: str, size: int | None) -> bool:
+    """Whether a chunk may end there: at the file's end or beyond, or another begins; else its size is wrong."""
+    if size is None or end + 8 >= size:
+        return True
+    for at in (end, end + end % 2):
+        name, length = struct.unpack(f"{order}4sI", peek(at, 8))
+        if re.fullmatch(rb"[ -~]{4}", name) and (at + 8 + length <= size + 1 or name == peek(0, 4)):
+            return True
+    return not any(peek(end, 64))  # padding
+
+
+def _aiff(peek: Peek, size: int | None) -> Announced:
+    for at, name, length in _chunks(peek, 12, ">"):
+        if name == b"SSND":
+            if 8 < length < _UNKNOWN_SIZE and _ends_chunk(peek, at + length, ">", size):
+                return Announced(end=max(at + length, _joined_form(peek, ">")))
+            there = struct.pack(">I", min(size - at if size is not None else _UNKNOWN_SIZE, 0xFFFFFFFE))
+            return Announced(mended={4: struct.pack(">I", 0x7FFFFFFF), at - 4: there})
+    return Announced()
+
+
+def _w64(peek: Peek, size: int | None) -> Announced:
+    at = 40
+    for _ in range(_MOST_CHUNKS):
+        header = peek(at, 24)
+        if len(header) < 24:
+            break
+        length = int(struct.unpack("<16xQ", header)[0])
+        if header[:4] == b"data":
+            if 24 < length < _UNKNOWN_LONG:
+                return Announced(end=at + length)
+            there = size - at if size is not None else _UNKNOWN_LONG
+            return Announced(mended={16: struct.pack("<Q", there + at), at + 16: struct.pack("<Q", there)})
+        at += max(24, length + -length % 8)
+    return Announced()
+
+
+def _caf(peek: Peek) -> Announced:
+    at = 8
+    for _ in range(_MOST_CHUNKS):
+        header = peek(at, 12)
+        if len(header) < 12:
+            break
+        name, length = struct.unpack(">4sq", header)
+        if name == b"data":
+            return Announced(end=at + 12 + length if 0 < length < _UNKNOWN_LONG else None)
+        if length < 0:
+            break
+        at += 12 + length
+    return Announced()
+
+
+def sphere_fields(head: bytes) -> dict[str, str]:
+    """The fields of a SPHERE header, e.g. {"sample_count": "16000"}."""
     lines = [line.split() for line in head.decode("latin-1").split("end_head")[0].splitlines()]
-    fields = {parts[0]: parts[2] for parts in lines if len(parts) == 3}
-    if not head.startswith(b"NIST_1A") or "shorten" in fields.get("sample_coding", ""):
+    return {parts[0]: parts[2] for parts in lines if len(parts) == 3}
+
+
+def _sphere_end(head: bytes) -> int | None:
+    fields = sphere_fields(head)
+    if "shorten" in fields.get("sample_coding", ""):
         return None
     try:
-        start = int(lines[1][0])
-        frame = int(fields.get("channel_count", "1")) * int(fields["sample_n_bytes"])
-        end = start + int(fields["sample_count"]) * frame
+        count = int(fields["sample_count"]) * int(fields.get("channel_count", "1")) * int(fields["sample_n_bytes"])
+        return int(head.split(b"\n")[1]) + count if 0 < count < _UNKNOWN_LONG else None
     except (KeyError, ValueError, IndexError):
         return None
-    return SphereLayout(start, end, frame, fields.get("sample_byte_format") == "10")
 
 
-def _missing_of_sphere(head: bytes, size: int) -> int:
-    layout = sphere_layout(head)
-    return _shortage(layout.end, size, slack=_SLACK_FRAMES * layout.frame) if layout else 0
-
-
-def _missing_of_matroska(head: bytes, size: int) -> int:
+def _matroska_end(head: bytes) -> int | None:
     """An EBML header, then one segment; lengths have as many bytes as the first byte has leading zeros, plus one."""
 
-    def length_at(at: int) -> tuple[int, int]:
+    def length_at(at: int) -> tuple[int, int | None]:
         count = 9 - head[at].bit_length()
-        value = int.from_bytes(head[at : at + count], "big") & ((1 << 7 * count) - 1)
-        return at + count, value if value != (1 << 7 * count) - 1 else 0
+        value, unknown = int.from_bytes(head[at : at + count], "big") & ((1 << 7 * count) - 1), (1 << 7 * count) - 1
+        return at + count, value if value != unknown else None
 
     try:
         at, length = length_at(4)
-        if head[at + length : at + length + 4] != b"\x18\x53\x80\x67":
-            return 0
+        if length is None or head[at + length : at + length + 4] != b"\x18\x53\x80\x67":
+            return None
         at, length = length_at(at + length + 4)
     except IndexError:
-        return 0
-    return max(0, at + length - size)
+        return None
+    return at + length if length else None
 
 
-def _missing_of_ogg(path: Path, size: int) -> int:
+def _mov_end(peek: Peek) -> int | None:
+    """Where the last box ends, or the first that lies beyond the end; a second `ftyp` begins another recording."""
+    at = 0
+    for number in range(_MOST_CHUNKS):
+        header = peek(at, 16)
+        if len(header) < 8 or (number and header[4:8] == b"ftyp"):
+            break
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8 or not re.fullmatch(rb"[ -~\xa9]{4}", header[4:8]):
+            break
+        at += length
+    return at if 0 < at < _UNKNOWN_LONG else None
+
+
+def _after_id3(peek: Peek) -> int:
+    """Where the first ID3v2 tags end."""
+    at = 0
+    for _ in range(16):
+        head = peek(at, 10)
+        if head[:3] != b"ID3" or len(head) < 10:
+            break
+        length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        at += 10 + length + (10 if head[5] & 0x10 else 0)
+    return at
+
+
+def _xing_frames(first: bytes) -> int | None:
+    """The number of frames that the first frame of an MP3 states."""
+    at = next((at for tag in (b"Xing", b"Info") if 0 < (at := first.find(tag)) < 256), -1)
+    if at < 0 or len(first) < at + 12 or not first[at + 7] & 1 or first[0] != 0xFF:
+        return None
+    return int.from_bytes(first[at + 8 : at + 12], "big") or None
+
+
+def _missing_of_ogg(tail: bytes) -> int:
     """The last page names its own length."""
-    start = max(0, size - _OGG_TAIL)
-    tail = head_of(path, _OGG_TAIL, start)
     at = tail.rfind(b"OggS\0")
     if at < 0:
         return 0

@@ -8,40 +8,38 @@ of the files is so. The size in the header tells how many bytes are missing, and
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.audio.container import head_of, sphere_layout
+from wavasr.audio.container import sphere_fields
 
 _MOST_LOST = 64
 _NEWLINE, _RETURN = 0x0A, 0x0D
 
 
-def mended(path: Path) -> io.BytesIO | None:
-    """A copy with the lost bytes put back; None where none are missing, or where that does not explain what is missing.
+def mended(whole: bytes, lost: int) -> bytes | None:
+    """A copy with the lost bytes put back; None where that does not explain what is missing.
 
     Only 16-bit samples of one channel are mended.
+
+    Args:
+        whole: the file's content.
+        lost: how many bytes it is shorter than its header says.
     """
-    layout = sphere_layout(head_of(path, 4096))
-    if layout is None or layout.frame != 2:
+    fields = sphere_fields(whole[:4096])
+    if not 0 < lost <= _MOST_LOST or fields.get("channel_count", "1") != "1" or fields.get("sample_n_bytes") != "2":
         return None
-    lost = layout.end - path.stat().st_size
-    if not 0 < lost <= _MOST_LOST:
-        return None
-    whole = path.read_bytes()
-    data = np.frombuffer(whole, np.uint8, offset=layout.start)
+    start = int(whole.split(b"\n", 2)[1])
+    data = np.frombuffer(whole, np.uint8, offset=start)
     ends = np.flatnonzero(data == _NEWLINE)
     if len(ends) < lost or (data == _RETURN).any():
         return None
-    jumps = _jumps(data, layout.big_endian)
+    jumps = _jumps(data, fields.get("sample_byte_format") == "10")
     places = _places(jumps, ends, lost)
     restored = np.insert(data, places, _RETURN)
-    if _aligned(_jumps(restored, layout.big_endian)) >= _aligned(jumps):
+    if _aligned(_jumps(restored, fields.get("sample_byte_format") == "10")) >= _aligned(jumps):
         return None
-    return io.BytesIO(whole[: layout.start] + restored.tobytes())
+    return whole[:start] + restored.tobytes()
 
 
 def _jumps(data: NDArray[np.uint8], big_endian: bool) -> NDArray[np.float64]:

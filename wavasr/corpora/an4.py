@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import wave
 from pathlib import Path
 
 from wavasr.corpora.base import Corpus, Draft, build, hold_out, read_lines, search, with_suffix_of
@@ -75,7 +76,6 @@ def _convert(raw: Path, wav: Path) -> Path:
     close to each other; in the wrong one they are noise.
     """
     import numpy as np
-    import soundfile
 
     if wav.is_file() and wav.stat().st_mtime >= raw.stat().st_mtime:
         return wav
@@ -84,6 +84,8 @@ def _convert(raw: Path, wav: Path) -> Path:
     samples = min(both, key=lambda s: float(np.abs(np.diff(s.astype(np.float64))).mean()) if len(s) > 1 else 0.0)
     wav.parent.mkdir(parents=True, exist_ok=True)
     part = wav.with_suffix(".part")
-    soundfile.write(part, samples.astype(np.int16), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    with wave.open(str(part), "wb") as stream:
+        stream.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        stream.writeframes(samples.astype("<i2").tobytes())
     part.replace(wav)
     return wav

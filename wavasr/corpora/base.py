@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from wavasr.audio.source import AUDIO_SUFFIXES
 from wavasr.corpora.manifest import AlignedPhone, Utterance
 from wavasr.errors import AudioError, CorpusError
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".au", ".w64", ".caf")
 
 # A segment may end this much after its file: transcribers' clocks are not the sound card's.
 OVERSHOOT_S = 0.5
@@ -23,13 +20,7 @@ OVERSHOOT_S = 0.5
 # What may be missing at a file's end, which copies of corpora have lost.
 TOLERATED_S = 0.01
 
-# Writers that cannot seek back leave such sizes in a WAV header; the file is whole all the same.
-_STREAMED_WAV_BYTES = 0x7FFFF000
-
 _BATCH_FILES = 1024
-
-# libsndfile's remark on a data chunk: bytes announced, bytes there.
-_WAV_SIZES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 # Fewer speakers than this are not split by speaker: too much of the training speech would go.
 _FEW_SPEAKERS = 5
@@ -106,31 +97,6 @@ def build(
     if not splits:
         raise CorpusError(f"{name}: no utterances found{': ' + found[0] if found else ''}")
     return Corpus(name, splits, found + _shared_recordings(splits), said + _shared_speakers(splits))
-
-
-def measure(path: Path) -> float:
-    """Duration in seconds, from the file's header; its last sample is read to find files cut short.
-
-    Raises:
-        AudioError: the file is missing, is no sound file, has no samples, or is truncated.
-    """
-    import soundfile
-
-    if not path.is_file():
-        raise AudioError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path}: empty file; copy it again")
-    try:
-        with soundfile.SoundFile(path) as sound:
-            if sound.frames <= 0 or sound.samplerate <= 0:
-                raise AudioError(f"{path}: no samples in it")
-            if _is_cut_short(sound, path):
-                raise AudioError(f"{path}: cut short (its header announces more than there is); copy it again")
-            return float(sound.frames / sound.samplerate)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: not a readable sound file ({error.error_string.rstrip('.')})") from error
-    except (OSError, RuntimeError) as error:
-        raise AudioError(f"{path}: cannot be read ({error})") from error
 
 
 def hold_out(drafts: Sequence[Draft], share: float) -> tuple[dict[str, list[Draft]], list[str]]:
@@ -236,9 +202,11 @@ def with_suffix_of(stem: Path, suffixes: Sequence[str]) -> Path:
 def _measure_all(files: Sequence[Path], name: str, progress: bool) -> list[float | AudioError]:
     from tqdm import tqdm
 
+    from wavasr.audio.reading import audio_duration_s
+
     def attempt(path: Path) -> float | AudioError:
         try:
-            return measure(path)
+            return audio_duration_s(path)
         except AudioError as error:
             return error
 
@@ -253,32 +221,6 @@ def _measure_all(files: Sequence[Path], name: str, progress: bool) -> list[float
                 results.append(result)
                 bar.update()
     return results
-
-
-def _is_cut_short(sound: Any, path: Path) -> bool:
-    import soundfile
-
-    if sound.format in ("WAV", "WAVEX", "RF64"):
-        sizes = [tuple(map(int, match.groups())) for match in _WAV_SIZES.finditer(sound.extra_info)]
-        missing = [announced - there for announced, there in sizes if announced < _STREAMED_WAV_BYTES]
-        return any(size > TOLERATED_S * sound.samplerate * sound.channels for size in missing)
-    if sound.format == "NIST":
-        return bool(sound.frames < _sphere_samples(path) - TOLERATED_S * sound.samplerate)
-    if sound.format == "OGG":
-        return False  # libsndfile finds the length of these at their end, and refuses them where that is missing
-    try:
-        sound.seek(sound.frames - 1)
-        return len(sound.read(1)) == 0
-    except soundfile.LibsndfileError:
-        return True
-
-
-def _sphere_samples(path: Path) -> int:
-    """`sample_count` of a NIST SPHERE header; 0 where it does not say."""
-    with path.open("rb") as stream:
-        header = stream.read(1024).decode("latin-1").split("\n")
-    values = [line.split()[-1] for line in header if line.startswith("sample_count ")]
-    return int(values[0]) if values and values[0].isdigit() else 0
 
 
 def _utterance(draft: Draft, length_s: float | AudioError, problems: list[str]) -> Utterance | None:
@@ -332,4 +274,4 @@ def _shared_recordings(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
 
 
 def _hash(key: str) -> str:
-    return hashlib.sha1(key.encode("utf-8"), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(key.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from wavasr.corpora.base import AUDIO_SUFFIXES, Corpus, Draft, build, folders, read_lines, search
+from wavasr.audio.source import AUDIO_SUFFIXES
+from wavasr.corpora.base import Corpus, Draft, build, folders, read_lines, search
 from wavasr.errors import CorpusError
 
 LAYOUT = "<language>/{train,dev,test}.tsv and clips/"

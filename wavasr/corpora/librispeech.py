@@ -7,17 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wavasr.corpora.base import (
-    AUDIO_SUFFIXES,
-    Corpus,
-    Draft,
-    build,
-    find_audio,
-    folders,
-    read_lines,
-    search,
-    with_suffix_of,
-)
+from wavasr.audio.source import AUDIO_SUFFIXES
+from wavasr.corpora.base import Corpus, Draft, build, find_audio, folders, read_lines, search, with_suffix_of
 
 LAYOUT = "LibriSpeech/<subset>/<speaker>/<chapter>/*.flac with a .trans.txt"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wavasr.corpora.base import AUDIO_SUFFIXES, Corpus, Draft, build, read_lines, search, with_suffix_of
+from wavasr.audio.source import AUDIO_SUFFIXES
+from wavasr.corpora.base import Corpus, Draft, build, read_lines, search, with_suffix_of
 from wavasr.errors import CorpusError
 
 LAYOUT = "LJSpeech-1.1/metadata.csv and wavs/*.wav"

@@ -1,0 +1,240 @@
+"""Where a recording's bytes come from: a file, standard input, a pipe, bytes or a binary stream.
+
+FFmpeg is never given a name to open. It reads from an `Input`, which knows what has been read, hands out no more than
+was asked for, and puts right the sizes in a header that would stop it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from wavasr.audio.container import announced, is_streamable, joined_at, missing_bytes, refusal
+from wavasr.errors import AudioError
+
+Source = Path | str | bytes | BinaryIO
+
+# What a folder is searched for; files that are named may be called anything.
+AUDIO_SUFFIXES = tuple(
+    ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .webm .mka .mkv .mov .aac .wma .amr .3gp .sph .nist .aiff .aif .aifc"
+    " .au .snd .w64 .rf64 .caf .wv .ape .mp2".split()
+)
+
+_HEAD_BYTES = 4096
+_TAIL_BYTES = 1 << 17
+_STDIN = "-"
+
+
+class Input:
+    """The bytes of one recording as a file that FFmpeg can read; of a pipe, as they come.
+
+    Attributes:
+        name: for messages.
+        size: bytes from the beginning of this part to the end; None for a pipe.
+        head: the first bytes.
+        promise: what its header announces.
+        interruption: what ended a read; FFmpeg is in between, and cannot pass it on.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, *, is_pipe: bool) -> None:
+        self.name = name
+        self.interruption: BaseException | None = None
+        self.size: int | None = None
+        self._stream = stream
+        self._is_pipe = is_pipe
+        self._start = 0 if is_pipe else stream.tell()
+        self._ahead = b""
+        self._tail = b""
+        self.begin()
+
+    def begin(self) -> None:
+        """Look at the header of the part that begins here."""
+        self._position = 0
+        if not self._is_pipe:
+            self.size = self._stream.seek(0, io.SEEK_END) - self._start
+        self.head = self.peek(0, _HEAD_BYTES)
+        self.promise = announced(self.peek, self.size)
+        # Where to stop: before another part, or, in a pipe, where one may follow.
+        self._limit = joined_at(self.promise, self.head, None if self._is_pipe else self.peek)
+        if not self._is_pipe:
+            self.size = self._limit or self.size
+            self._stream.seek(self._start)
+
+    def peek(self, at: int, count: int) -> bytes:
+        """Bytes of this part, without reading on; of a pipe only the first of them."""
+        if self._is_pipe:
+            while at < _HEAD_BYTES and len(self._ahead) < at + count and (more := self._next(_HEAD_BYTES)):
+                self._ahead += more
+            return self._ahead[at : at + count]
+        self._stream.seek(self._start + at)
+        return self._stream.read(count)
+
+    def read(self, count: int = -1) -> bytes:
+        """At most `count` bytes; none at the end, or where reading was interrupted."""
+        try:
+            if self._limit is not None and self._position >= self._limit and not self._another_follows():
+                self._limit = None
+            if self._limit is not None:
+                left = self._limit - self._position
+                count = left if count < 0 else min(count, left)
+            data = self._read(count) if count else b""
+        except BaseException as error:
+            self.interruption = error
+            return b""
+        if self.promise.mended and self._position < _HEAD_BYTES:
+            data = self._mended(data)
+        self._position += len(data)
+        if self._is_pipe:
+            self._tail = (self._tail + data)[-_TAIL_BYTES:] if len(data) < _TAIL_BYTES else data[-_TAIL_BYTES:]
+        return data
+
+    def seekable(self) -> bool:
+        return not self._is_pipe
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of files; the end is that of this part."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size or 0}[whence]
+        self._position = max(0, base + offset)
+        self._stream.seek(self._start + self._position)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def next_part(self) -> bool:
+        """Go on to the recording that was joined behind this one, if there is one."""
+        if self._is_pipe:
+            while self.read(_TAIL_BYTES):
+                pass
+        if self._limit is None:
+            return False
+        self._start += self._limit
+        self.begin()
+        return True
+
+    def missing(self) -> int:
+        """How many bytes the header announces beyond those there are; of a pipe, when all has been read."""
+        if not self.head.startswith(b"OggS"):
+            tail = b""
+        elif self._is_pipe:
+            tail = self._tail
+        else:
+            tail = self.peek(max(0, (self.size or 0) - _TAIL_BYTES), _TAIL_BYTES)
+            self._stream.seek(self._start + self._position)
+        return missing_bytes(self.promise, self._position if self.size is None else self.size, tail)
+
+    def _another_follows(self) -> bool:
+        while self._is_pipe and len(self._ahead) < 4 and (more := self._next(4)):
+            self._ahead += more
+        return not self._is_pipe or self._ahead[:4] == self.head[:4]
+
+    def _read(self, count: int) -> bytes:
+        if self._ahead:
+            data = self._ahead if count < 0 else self._ahead[:count]
+            self._ahead = self._ahead[len(data) :]
+            return data
+        return self._next(count)
+
+    def _next(self, count: int) -> bytes:
+        # What is there is enough: a pipe's `read` would wait until it can return all that was asked for.
+        read = getattr(self._stream, "read1", self._stream.read)
+        data = bytes(read(count) or b"")
+        if count >= 0 and len(data) > count:
+            raise AudioError(f"{self.name}: the stream gave {len(data)} bytes instead of {count}; is it a binary one?")
+        return data
+
+    def _mended(self, data: bytes) -> bytes:
+        changed = bytearray(data)
+        for at, size in self.promise.mended.items():
+            for offset, byte in enumerate(size, at - self._position):
+                if 0 <= offset < len(changed):
+                    changed[offset] = byte
+        return bytes(changed)
+
+
+def name_of(source: Source) -> str:
+    """What messages call a source."""
+    if isinstance(source, Path | str):
+        return "standard input" if source == _STDIN else printable(source)
+    if isinstance(source, bytes):
+        return "audio bytes"
+    name = getattr(source, "name", None)
+    return printable(name) if isinstance(name, str) and not name.startswith("<") else "standard input"
+
+
+def printable(path: Path | str) -> str:
+    r"""A path as text that can be written anywhere; bytes of a name that are not UTF-8 as \xe9."""
+    try:
+        return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@contextlib.contextmanager
+def opened(source: Source) -> Iterator[Input]:
+    """The bytes of a recording, opened once. What needs its end first and comes through a pipe is kept on disk.
+
+    Raises:
+        AudioError: nothing there, or what is no audio by its first bytes.
+    """
+    name = name_of(source)
+    with contextlib.ExitStack() as stack:
+        try:
+            stream, is_pipe = _stream(source, name, stack)
+            file = Input(stream, name, is_pipe=is_pipe)
+            if not file.head:
+                raise AudioError(f"{name}: the file is empty (0 bytes); record or copy it again")
+            if reason := refusal(file.head):
+                raise AudioError(f"{name}: {reason}")
+            if is_pipe and not is_streamable(file.head):
+                spool = stack.enter_context(tempfile.TemporaryFile(prefix="wavasr-"))
+                shutil.copyfileobj(file, spool)
+                if file.interruption is not None:
+                    raise file.interruption
+                spool.seek(0)
+                file = Input(spool, name, is_pipe=False)
+            file = _with_line_ends(file)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise AudioError(f"{name}: cannot be opened ({reason}); check the path and its permissions") from error
+        yield file
+
+
+def _with_line_ends(file: Input) -> Input:
+    """A SPHERE file without the damage of a copy that took it for text."""
+    end = file.promise.end
+    if not file.head.startswith(b"NIST_1A") or end is None or file.size is None or not 0 < end - file.size <= 64:
+        return file
+    from wavasr.audio.sphere import mended
+
+    whole = mended(file.peek(0, file.size), end - file.size)
+    file.seek(0)
+    return file if whole is None else Input(io.BytesIO(whole), file.name, is_pipe=False)
+
+
+def _stream(source: Source, name: str, stack: contextlib.ExitStack) -> tuple[BinaryIO, bool]:
+    """A binary stream, and whether it can only be read on."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source), False
+    if isinstance(source, Path | str) and source != _STDIN:
+        path = Path(source)
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError as error:
+            raise AudioError(f"{name}: no such file; check the path") from error
+        if stat.S_ISDIR(mode):
+            raise AudioError(f"{name}: is a folder; give the recordings in it, e.g. {name}/*.wav")
+        file = stack.enter_context(path.open("rb"))
+        return file, not file.seekable()
+    stream = sys.stdin.buffer if isinstance(source, str) and sys.stdin is not None else source
+    if isinstance(stream, str | Path):
+        raise AudioError(f"{name}: is closed; give a file")
+    seekable = getattr(stream, "seekable", None)
+    return stream, not (seekable is not None and seekable())
