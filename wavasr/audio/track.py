@@ -363,7 +363,8 @@ class _Mixer:
     def __call__(self, values: Samples) -> Samples:
         """(C, S) -> (S,)"""
         if len(values) == 1:
-            return values[0]
+            only: Samples = values[0]
+            return only
         mean: Samples = values.mean(axis=0)
         if not self._is_decided:
             powers = np.square(values).mean(axis=1)
