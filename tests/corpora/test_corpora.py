@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -366,13 +367,47 @@ def test_speakers_are_held_out_whole_and_always_the_same() -> None:
     assert {d.id for d in again["dev"]} == {d.id for d in splits["dev"]}
     assert [d for d in drafts if d in splits["train"]] == splits["train"]
     assert notes == ["dev is 4 speakers with 20 utterances held out of train; the corpus has no dev set of its own"]
-    one_voice, _ = hold_out([Draft(str(i), Path(f"{i}.wav"), "x", "me") for i in range(50)], 0.1)
+    one_voice, notes = hold_out([Draft(str(i), Path(f"{i}.wav"), "x", "me") for i in range(50)], 0.1)
     assert (len(one_voice["train"]), len(one_voice["dev"])) == (45, 5)
+    assert "the voices of train" in notes[1]
+    three = [Draft(f"{s}{i}", Path(f"{s}{i}.wav"), "x", s) for s, n in (("a", 9), ("b", 4), ("c", 7)) for i in range(n)]
+    splits, notes = hold_out(three, 0.1)
+    assert {d.speaker for d in splits["dev"]} == {"b"} and len(splits["train"]) == 16 and len(notes) == 1
+    unknown = [Draft(str(i), Path(f"{i}.wav"), "x") for i in range(20)]
+    assert {d.speaker for d in hold_out(drafts + unknown, 0.1)[0]["dev"]} < {d.speaker for d in drafts}
     assert hold_out(drafts, 0.0) == ({"train": drafts}, [])
     with pytest.raises(CorpusError, match="leaves none"):
         hold_out(drafts[:1], 0.5)
     with pytest.raises(CorpusError, match="expected 0 to below 1"):
         hold_out(drafts, 1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+@pytest.mark.parametrize("locale", ["utf-8", "ascii"])
+def test_file_names_that_are_not_utf8(locale: str, tmp_path: Path) -> None:
+    for name in (b"caf\xe9", "caf\u00e9".encode(), b"plain"):
+        named = tmp_path / "in" / "a" / os.fsdecode(name + b".wav")
+        text(sound(tmp_path / "in" / "a" / "any.wav").rename(named).with_suffix(".txt"), "yes")
+    code = (
+        "import sys; from wavasr import corpora; from wavasr.corpora.manifest import read_manifest\n"
+        "from wavasr.corpora.recordings import load_utterance\n"
+        f"corpora.prepare('folder', {str(tmp_path / 'in')!r}, {str(tmp_path / 'm')!r}, dev_share=0.0)\n"
+        f"u = read_manifest({str(tmp_path / 'm' / 'train.jsonl')!r})\n"
+        "print(ascii([x.id for x in u]), {len(load_utterance(x, 16000)) for x in u})"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"} if locale == "ascii" else {"PYTHONUTF8": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | plain, capture_output=True, text=True)
+    assert done.stdout.strip() == r"['a/caf\xe9', 'a/caf\\xe9', 'a/plain'] {1600}", done.stderr
+
+
+def test_texts_whose_recording_is_passed_over_are_named(tmp_path: Path) -> None:
+    text(sound(tmp_path / "a.wav").with_suffix(".txt"), "yes")
+    text(tmp_path / "b.txt", "no")
+    text(tmp_path / "b.xyz", "?")
+    text(tmp_path / "README.txt", "about")
+    corpus = corpora.read("folder", tmp_path, dev_share=0.0)
+    assert [problem.partition(": ")[0] for problem in corpus.problems] == [str(tmp_path / "b.xyz")]
+    assert "1 texts have no recording beside them, e.g. README.txt: passed over" in corpus.notes
 
 
 def test_splits_without_utterances_are_refused_and_nothing_is_written(tmp_path: Path) -> None:

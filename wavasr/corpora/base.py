@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavasr.audio.source import AUDIO_SUFFIXES
+from wavasr.audio.source import AUDIO_SUFFIXES, printable
 from wavasr.corpora.manifest import AlignedPhone, Utterance
 from wavasr.errors import AudioError, CorpusError
 
@@ -22,8 +22,8 @@ TOLERATED_S = 0.01
 
 _BATCH_FILES = 1024
 
-# Fewer speakers than this are not split by speaker: too much of the training speech would go.
-_FEW_SPEAKERS = 5
+# From so many speakers on a share of them is held out; of fewer, but this least number, one.
+_MANY_SPEAKERS, _LEAST_SPEAKERS = 5, 3
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,15 @@ def build(
         splits[split] = usable
     if not splits:
         raise CorpusError(f"{name}: no utterances found{': ' + found[0] if found else ''}")
-    return Corpus(name, splits, found + _shared_recordings(splits), said + _shared_speakers(splits))
+    problems = [printable(problem) for problem in found + _shared_recordings(splits)]
+    return Corpus(name, splits, problems, [printable(note) for note in said + _shared_speakers(splits)])
 
 
 def hold_out(drafts: Sequence[Draft], share: float) -> tuple[dict[str, list[Draft]], list[str]]:
-    """Set about `share` of the training utterances aside, whole speakers at a time, the same ones on every machine.
+    """Set about `share` of the training utterances aside, whole speakers where that can be, the same on every machine.
 
-    Speakers are taken in the order of a hash of their names. With fewer than five speakers single utterances are
-    set aside in the same manner.
+    Speakers are taken in the order of a hash of their names. Of three or four speakers the one with the fewest
+    utterances is held out, if these are a third at most. Otherwise single utterances are, and a note says so.
 
     Returns:
         {"train": what remains, "dev": what is held out}, without "dev" when `share` is 0; and the notes on it.
@@ -115,24 +116,43 @@ def hold_out(drafts: Sequence[Draft], share: float) -> tuple[dict[str, list[Draf
         raise CorpusError(f"dev_share is {share}; expected 0 to below 1")
     if share == 0.0 or not drafts:
         return {"train": list(drafts)}, []
-    by_speaker = len({draft.speaker for draft in drafts}) >= _FEW_SPEAKERS
-    sizes = Counter(draft.speaker if by_speaker else draft.id for draft in drafts)
-    held: set[str] = set()
-    count = 0
-    for key in sorted(sizes, key=_hash):
-        if count >= share * len(drafts):
-            break
-        held.add(key)
-        count += sizes[key]
+    speakers = Counter(draft.speaker for draft in drafts if draft.speaker)
+    held = _held_speakers(speakers, share * len(drafts), len(drafts))
+    by_speaker = bool(held)
+    if not by_speaker:
+        held = _first(Counter(draft.id for draft in drafts), share * len(drafts))
+    splits: dict[str, list[Draft]] = {"train": [], "dev": []}
+    for draft in drafts:
+        splits["dev" if (draft.speaker if by_speaker else draft.id) in held else "train"].append(draft)
+    count = len(splits["dev"])
     if count == len(drafts):
         raise CorpusError(
             f"dev_share={share:g} of {len(drafts)} utterances leaves none for training; give a smaller one"
         )
-    splits: dict[str, list[Draft]] = {"train": [], "dev": []}
-    for draft in drafts:
-        splits["dev" if (draft.speaker if by_speaker else draft.id) in held else "train"].append(draft)
     what = f"{len(held)} speakers with {count} utterances" if by_speaker else f"{count} utterances"
-    return splits, [f"dev is {what} held out of train; the corpus has no dev set of its own"]
+    notes = [f"dev is {what} held out of train; the corpus has no dev set of its own"]
+    if not by_speaker:
+        notes.append("too few speakers are known to hold whole ones out: dev has the voices of train")
+    return splits, notes
+
+
+def _held_speakers(sizes: Counter[str], wanted: float, total: int) -> set[str]:
+    if len(sizes) >= _MANY_SPEAKERS:
+        return _first(sizes, wanted)
+    fewest = min(sizes, key=lambda speaker: (sizes[speaker], _hash(speaker)), default="")
+    return {fewest} if len(sizes) >= _LEAST_SPEAKERS and sizes[fewest] <= total / _LEAST_SPEAKERS else set()
+
+
+def _first(sizes: Counter[str], wanted: float) -> set[str]:
+    """The first keys in the order of their hashes that come to at least so many utterances."""
+    chosen: set[str] = set()
+    count = 0
+    for key in sorted(sizes, key=_hash):
+        if count >= wanted:
+            break
+        chosen.add(key)
+        count += sizes[key]
+    return chosen
 
 
 def need_folder(root: Path, layout: str) -> Path:
@@ -237,7 +257,8 @@ def _utterance(draft: Draft, length_s: float | AudioError, problems: list[str]) 
         return None
     duration_s = round(min(duration_s, length_s - draft.offset_s), 6)
     text = " ".join(draft.text.split())
-    return Utterance(draft.id, draft.audio, duration_s, text, draft.speaker, draft.offset_s, draft.alignment)
+    named, speaker = printable(draft.id), printable(draft.speaker)
+    return Utterance(named, draft.audio, duration_s, text, speaker, draft.offset_s, draft.alignment)
 
 
 def _overshoots(draft: Draft, length_s: float | AudioError) -> bool:

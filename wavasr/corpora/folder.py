@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
+from wavasr.audio.source import AUDIO_SUFFIXES
 from wavasr.corpora.base import Corpus, Draft, build, find_audio, folders, hold_out, need_folder, read_lines
 from wavasr.errors import CorpusError
 
@@ -29,8 +31,8 @@ def read(root: Path, *, dev_share: float = 0.1, progress: bool = True) -> Corpus
     """
     parts = _parts(need_folder(root, LAYOUT))
     problems: list[str] = []
-    drafts = {split: _drafts(root, part, problems) for split, part in parts.items()}
-    notes = []
+    notes: list[str] = []
+    drafts = {split: _drafts(root, part, problems, notes) for split, part in parts.items()}
     outside = sum(not any(audio.is_relative_to(part) for part in parts.values()) for audio in find_audio(root))
     if outside:
         notes.append(f"{outside} recordings lie outside {', '.join(p.name for p in parts.values())}: left out")
@@ -51,14 +53,16 @@ def _parts(root: Path) -> dict[str, Path]:
     return parts or {"train": root}
 
 
-def _drafts(root: Path, part: Path, problems: list[str]) -> list[Draft]:
+def _drafts(root: Path, part: Path, problems: list[str], notes: list[str]) -> list[Draft]:
     drafts = []
+    used: set[Path] = set()
     for audio in find_audio(part):
         beside = [audio.with_suffix(".txt"), audio.with_suffix(".TXT"), audio.with_name(audio.name + ".txt")]
         transcript = next((path for path in beside if path.is_file()), None)
         if transcript is None:
             problems.append(f"{audio}: no transcript; expected {beside[0].name} beside it")
             continue
+        used.add(transcript)
         try:
             text = " ".join(read_lines(transcript))
         except CorpusError as error:
@@ -67,4 +71,19 @@ def _drafts(root: Path, part: Path, problems: list[str]) -> list[Draft]:
         name = audio.relative_to(root).with_suffix("").as_posix()
         speaker = audio.parent.relative_to(part).as_posix()
         drafts.append(Draft(name, audio, text, "" if speaker == "." else speaker))
+    _name_passed_over(part, used, problems, notes)
     return drafts
+
+
+def _name_passed_over(part: Path, used: set[Path], problems: list[str], notes: list[str]) -> None:
+    """Texts that belong to no recording: what lies beside them may be one under a suffix that nobody knows."""
+    alone = []
+    for text in sorted(path for path in part.rglob("*.txt") if path not in used and path.is_file()):
+        others = [path for path in sorted(text.parent.glob(f"{glob.escape(text.stem)}.*")) if path != text]
+        problems.extend(f"{path}: passed over; expected one of {' '.join(AUDIO_SUFFIXES)}" for path in others)
+        if not others:
+            alone.append(text)
+    if alone:
+        notes.append(
+            f"{len(alone)} texts have no recording beside them, e.g. {alone[0].relative_to(part)}: passed over"
+        )

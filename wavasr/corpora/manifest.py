@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wavasr.audio.source import printable
 from wavasr.errors import CorpusError
 from wavasr.files import atomic_text
 
@@ -104,10 +105,10 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     """Write a manifest atomically: it appears complete, or the old one stays.
 
     Files beneath the manifest's folder are written as relative POSIX paths, so that the folder can be moved; others
-    as absolute paths.
+    as absolute paths. Bytes of a file's name that are not UTF-8 are written as the escapes that Python reads them as.
 
     Raises:
-        CorpusError: the file cannot be written, or a file name is not valid Unicode.
+        CorpusError: the file cannot be written.
     """
     path = Path(path)
     folder = _normal(path.parent.absolute())
@@ -115,10 +116,6 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
         with atomic_text(path) as stream:
             for utterance in utterances:
                 stream.write(_line(utterance, folder) + "\n")
-    except UnicodeEncodeError as error:
-        raise CorpusError(
-            f"{path}: a file name or text is not valid Unicode ({error.object[:80]!r}); rename it"
-        ) from error
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot be written ({error.strerror}); choose a folder with room and access"
@@ -173,13 +170,18 @@ def _utterance(values: dict[str, Any], folder: Path, where: str) -> Utterance:
         raise CorpusError(f"{where}: audio_filepath is {audio!r}; expected the path of a sound file")
     return Utterance(
         id=_string(values, "id", where),
-        audio=folder / audio,
+        audio=folder / _local(audio),
         duration_s=_seconds(values, "duration", where, positive=True),
         text=_string(values, "text", where),
         speaker=_string(values, "speaker", where),
         offset_s=_seconds(values, "offset", where, positive=False),
         alignment=_alignment(values.get("alignment") or (), where),
     )
+
+
+def _local(name: str) -> str:
+    """A file's name as this system's file functions take it; manifests hold UTF-8 whatever the locale is."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
 def _string(values: dict[str, Any], key: str, where: str) -> str:
@@ -190,18 +192,33 @@ def _string(values: dict[str, Any], key: str, where: str) -> str:
     if key in ("id", "speaker") and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise CorpusError(f"{where}: {key} is {value!r}; expected a string")
+        raise CorpusError(f"{where}: {key} is {_short(value)}; expected a string")
+    # A file's name may hold bytes that are not UTF-8, which Python reads as surrogates.
+    try:
+        value.encode("utf-8", "surrogateescape" if key == "audio_filepath" else "strict")
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"{where}: {key} is {_short(value)}, which is not valid Unicode; correct it") from error
     return value
+
+
+def _short(value: Any) -> str:
+    """A value for a message, however long it is."""
+    text = ascii(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _seconds(values: dict[str, Any], key: str, where: str, *, positive: bool) -> float:
     value = values.get(key)
     if value is None:
         return 0.0
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < 0 or (positive and value == 0):
-        raise CorpusError(f"{where}: {key} is {value!r}; expected seconds, {'above 0' if positive else '0 or more'}")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not 0 <= number < math.inf or (positive and number == 0):
+        expected = f"seconds, {'above 0' if positive else '0 or more'}"
+        raise CorpusError(f"{where}: {key} is {_short(value)}; expected {expected}")
+    return number
 
 
 def _alignment(values: Any, where: str) -> tuple[AlignedPhone, ...]:
@@ -209,13 +226,14 @@ def _alignment(values: Any, where: str) -> tuple[AlignedPhone, ...]:
     end_s = 0.0
     try:
         for phone, start, end in values:
+            str(phone).encode("utf-8")  # a phone is text that reports can hold
             span = AlignedPhone(str(phone), float(start), float(end))
             # Times are rounded to microseconds when corpora are read; a rounding is no overlap.
             if not end_s - 1e-5 <= span.start_s <= span.end_s < math.inf:
                 raise ValueError("out of order")
             spans.append(span)
             end_s = span.end_s
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CorpusError(
             f"{where}: alignment entry {len(spans) + 1} is unusable; expected [phone, start_s, end_s] in order of time"
         ) from error
@@ -239,15 +257,15 @@ def _name(utterances: Sequence[Utterance], folder: Path) -> list[Utterance]:
 
 
 def _stem(utterance: Utterance, folder: Path) -> str:
-    return utterance.audio.stem
+    return printable(utterance.audio.stem)
 
 
 def _relative(utterance: Utterance, folder: Path) -> str:
-    return _portable(utterance.audio, folder)
+    return printable(_portable(utterance.audio, folder))
 
 
 def _relative_and_offset(utterance: Utterance, folder: Path) -> str:
-    return f"{_portable(utterance.audio, folder)}@{utterance.offset_s:g}"
+    return f"{printable(_portable(utterance.audio, folder))}@{utterance.offset_s:g}"
 
 
 # How an utterance without an id is called: by the first of these that no other has.
