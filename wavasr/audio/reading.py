@@ -124,7 +124,7 @@ def _between(file: Input, offset_s: float, duration_s: float | None) -> Iterator
             before_s += track.end / track.rate
     if offset_s and not found:
         raise AudioError(
-            f"{file.name}: asked to start at {offset_s:g} s, but it ends at {before_s:.2f} s; lower the offset"
+            f"{file.source_name}: asked to start at {offset_s:g} s, but it ends at {before_s:.2f} s; lower the offset"
         )
 
 

@@ -36,7 +36,7 @@ class Input:
     """The bytes of one recording as a file that FFmpeg can read; of a pipe, as they come.
 
     Attributes:
-        name: for messages.
+        source_name: for messages (PyAV would take a `name` for the file's, and encode it).
         size: bytes from the beginning of this part to the end; None for a pipe.
         head: the first bytes.
         promise: what its header announces.
@@ -44,7 +44,7 @@ class Input:
     """
 
     def __init__(self, stream: BinaryIO, name: str, *, is_pipe: bool) -> None:
-        self.name = name
+        self.source_name = name
         self.interruption: BaseException | None = None
         self.size: int | None = None
         self._stream = stream
@@ -147,7 +147,9 @@ class Input:
         read = getattr(self._stream, "read1", self._stream.read)
         data = bytes(read(count) or b"")
         if count >= 0 and len(data) > count:
-            raise AudioError(f"{self.name}: the stream gave {len(data)} bytes instead of {count}; is it a binary one?")
+            raise AudioError(
+                f"{self.source_name}: the stream gave {len(data)} bytes instead of {count}; is it a binary one?"
+            )
         return data
 
     def _mended(self, data: bytes) -> bytes:
@@ -216,7 +218,7 @@ def _with_line_ends(file: Input) -> Input:
 
     whole = mended(file.peek(0, file.size), end - file.size)
     file.seek(0)
-    return file if whole is None else Input(io.BytesIO(whole), file.name, is_pipe=False)
+    return file if whole is None else Input(io.BytesIO(whole), file.source_name, is_pipe=False)
 
 
 def _stream(source: Source, name: str, stack: contextlib.ExitStack) -> tuple[BinaryIO, bool]:

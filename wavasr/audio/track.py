@@ -70,7 +70,7 @@ class Track:
             self._refuse_missing_bytes()
         self._container = _open(file)
         try:
-            self._stream, self._codec = _audio_stream(self._container, file.name, file.head)
+            self._stream, self._codec = _audio_stream(self._container, file.source_name, file.head)
             self.rate = int(self._codec.sample_rate)
             self._check_shape(self.rate, int(self._codec.channels))
         except AudioError:
@@ -89,7 +89,7 @@ class Track:
         Raises:
             AudioError: cut off, damaged beyond use, or with samples that are not numbers.
         """
-        mixer = _Mixer(self.file.name)
+        mixer = _Mixer(self.file.source_name)
         # What comes through a pipe may be said just now.
         room = _BLOCK_SAMPLES if self.file.seekable() else max(1, self.rate // 4)
         fifo, shape = av.AudioFifo(), None
@@ -181,7 +181,7 @@ class Track:
                 return
             except av.FFmpegError as error:
                 reason = str(error.strerror or error).rstrip(".")
-                raise AudioError(f"{self.file.name}: is damaged or cut off ({reason}); copy it again") from error
+                raise AudioError(f"{self.file.source_name}: is damaged or cut off ({reason}); copy it again") from error
             finally:
                 if self.file.interruption is not None:
                     raise self.file.interruption
@@ -200,16 +200,16 @@ class Track:
         count = fifo.samples
         frame = fifo.read()
         if frame is not None:
-            block = mixer(_channels(frame, self.file.name))[max(0, start - self.end + count) :]
+            block = mixer(_channels(frame, self.file.source_name))[max(0, start - self.end + count) :]
             if len(block):
                 yield frame.sample_rate, block
 
     def _check_shape(self, rate: int, channels: int) -> None:
         if not _LEAST_RATE <= rate <= _MOST_RATE:
             expected = f"{_LEAST_RATE:,} to {_MOST_RATE:,}; mend its header"
-            raise AudioError(f"{self.file.name}: has a sample rate of {rate:,} Hz; expected {expected}")
+            raise AudioError(f"{self.file.source_name}: has a sample rate of {rate:,} Hz; expected {expected}")
         if not 1 <= channels <= _MOST_CHANNELS:
-            raise AudioError(f"{self.file.name}: has {channels} channels; expected 1 to {_MOST_CHANNELS}")
+            raise AudioError(f"{self.file.source_name}: has {channels} channels; expected 1 to {_MOST_CHANNELS}")
 
     def _check_end(self) -> None:
         """What can only be told when all has been read."""
@@ -222,11 +222,11 @@ class Track:
             raise self._cut_off(f"{missing_s:.2f} s")
         if 4 * self._faults > self._packets:
             raise AudioError(
-                f"{self.file.name}: is damaged ({self._faults} of {self._packets} packets cannot be decoded);"
+                f"{self.file.source_name}: is damaged ({self._faults} of {self._packets} packets cannot be decoded);"
                 " copy it again, or convert it to WAV or FLAC"
             )
         if self._faults > _TOLERATED_FAULTS:
-            _log.warning("%s: %d damaged packets of %d left out", self.file.name, self._faults, self._packets)
+            _log.warning("%s: %d damaged packets of %d left out", self.file.source_name, self._faults, self._packets)
 
     def _refuse_missing_bytes(self) -> None:
         if missing := self.file.missing():
@@ -234,7 +234,7 @@ class Track:
 
     def _cut_off(self, missing: str) -> AudioError:
         return AudioError(
-            f"{self.file.name}: is cut off, {missing} of what its header announces are missing; copy it again"
+            f"{self.file.source_name}: is cut off, {missing} of what its header announces are missing; copy it again"
         )
 
 
@@ -251,7 +251,7 @@ def _open(file: Input) -> Any:
     except (av.FFmpegError, ValueError, LookupError, OSError) as error:
         if file.interruption is not None:
             raise file.interruption from error
-        raise AudioError(f"{file.name}: {_unreadable(file.head)}") from error
+        raise AudioError(f"{file.source_name}: {_unreadable(file.head)}") from error
 
 
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> None:
