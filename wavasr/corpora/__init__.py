@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from wavasr.corpora.base import AUDIO_SUFFIXES, Corpus
+from wavasr.audio.source import AUDIO_SUFFIXES
+from wavasr.corpora.base import Corpus
 from wavasr.corpora.manifest import write_manifest
 from wavasr.errors import CorpusError
 
