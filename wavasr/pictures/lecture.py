@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from wavasr.audio.reading import load_audio
 from wavasr.files import atomic_text
-from wavasr.pictures import lessons
+from wavasr.pictures import lessons, voices
 from wavasr.pictures.network import network
-from wavasr.pictures.recording import draw, heard
+from wavasr.pictures.recording import draw, heard, likelihood
 from wavasr.pictures.style import styled
 
 if TYPE_CHECKING:
@@ -30,21 +30,30 @@ _RATE_HZ = 16000
 
 @dataclass(frozen=True)
 class Chapter:
-    """A figure and what is to be seen in it. `drawn` figures hold lines; the others hold images and become PNG."""
+    """A figure and what is to be seen in it.
+
+    Attributes:
+        drawn: it holds lines and becomes SVG; else images and PNG.
+        sounds: the addresses of what can be heard, by name.
+    """
 
     title: str
     text: str
     figure: Figure
     drawn: bool = True
+    sounds: Mapping[str, str] = field(default_factory=dict)
 
 
-def lecture(directory: str | Path, source: str | Path, model: str | Path = "default") -> Path:
+def lecture(
+    directory: str | Path, source: str | Path, model: str | Path = "default", voice: str | Path | None = None
+) -> Path:
     """Write lecture.html about a recording.
 
     Args:
         directory: made where it does not exist.
         source: a recording of speech, of which the first six seconds are used.
         model: the recogniser that is shown.
+        voice: the vocoder that is shown; None: no chapters about generation.
 
     Returns:
         The page.
@@ -57,6 +66,8 @@ def lecture(directory: str | Path, source: str | Path, model: str | Path = "defa
 
     samples = load_audio(source, _RATE_HZ)[: round(_LONGEST_S * _RATE_HZ)]
     found = chapters(samples, model)
+    if voice is not None:
+        found += voice_chapters(samples, voice)
     pictures = [_embedded(chapter) for chapter in found]
     environment = Environment(loader=PackageLoader("wavasr.pictures", ""), autoescape=True)
     page = environment.get_template("lecture.html.j2").render(
@@ -87,6 +98,35 @@ def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
         ("All of it", _ALL, lambda: draw(samples, _RATE_HZ, tiers), False),
     ]
     return [Chapter(title, text, draw_it(), drawn) for title, text, draw_it, drawn in made]
+
+
+def voice_chapters(samples: NDArray[np.float32], voice: str | Path) -> list[Chapter]:
+    """The chapters about generation: what a vocoder expects of the samples, and how it says them."""
+    from wavasr.evaluation.report.render import sound_address
+    from wavasr.generation.voice import Voice
+    from wavasr.network.generator import load_generator
+
+    generator, speaking = load_generator(voice).eval(), Voice.load(voice)
+    names = generator.config.speakers
+    expected = voices.expected(generator, samples)
+    sounds = {"the recording": samples}
+    for name in _apart(names) or [""]:
+        sounds[f"in the voice {name}" if name else "as the network says it"] = speaking.copy(samples, name or None)
+    players = {name: sound_address(sound, _RATE_HZ) for name, sound in sounds.items()}
+    found = [
+        Chapter("A distribution over the next sample", _SOFTMAX, voices.distributions(expected, _RATE_HZ), False),
+        Chapter("How hard it is to predict", _NATS, likelihood(expected.samples, _RATE_HZ, expected.nats), False),
+        Chapter("The network speaks", _COPY, voices.spectrograms(sounds, _RATE_HZ), False, players),
+    ]
+    if len(names) > 2:
+        found.append(Chapter("Speakers as vectors", _SPEAKERS, voices.speakers(generator)))
+    return found
+
+
+def _apart(names: Sequence[str], most: int = 3) -> list[str]:
+    """A few of many names, far from each other in the list."""
+    count = min(most, len(names))
+    return [names[i * len(names) // count] for i in range(count)]
 
 
 @styled
@@ -137,4 +177,23 @@ _CTC = (
 _ALL = (
     "Waveform, spectrogram and mel spectrum, with the words that the recogniser found and the phones at the "
     "places where they were said."
+)
+_SOFTMAX = (
+    "A generative WaveNet does not predict a sample but a probability for each of 256 classes, given all samples before. "
+    "A sound is made by drawing one class after another. Where the sound repeats, the network is sure; in hisses and at "
+    "the pulse of the voice it is not."
+)
+_NATS = (
+    "The logarithm of the probability that the network gave to what came measures how well it knows speech: the fewer "
+    "nats, the better. The same measure trains the network, and a recogniser can be trained by it beside its labels."
+)
+_COPY = (
+    "The blocks take a condition: here the mel spectrum, voicing and pitch of each hundredth of a second of the "
+    "recording, and a vector for the speaker. The network then draws all samples anew. With another speaker's vector "
+    "it says the same in another voice."
+)
+_SPEAKERS = (
+    "Each speaker of the training set has a vector of learnt numbers; nothing else in the network is the speaker's own. "
+    "Seen from the side where they differ most, like voices lie together, though nobody told the network who is like "
+    "whom."
 )

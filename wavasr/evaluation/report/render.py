@@ -15,8 +15,10 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from wavasr.errors import WavasrError
 from wavasr.evaluation.metrics import Op
@@ -142,14 +144,19 @@ def _on_another_drive(audio: str, folder: Path | None) -> bool:
 
 def _embedded(u: UtteranceResult) -> str:
     """The utterance's sound as the address of MP3 data; "" where the recording cannot be read any more."""
-    import soundfile
-
     from wavasr.audio.reading import load_audio
 
     try:
         samples = load_audio(u.audio, _AUDIO_HZ, u.offset_s, u.duration_s)
     except WavasrError:
         return ""
+    return sound_address(samples, _AUDIO_HZ)
+
+
+def sound_address(samples: NDArray[np.float32], sample_rate: int) -> str:
+    """Samples (S,) as the address of MP3 data, for a page that stands alone."""
+    import soundfile
+
     stream = io.BytesIO()
-    soundfile.write(stream, samples, _AUDIO_HZ, format="MP3", subtype="MPEG_LAYER_III")
+    soundfile.write(stream, np.clip(samples, -1, 1), sample_rate, format="MP3", subtype="MPEG_LAYER_III")
     return "data:audio/mpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,135 @@
+"""Figures of a generator at work: what it expects, how hard a recording is for it, what it makes of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavasr.pictures.recording import decibels, power_spectrogram
+from wavasr.pictures.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, SPECTRUM, image, label, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float32]
+
+_COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+
+
+class Expected(NamedTuple):
+    """What a generator expects of a recording.
+
+    Attributes:
+        log_probs: (T, levels) of each sample's class, from what is known before it.
+        classes: (T,) int64, those that came.
+        samples: (T,) as they are given, without the generator's emphasis.
+    """
+
+    log_probs: Floats
+    classes: NDArray[np.int64]
+    samples: Floats
+
+    @property
+    def nats(self) -> Floats:
+        """(T,) minus the logarithm of the probability of what came."""
+        return np.asarray(-np.take_along_axis(self.log_probs, self.classes[:, None], axis=1)[:, 0])
+
+
+def expected(model: Any, samples: Floats, speaker: int = 0) -> Expected:
+    """Run a generator over a recording (S,) at its rate, every sample given the true past.
+
+    Args:
+        model: a `Generator`, in eval mode.
+        samples: (S,) float32; at least a frame.
+        speaker: the number of its voice.
+    """
+    import torch
+
+    from wavasr.generation.frames import active_gain, frames_of
+    from wavasr.generation.inputs import Gains, lesson
+    from wavasr.generation.prediction import pre_emphasise
+    from wavasr.network.generator import CONDITION_REACH
+
+    config = model.config
+    level = np.asarray(samples * active_gain(samples, config.hop_samples), dtype=np.float32)
+    frames = frames_of(level, config)
+    length = len(frames) * config.hop_samples
+    emphasised = pre_emphasise(level, config.pre_emphasis)[:length]
+    order = frames.coefficients.shape[1]
+    gains = Gains(float(model.sample_gain), float(model.excitation_gain))
+    inputs, classes = lesson(np.pad(emphasised, (order, 0)), frames, config, gains)
+    before, after = (2 * CONDITION_REACH, 0) if config.condition == "past" else (CONDITION_REACH, CONDITION_REACH)
+    features = np.pad(frames.features, ((before, after), (0, 0)), mode="edge").T
+    with torch.inference_mode():
+        condition = model.condition(torch.from_numpy(features.copy())[None], torch.tensor([speaker]))
+        logits = model(torch.from_numpy(inputs)[None], condition)[0]  # (levels, T)
+        log_probs = logits.log_softmax(dim=0).T.numpy()
+    return Expected(np.ascontiguousarray(log_probs), classes, samples[:length])
+
+
+@styled
+def distributions(found: Expected, sample_rate: int) -> Figure:
+    """The softmax over the classes, sample by sample, and two of its distributions."""
+    length = round(0.012 * sample_rate)
+    power = np.convolve(found.samples**2, np.ones(length), "same")
+    first = int(np.clip(power.argmax() - length // 2, 0, max(0, len(found.samples) - length)))
+    part = slice(first, first + length)
+    probabilities = np.exp(found.log_probs[part]).T  # (levels, T)
+    figure = new_figure(10, 3.8)
+    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
+    span = (0.0, 1000 * length / sample_rate)
+    picture = image(left, probabilities**0.5, (*span, -0.5, len(probabilities) - 0.5), cmap="Blues", vmin=0)
+    times_ms = 1000 * (np.arange(length) + 0.5) / sample_rate
+    left.plot(times_ms, found.classes[part], ".", color=RED, markersize=4)
+    used = np.flatnonzero(probabilities.max(axis=1) > 0.01)
+    low, high = min(used.min(), found.classes[part].min()) - 4, max(used.max(), found.classes[part].max()) + 4
+    left.set_ylim(low, high)
+    figure.colorbar(picture, ax=left, label="square root of the probability", pad=0.02)
+    label(left, "time (ms)", "class", "Expected (blue) and what came (red)")
+    entropy = -(probabilities * found.log_probs[part].T).sum(axis=0)
+    for column, name, colour in ((int(entropy.argmin()), "surest", BLUE), (int(entropy.argmax()), "least sure", ORANGE)):
+        text = f"{name} sample: {entropy[column] / np.log(2):.1f} bits"
+        right.plot(np.arange(len(probabilities)), 100 * probabilities[:, column], color=colour, label=text)
+    right.set_xlim(low, high)
+    right.set_ylim(0, 1.35 * 100 * float(probabilities[:, [entropy.argmin()]].max()))
+    right.legend(loc="upper right", fontsize=9)
+    label(right, "class", "probability (%)", "Two of the distributions")
+    return figure
+
+
+@styled
+def spectrograms(sounds: Mapping[str, Floats], sample_rate: int) -> Figure:
+    """Several sounds, one below the other, on one time axis."""
+    longest = max(len(samples) for samples in sounds.values()) / sample_rate
+    figure = new_figure(10, 1.75 * len(sounds) + 0.4)
+    rows = figure.subplots(len(sounds), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, samples) in zip(rows, sounds.items(), strict=True):
+        span = (0.0, len(samples) / sample_rate)
+        image(axes, decibels(power_spectrogram(samples, sample_rate)), (*span, 0.0, sample_rate / 2000), cmap=SPECTRUM)
+        label(axes, "", "kHz", name)
+    rows[0].set_xlim(0, longest)
+    rows[-1].set_xlabel("time (s)")
+    return figure
+
+
+@styled
+def speakers(model: Any) -> Figure:
+    """The learnt vectors of a generator's speakers on their two main axes: like voices lie close together."""
+    vectors = model.conditioning.speakers.weight.detach().double().numpy()  # (N, D)
+    names = model.config.speakers
+    centred = vectors - vectors.mean(axis=0)
+    _, strengths, axes_of = np.linalg.svd(centred, full_matrices=False)
+    places = centred @ axes_of[:2].T
+    share = strengths[:2] ** 2 / (strengths**2).sum()
+    figure = new_figure(7.5, 5.5)
+    axes = figure.subplots()
+    axes.plot(places[:, 0], places[:, 1], "o", color=BLUE, markersize=6)
+    for name, (x, y) in zip(names, places, strict=True):
+        axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", size=9, color=INK)
+    axes.margins(0.12)
+    first, second = (f"axis {i + 1} ({100 * part:.0f} % of the variance)" for i, part in enumerate(share))
+    label(axes, first, second, f"The vectors of {len(names)} speakers")
+    return figure
