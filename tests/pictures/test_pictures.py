@@ -14,14 +14,16 @@ from wavasr.errors import WavasrError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, GeneratorConfig, StageConfig
-from wavasr.network.generator import Generator
+from wavasr.network.generator import Generator, load_generator, save_generator
 from wavasr.network.geometry import receptive_field
 from wavasr.network.recognizer import Recognizer, load_model
 from wavasr.pictures import lessons
+from wavasr.pictures.lecture import voice_chapters
 from wavasr.pictures.network import generator_gradient, network, paths, recognizer_gradient
 from wavasr.pictures.recording import decibels, draw, likelihood, power_spectrogram, recording
 from wavasr.pictures.style import new_figure, save
 from wavasr.pictures.training import learning_curves, read_curves
+from wavasr.pictures.voices import expected
 
 RATE = 16000
 
@@ -106,6 +108,47 @@ def test_the_gradient_of_a_generator_reaches_as_far_as_the_formula_says() -> Non
 )
 def test_paths_count_the_inputs(kernel: int, dilations: tuple[int, ...], causal: bool, inputs: int) -> None:
     assert paths(new_figure(5, 3).subplots(), kernel, dilations, causal=causal) == inputs
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained vocoder of three speakers."""
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        channels=4,
+        skip_channels=8,
+        dilations=(1, 2, 4),
+        levels=16,
+        condition_channels=4,
+        speakers=("anna", "bert", "c"),
+    )
+    path = tmp_path_factory.mktemp("voice") / "voice.wavasr"
+    save_generator(Generator(config), path)
+    return path
+
+
+def test_what_a_generator_expects_is_what_its_training_measures(voice: Path) -> None:
+    from wavasr.training.generate.data import crop, gains_of, prepare
+
+    samples = (0.1 * np.random.default_rng(0).standard_normal(8000)).astype(np.float32)
+    model = load_generator(voice)
+    found = expected(model, samples, speaker=1)
+    assert np.exp(found.log_probs).sum(axis=1) == pytest.approx(np.ones(8000), abs=1e-4)
+    batch = crop(prepare(samples, 1, model.config), 0, 50, model.config, gains_of(dict(model.named_buffers())))
+    with torch.no_grad():
+        logits = model(batch.inputs[None], model.condition(batch.frames[None], batch.speaker[None]))
+        nats = torch.nn.functional.cross_entropy(logits, batch.classes[None], reduction="none")[0]
+    assert found.nats == pytest.approx(nats.numpy(), abs=1e-4)
+
+
+def test_pictures_of_a_generator(voice: Path, tmp_path: Path, speech: Path) -> None:
+    assert cli.main(["show", "--model", str(voice), "-o", str(tmp_path / "a.png")]) == 0
+    assert cli.main(["show", str(speech), "--model", str(voice), "-o", str(tmp_path / "b.png")]) == 0
+    samples = np.zeros(RATE // 2, np.float32) + 0.01
+    samples[4000:] = np.random.default_rng(0).standard_normal(4000).astype(np.float32) * 0.1
+    chapters = voice_chapters(samples, voice)
+    assert [len(chapter.sounds) for chapter in chapters] == [0, 0, 4, 0]
+    assert list(chapters[2].sounds) == ["the recording", *(f"in the voice {name}" for name in ("anna", "bert", "c"))]
 
 
 def test_a_network_is_drawn(tiny_model: Path, tmp_path: Path) -> None:

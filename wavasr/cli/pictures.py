@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wavasr.cli.console import OK
 from wavasr.cli.options import Parser
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def show(arguments: list[str]) -> int:
     """`wavasr show`: draw a recording, a model, a run, or a lecture on WaveNet."""
     parser = Parser(
         prog="wavasr show",
-        description="Draw a recording (waveform, spectrogram, mel spectrum, words and phones), a model\n"
+        description="Draw a recording (waveform, spectrogram, mel spectrum, pitch, words and phones), a model\n"
         "(layers, dilations, receptive field), the learning curves of a run, or a page of figures about WaveNet.",
         epilog="examples:\n"
         "  wavasr show interview.mp3 -o interview.png\n"
@@ -20,26 +24,29 @@ def show(arguments: list[str]) -> int:
         "  wavasr show interview.mp3 --from 60 --to 70 --model none -o minute.png\n"
         "  wavasr show --model default -o model.png\n"
         "  wavasr show runs/an4 -o curves.png\n"
-        "  wavasr show --lecture lecture interview.mp3",
+        "  wavasr show interview.mp3 --model runs/voice/model.wavasr -o likelihood.png\n"
+        "  wavasr show --lecture lecture interview.mp3 --voice runs/voice/model.wavasr",
     )
     parser.add_argument("source", nargs="?", type=Path, metavar="FILE|RUN", help="a recording, or the folder of a run")
     parser.add_argument("-o", "--output", type=Path, metavar="PICTURE", help="a .png, .svg, .pdf, .jpg or .webp file")
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="what recognises the words (default: default; none: no words); without FILE: the model that is drawn",
+        help="what recognises the words (default: default; none: no words), or a generator, which tells how hard each "
+        "sample is to predict; without FILE: the model that is drawn",
     )
     parser.add_argument("--text", metavar="TEXT", help="what is said in FILE, to be aligned instead of recognised")
     parser.add_argument("--from", type=float, default=0.0, dest="start_s", metavar="S", help="begin here, in seconds")
     parser.add_argument("--to", type=float, dest="end_s", metavar="S", help="end here (default: 20 s later at most)")
     parser.add_argument("--lecture", type=Path, metavar="DIR", help="write DIR/lecture.html about FILE")
+    parser.add_argument("--voice", metavar="MODEL", help="the vocoder of the lecture's last chapters (default: none)")
     args = parser.parse_args(arguments)
     if args.lecture is None and args.output is None:
         parser.error("--output PICTURE is missing")
     if args.source is None and (args.model is None or args.lecture is not None):
         parser.error("give a recording" if args.lecture else "give a recording, the folder of a run, or --model MODEL")
     if args.lecture is not None:
-        print(_lecture(args.lecture, args.source, args.model or "default"))
+        print(_lecture(args.lecture, args.source, args.model or "default", args.voice))
         return OK
     from wavasr.files import check_writable
     from wavasr.pictures import style
@@ -55,18 +62,25 @@ def show(arguments: list[str]) -> int:
 
         figure = learning_curves(args.source)
     else:
-        from wavasr.pictures.recording import recording
-
-        model = None if args.model == "none" else args.model or "default"
-        figure = recording(args.source, model=model, text=args.text, start_s=args.start_s, end_s=args.end_s)
+        figure = _recording(args.source, args.model or "default", args.text, args.start_s, args.end_s)
     style.save(figure, args.output)
     print(args.output)
     return OK
 
 
-def _lecture(directory: Path, source: Path, model: str) -> Path:
+def _recording(source: Path, model: str, text: str | None, start_s: float, end_s: float | None) -> Figure:
+    from wavasr.pictures.network import is_generator
+    from wavasr.pictures.recording import recording
+    from wavasr.pictures.voices import likelihood_of
+
+    if model != "none" and is_generator(model):
+        return likelihood_of(source, model, start_s=start_s, end_s=end_s)
+    return recording(source, model=None if model == "none" else model, text=text, start_s=start_s, end_s=end_s)
+
+
+def _lecture(directory: Path, source: Path, model: str, voice: str | None) -> Path:
     from wavasr.files import check_writable_folder
     from wavasr.pictures.lecture import lecture
 
     check_writable_folder(directory)
-    return lecture(directory, source, model)
+    return lecture(directory, source, model, voice)

@@ -175,13 +175,13 @@ _CTC = (
     "the same probabilities and finds words."
 )
 _ALL = (
-    "Waveform, spectrogram and mel spectrum, with the words that the recogniser found and the phones at the "
+    "Waveform, spectrogram, mel spectrum and pitch, with the words that the recogniser found and the phones at the "
     "places where they were said."
 )
 _SOFTMAX = (
-    "A generative WaveNet does not predict a sample but a probability for each of 256 classes, given all samples before. "
-    "A sound is made by drawing one class after another. Where the sound repeats, the network is sure; in hisses and at "
-    "the pulse of the voice it is not."
+    "A generative WaveNet does not predict a sample but a probability for each of 256 classes, given all samples "
+    "before. A sound is made by drawing one class after another. The darker the blue, the surer the network: it "
+    "expects the pulses of a voice one pitch period after the last ones, and knows least in hisses."
 )
 _NATS = (
     "The logarithm of the probability that the network gave to what came measures how well it knows speech: the fewer "
@@ -193,7 +193,7 @@ _COPY = (
     "it says the same in another voice."
 )
 _SPEAKERS = (
-    "Each speaker of the training set has a vector of learnt numbers; nothing else in the network is the speaker's own. "
-    "Seen from the side where they differ most, like voices lie together, though nobody told the network who is like "
-    "whom."
+    "Each speaker of the training set has a vector of learnt numbers; nothing else in the network is the speaker's "
+    "own. Seen from the side where they differ most, like voices lie together, though nobody told the network who is "
+    "like whom."
 )

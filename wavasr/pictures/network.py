@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from wavasr.errors import ModelError
 from wavasr.network.config import EncoderConfig, GeneratorConfig, StageConfig
+from wavasr.network.files import FORMAT, GENERATOR_FORMAT, read_header
 from wavasr.network.geometry import dilated_reach, receptive_field
 from wavasr.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, SKY, label, new_figure, plain, styled
 
@@ -54,9 +56,21 @@ def network(model: str | Any = "default") -> Figure:
 
 
 def _loaded(model: Any) -> Any:
+    from wavasr.network.generator import load_generator
     from wavasr.network.recognizer import load_model
 
-    return load_model(model)
+    if str(model).lower().endswith(".onnx"):
+        raise ModelError(f"{model}: an exported graph has no gradients; give the .wavasr file that it was made of")
+    return load_generator(model) if is_generator(model) else load_model(model)
+
+
+def is_generator(model: str | Path) -> bool:
+    """Whether a model file holds a generator; else it holds a recogniser.
+
+    Raises:
+        ModelError: neither, or damaged.
+    """
+    return bool(read_header(model, FORMAT, GENERATOR_FORMAT)["format"] == GENERATOR_FORMAT)
 
 
 def _is_causal(config: EncoderConfig | GeneratorConfig) -> bool:
@@ -187,9 +201,3 @@ def generator_gradient(module: Any) -> Floats:
         total += gradient[0].abs().sum(dim=0).double().numpy()
     # The input at t holds sample t - 1, and what the output predicts is sample t.
     return np.concatenate([total[1:], [0.0]])
-
-
-def refuse_onnx(model: str) -> None:
-    """Raise a ModelError for an exported graph, whose gradients cannot be computed."""
-    if model.lower().endswith(".onnx"):
-        raise ModelError(f"{model}: an exported graph has no gradients; give the .wavasr file that it was made of")

@@ -1,4 +1,4 @@
-"""A recording as waveform, spectrogram and mel spectrum, with the words and phones that are heard in it."""
+"""A recording as waveform, spectrogram, mel spectrum and pitch, with the words and phones that are heard in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wavasr.audio.features import hz_to_mel, mel_filters
 from wavasr.audio.reading import audio_duration_s, load_audio
 from wavasr.errors import WavasrError
-from wavasr.pictures.style import BLUE, GREY, INK, ORANGE, SPECTRUM, image, label, new_figure, styled
+from wavasr.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, SPECTRUM, image, label, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,8 @@ _RATE_HZ = 16000
 _WINDOW_S, _HOP_S = 0.025, 0.005
 _RANGE_DB = 70.0
 _MEL_BANDS = 80
+_VOICED = 0.6  # normalised autocorrelation
+_HUM_DB = 30.0  # what lies so far below the loudest frame has no pitch of a voice
 _SMALLEST_PT = 4.0  # letters
 
 Floats = NDArray[np.float32]
@@ -61,18 +63,24 @@ def recording(
     Raises:
         WavasrError: the recording cannot be read, or the text not aligned.
     """
+    samples, title = stretch(source, start_s, end_s)
+    tiers = Tiers() if model is None else heard(samples, model, text)
+    return draw(samples, _RATE_HZ, tiers, title=title, start_s=start_s)
+
+
+def stretch(source: str | Path, start_s: float = 0.0, end_s: float | None = None) -> tuple[Floats, str]:
+    """The samples of a stretch at 16 kHz, at most 20 s where no end is given, and a title.
+
+    Raises:
+        WavasrError: there is no such stretch, or the recording cannot be read.
+    """
     duration_s = audio_duration_s(source)
     end_s = min(duration_s, start_s + SHOWN_S if end_s is None else end_s)
     if not 0 <= start_s < end_s:
         raise WavasrError(f"{source}: from {start_s:g} to {end_s:g} s is no stretch of its {duration_s:.2f} s")
-    samples = load_audio(source, _RATE_HZ, start_s, end_s - start_s)
-    tiers = Tiers() if model is None else heard(samples, model, text)
-    shown = (
-        f"{start_s:g} to {end_s:g} s of {duration_s:.1f} s"
-        if end_s - start_s < duration_s - 0.01
-        else f"{duration_s:.2f} s"
-    )
-    return draw(samples, _RATE_HZ, tiers, title=f"{Path(source).name}, {shown}", start_s=start_s)
+    whole = end_s - start_s > duration_s - 0.01
+    part = f"{duration_s:.2f} s" if whole else f"{start_s:g} to {end_s:g} s of {duration_s:.1f} s"
+    return load_audio(source, _RATE_HZ, start_s, end_s - start_s), f"{Path(source).name}, {part}"
 
 
 def heard(samples: Floats, model: str | Path, text: str | None = None) -> Tiers:
@@ -108,16 +116,17 @@ def draw(
     """The picture of samples (S,); `start_s` is what the time axis begins with."""
     tiers = tiers or Tiers()
     end_s = start_s + len(samples) / sample_rate
-    rows = [1.0, 2.0, 2.0] + ([0.28 * (bool(tiers.words) + bool(tiers.phones)) + 0.1] if tiers.words else [])
+    rows = [1.0, 2.0, 2.0, 1.2] + ([0.28 * (bool(tiers.words) + bool(tiers.phones)) + 0.1] if tiers.words else [])
     figure = new_figure(min(24.0, max(9.0, 1.6 * (end_s - start_s))), 1.5 * sum(rows))
     axes = figure.subplots(len(rows), 1, sharex=True, height_ratios=rows)
     _waveform(axes[0], samples, sample_rate, start_s)
     spectrogram = power_spectrogram(samples, sample_rate)
     _spectrogram(axes[1], spectrogram, sample_rate, (start_s, end_s), figure)
     _mel(axes[2], spectrogram, sample_rate, (start_s, end_s), figure)
+    _pitch(axes[3], samples, sample_rate, start_s)
     axes[0].set_xlim(start_s, end_s)
     if tiers.words:
-        _tiers(axes[3], tiers, start_s)
+        _tiers(axes[4], tiers, start_s)
     axes[-1].set_xlabel("time (s)")
     figure.suptitle(title, fontweight="bold")
     return figure
@@ -197,6 +206,22 @@ def _mel(axes: Axes, power: NDArray[np.float64], rate: int, span: tuple[float, f
     axes.set_yticks([float(hz_to_mel(hz)) for hz in ticks], [f"{hz / 1000:g}" for hz in ticks])
     axes.set_ylabel("mel bands (kHz)")
     figure.colorbar(picture, ax=axes, label="dB", pad=0.01, fraction=0.03, aspect=12)
+
+
+def _pitch(axes: Axes, samples: Floats, sample_rate: int, start_s: float) -> None:
+    from wavasr.audio.pitch import track_pitch
+
+    hop = round(0.01 * sample_rate)
+    pitch = track_pitch(samples, sample_rate, hop)
+    times = start_s + (np.arange(len(pitch.voicing)) + 0.5) * hop / sample_rate
+    power = (samples[: len(times) * hop].reshape(-1, hop) ** 2).mean(axis=1)
+    voiced = (pitch.voicing >= _VOICED) & (power > power.max(initial=0.0) * 10 ** (-_HUM_DB / 10))
+    hz = np.where(voiced, pitch.hz(sample_rate), np.nan)
+    axes.plot(times, hz, ".", color=GREEN, markersize=3)
+    axes.set_ylabel("pitch (Hz)")
+    if voiced.any():
+        axes.set_ylim(0.7 * float(np.nanmin(hz)), 1.15 * float(np.nanmax(hz)))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
 
 
 def _tiers(axes: Axes, tiers: Tiers, start_s: float) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.pictures.recording import decibels, power_spectrogram
+from wavasr.errors import WavasrError
+from wavasr.pictures.recording import decibels, likelihood, power_spectrogram, stretch
 from wavasr.pictures.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, SPECTRUM, image, label, new_figure, styled
 
 if TYPE_CHECKING:
@@ -71,6 +73,32 @@ def expected(model: Any, samples: Floats, speaker: int = 0) -> Expected:
 
 
 @styled
+def likelihood_of(source: str | Path, model: str | Path, *, start_s: float = 0.0, end_s: float | None = None) -> Figure:
+    """Over the spectrogram of a recording, how hard a generator finds its samples.
+
+    Args:
+        source: the sound file.
+        model: a generator's model file, or the name of a shipped one.
+        start_s: where the stretch begins that is shown.
+        end_s: where it ends; by default at most 20 s later.
+
+    Raises:
+        WavasrError: the recording or the model cannot be read.
+    """
+    from wavasr.network.generator import load_generator
+
+    generator = load_generator(model)
+    samples, title = stretch(source, start_s, end_s)
+    if len(samples) < generator.config.hop_samples:
+        raise WavasrError(f"{source}: is shorter than a frame of {generator.config.hop_samples} samples")
+    found = expected(generator, samples)
+    bits = float(found.nats.mean()) / np.log(2)
+    return likelihood(
+        found.samples, generator.config.sample_rate, found.nats, title=f"{title}: {bits:.2f} bits a class"
+    )
+
+
+@styled
 def distributions(found: Expected, sample_rate: int) -> Figure:
     """The softmax over the classes, sample by sample, and two of its distributions."""
     length = round(0.012 * sample_rate)
@@ -90,7 +118,10 @@ def distributions(found: Expected, sample_rate: int) -> Figure:
     figure.colorbar(picture, ax=left, label="square root of the probability", pad=0.02)
     label(left, "time (ms)", "class", "Expected (blue) and what came (red)")
     entropy = -(probabilities * found.log_probs[part].T).sum(axis=0)
-    for column, name, colour in ((int(entropy.argmin()), "surest", BLUE), (int(entropy.argmax()), "least sure", ORANGE)):
+    for column, name, colour in (
+        (int(entropy.argmin()), "surest", BLUE),
+        (int(entropy.argmax()), "least sure", ORANGE),
+    ):
         text = f"{name} sample: {entropy[column] / np.log(2):.1f} bits"
         right.plot(np.arange(len(probabilities)), 100 * probabilities[:, column], color=colour, label=text)
     right.set_xlim(low, high)
