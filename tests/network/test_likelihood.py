@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wavasr.audio.features import mu_law_encode
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig, StageConfig
-from wavasr.network.likelihood import AuxiliaryLoss, Hidden
+from wavasr.network.likelihood import AuxiliaryLoss, Hidden, _pieces
 from wavasr.network.wavenet import Encoder
 
 RATE = 2000
@@ -24,6 +24,7 @@ STEPPED = (
 SAMPLEWISE = (StageConfig(channels=8, kernel=2, dilations=(1, 2, 4), pool=8), StageConfig(channels=8, dilations=(1,)))
 SHAPES = {"stepped": STEPPED, "samplewise": SAMPLEWISE}
 CONTEXTS = ("noncausal", "causal")
+WAVENET = AuxiliaryConfig(weight=1.0, hidden_share=0.2, span_ms=20.0, predictor="wavenet")
 every_shape = pytest.mark.parametrize("shape", SHAPES)
 every_context = pytest.mark.parametrize("context", CONTEXTS)
 
@@ -279,6 +280,7 @@ def test_the_loss_is_the_mean_cross_entropy_in_nats_per_sample(shape: str, conte
 @pytest.mark.parametrize("levels", [256, 16])
 def test_a_predictor_that_knows_nothing_scores_ln_levels(shape: str, context: str, levels: int) -> None:
     listener = Listener(shape, context, AuxiliaryConfig(weight=1.0, levels=levels))
+    assert listener.loss.output is not None
     nn.init.zeros_(listener.loss.output.weight)
     nn.init.zeros_(listener.loss.output.bias)
     assert float(listener(noise(2, 500)).detach()) == pytest.approx(math.log(levels), abs=1e-6)
@@ -292,7 +294,11 @@ def test_neighbours_change_no_prediction(context: str) -> None:
     hidden = listener.hide(waveform, lengths)
     mine = hidden.utterances == 1
     own = Hidden(
-        hidden.waveform[1:, :333], torch.zeros(int(mine.sum()), dtype=torch.int64), hidden.steps[mine], hidden[3][mine]
+        hidden.waveform[1:, :333],
+        torch.zeros(int(mine.sum()), dtype=torch.int64),
+        hidden.steps[mine],
+        hidden.classes[mine],
+        hidden.clean[1:, :333],
     )
     together = listener.logits(hidden, lengths)[mine]
     assert (listener.logits(own, lengths[1:]) - together).abs().max() < 1e-9
@@ -318,6 +324,10 @@ def trained(context: str, config: AuxiliaryConfig, steps: int = 60) -> float:
 def test_a_sine_is_predicted_far_better_than_by_chance(context: str) -> None:
     config = AuxiliaryConfig(weight=1.0, hidden_share=0.3, span_ms=4.0)
     assert trained(context, config) < 0.6 * math.log(256)
+
+
+def test_a_span_of_a_sine_is_told_by_its_wavenet() -> None:
+    assert trained("noncausal", dataclasses.replace(WAVENET, span_ms=4.0), steps=20) < 0.8 * math.log(256)
 
 
 def test_noise_is_not_predicted_better_than_its_entropy() -> None:
@@ -346,6 +356,52 @@ def test_every_weight_learns(shape: str, context: str) -> None:
     for name, parameter in listener.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+# The span's WaveNet ---------------------------------------------------------------------------------------------------
+
+
+@every_shape
+@every_context
+def test_a_span_is_told_from_its_past_and_never_from_itself(shape: str, context: str) -> None:
+    listener = Listener(shape, context, WAVENET)
+    waveform, stride = noise(2, 600), listener.loss.stride
+    hidden = listener.hide(waveform)
+    scores = listener.logits(hidden)
+    for place in (0, len(hidden.steps) // 2, len(hidden.steps) - 1):
+        for sample in {0, stride - 1}:
+            first = int(hidden.steps[place]) * stride + sample
+            changed = hidden.clean.clone()
+            changed[hidden.utterances[place], first:] = 0.9
+            again = listener.logits(hidden._replace(clean=changed))
+            assert torch.equal(again[place, sample], scores[place, sample])
+            changed[hidden.utterances[place], max(0, first - 1) :] = 0.9
+            assert first == 0 or not torch.equal(
+                listener.logits(hidden._replace(clean=changed))[place, sample], scores[place, sample]
+            )
+
+
+@every_shape
+def test_the_encoder_learns_through_the_spans_wavenet_and_sees_no_hidden_sample(shape: str) -> None:
+    listener = Listener(shape, "noncausal", WAVENET)
+    waveform = noise(2, 600).requires_grad_()
+    hidden = listener.hide(waveform)
+    asked = asked_samples(hidden, listener.loss.stride, waveform.shape)
+    loss = listener.loss(listener.encoder(hidden.waveform, whole(waveform)), hidden)
+    assert float(loss.detach()) == pytest.approx(math.log(256), abs=0.1)
+    loss.backward()
+    assert waveform.grad is not None
+    assert waveform.grad[asked].abs().sum() == 0 and waveform.grad[~asked].abs().sum() > 0
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in listener.encoder.parameters())
+
+
+def test_pieces_are_neighbouring_steps() -> None:
+    utterances = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
+    steps = torch.tensor([3, 4, 5, 6, 9, 10, 11, 12])
+    row, place, first = _pieces(utterances, steps, 3)
+    assert row.tolist() == [0, 0, 0, 1, 2, 2, 3, 3]
+    assert place.tolist() == [0, 1, 2, 0, 0, 1, 0, 1]
+    assert first.tolist() == [0, 3, 4, 6]
 
 
 def test_spans_are_whole_steps() -> None:

@@ -201,6 +201,8 @@ class AuxiliaryConfig:
             0 switches it off.
         hidden_share: non-causal only: share of the samples that is hidden and predicted.
         span_ms: non-causal only: length of a hidden span.
+        predictor: "frames": the samples of a span are independent given the encoder's frames; "wavenet": a small causal
+            WaveNet knows the samples before each one too.
         levels: mu-law classes.
         frame_weight: weight of the frame-classification loss in nats per frame; needs time-aligned phones.
         crf_weight: how much the labels have to beat all other label sequences, weighed by a trigram model of the
@@ -211,6 +213,7 @@ class AuxiliaryConfig:
     weight: float = 0.0
     hidden_share: float = 0.1
     span_ms: float = 20.0
+    predictor: Literal["frames", "wavenet"] = "frames"
     levels: int = 256
     frame_weight: float = 0.0
     crf_weight: float = 0.0
@@ -220,6 +223,7 @@ class AuxiliaryConfig:
         require(self.weight >= 0, f"auxiliary.weight is {self.weight}; expected 0 or more")
         require(0 < self.hidden_share < 1, f"auxiliary.hidden_share is {self.hidden_share}; expected between 0 and 1")
         require(self.span_ms > 0, f"auxiliary.span_ms is {self.span_ms}; expected more than 0")
+        one_of("auxiliary.predictor", self.predictor, "frames", "wavenet")
         require(self.levels >= 2, f"auxiliary.levels is {self.levels}; expected at least 2")
 
 

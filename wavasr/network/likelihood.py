@@ -5,24 +5,28 @@
 - A non-causal encoder would see the answer, so spans of its input are set to zero before it listens, and the samples
   of those spans are predicted from both sides.
 
-Samples are quantised by the mu-law (paper, section 2.2); the loss is the cross-entropy of their classes.
+Samples are quantised by the mu-law (paper, section 2.2); the loss is the cross-entropy of their classes. Given the
+encoder's frames they are independent (`predictor: frames`), or a small causal WaveNet goes through a span with the
+samples before each one at hand (`predictor: wavenet`): then the frames need to tell only what the past does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.audio.features import mu_law_encode
-from wavasr.network.config import AuxiliaryConfig, EncoderConfig
-from wavasr.network.wavenet import Features
+from wavasr.network.config import AuxiliaryConfig, EncoderConfig, StageConfig
+from wavasr.network.wavenet import Features, GatedBlock
 
 CONTEXT_CHANNELS = 128
 OUTPUT_START = 0.1  # of the usual scale of a linear layer's weights
+PAST_SAMPLES = 64  # before a span that the span's WaveNet starts with; it sees 63 samples back
+_SPAN_STAGE = StageConfig(channels=32, skip_channels=64, kernel=2, dilations=(1, 2, 4, 8, 16, 32))
 
 
 class Hidden(NamedTuple):
@@ -33,12 +37,15 @@ class Hidden(NamedTuple):
         utterances: (P,) int64, the utterance of each asked step; a step is `stride` samples.
         steps: (P,) int64, its index in the utterance.
         classes: (P, stride) int64, mu-law classes of its samples.
+        clean: (B, S) the samples as they are, without gradient; only the span's WaveNet reads them, each too late to
+            tell itself.
     """
 
     waveform: Tensor
     utterances: Tensor
     steps: Tensor
     classes: Tensor
+    clean: Tensor
 
 
 class AuxiliaryLoss(nn.Module):
@@ -56,12 +63,13 @@ class AuxiliaryLoss(nn.Module):
             self.hops.append(self.hops[-1] * stage.pool)
         widths = [first.skip_width] + [stage.output_channels for stage in encoder.stages]
         self.contexts = nn.ModuleList(nn.Linear(width, CONTEXT_CHANNELS) for width in widths)
-        self.output = nn.Linear(CONTEXT_CHANNELS, first.stride * config.levels)
-        with (
-            torch.no_grad()
-        ):  # starts at ln(levels) nats; not quite zero, so that the encoder learns from the first step
-            self.output.weight *= OUTPUT_START
-            self.output.bias.zero_()
+        self.output: nn.Linear | None = None
+        self.wavenet: SpanWaveNet | None = None
+        if config.predictor == "wavenet":
+            self.wavenet = SpanWaveNet(first.stride, config.levels)
+        else:
+            self.output = nn.Linear(CONTEXT_CHANNELS, first.stride * config.levels)
+            _start_near_uniform(self.output)
 
     def hide(self, waveform: Tensor, lengths: Tensor, generator: torch.Generator | None = None) -> Hidden:
         """Choose steps to ask for and, for a non-causal encoder, hide their samples.
@@ -71,18 +79,21 @@ class AuxiliaryLoss(nn.Module):
             lengths: (B,) int64 samples.
             generator: of the random choice.
         """
-        whole = lengths // self.stride  # only whole steps are hidden
+        steps = -(-waveform.shape[1] // self.stride)
+        return self.hide_steps(waveform, self._choose(lengths // self.stride, steps, generator))
+
+    def hide_steps(self, waveform: Tensor, asked: Tensor) -> Hidden:
+        """Ask for these steps: (B, S) and (B, N) bool, N steps of `stride` samples, the last perhaps not whole."""
         samples = F.pad(waveform, (0, -waveform.shape[1] % self.stride))
         steps = samples.reshape(len(samples), -1, self.stride)  # (B, N, stride)
-        asked = self._choose(whole, steps.shape[1], generator)
         silenced = steps.masked_fill(asked[..., None], 0.0).flatten(1)[:, : waveform.shape[1]]
-        heard = waveform if self.causal else silenced
         utterances, indices = asked.nonzero(as_tuple=True)
+        clean = waveform.detach().clamp(-1, 1)
         classes = mu_law_encode(steps[utterances, indices].detach().clamp(-1, 1), self.config.levels)
-        return Hidden(heard, utterances, indices, classes)
+        return Hidden(waveform if self.causal else silenced, utterances, indices, classes, clean)
 
     def _choose(self, whole: Tensor, steps: int, generator: torch.Generator | None) -> Tensor:
-        """Which steps are asked for: (B,) whole steps -> (B, N) bool."""
+        """Which steps are asked for, only whole ones: (B,) whole steps -> (B, N) bool."""
         draws = torch.rand(len(whole), steps + 1, generator=generator).to(whole.device)
         positions = torch.arange(steps, device=whole.device)
         inside = positions < whole[:, None]
@@ -107,6 +118,15 @@ class AuxiliaryLoss(nn.Module):
 
     def logits(self, features: Sequence[Features], hidden: Hidden) -> Tensor:
         """Scores of the asked samples' classes: (P, stride, levels)."""
+        context = F.relu(self.context(features, hidden))
+        if self.wavenet is not None:
+            return cast(Tensor, self.wavenet(context, hidden, self.span_steps))
+        assert self.output is not None
+        scores: Tensor = self.output(context)  # (P, stride * levels)
+        return scores.view(-1, self.stride, self.config.levels)
+
+    def context(self, features: Sequence[Features], hidden: Hidden) -> Tensor:
+        """What the frames of all stages tell of each asked step: (P, CONTEXT_CHANNELS)."""
         total = torch.zeros((), device=hidden.steps.device)
         for context, feature, hop in zip(self.contexts, features, self.hops, strict=True):
             frame = hidden.steps * self.stride // hop
@@ -114,5 +134,80 @@ class AuxiliaryLoss(nn.Module):
             known = frame - 1 if self.causal else frame
             heard = feature.frames.transpose(1, 2)[hidden.utterances, known.clamp(min=0)]  # (P, C)
             total = total + context(heard) * (known >= 0)[:, None]
-        scores: Tensor = self.output(F.relu(total))  # (P, stride * levels)
-        return scores.view(-1, self.stride, self.config.levels)
+        return total
+
+
+class SpanWaveNet(nn.Module):
+    """A small causal WaveNet over the samples of hidden spans, conditioned on what the encoder tells of each step."""
+
+    def __init__(self, stride: int, levels: int) -> None:
+        super().__init__()
+        stage = _SPAN_STAGE
+        self.stride, self.levels = stride, levels
+        self.past_steps = -(-PAST_SAMPLES // stride)
+        self.condition = nn.Linear(CONTEXT_CHANNELS, len(stage.dilations) * 2 * stage.channels)
+        self.project = nn.Conv1d(1, stage.channels, 1)
+        self.blocks = nn.ModuleList(GatedBlock(stage, d, causal=True, dropout=0.0) for d in stage.dilations)
+        self.output = nn.Linear(stage.skip_width, levels)
+        _start_near_uniform(self.output)
+
+    def forward(self, context: Tensor, hidden: Hidden, span_steps: int) -> Tensor:
+        """Scores of the asked samples' classes, each given the samples before it: (P, C) -> (P, stride, levels)."""
+        row, place, first = _pieces(hidden.utterances, hidden.steps, span_steps)
+        span_steps = int(place.max()) + 1  # of a causal encoder most asked steps stand alone
+        asked = hidden.utterances.new_zeros(len(first), span_steps)
+        asked[row, place] = torch.arange(len(row), device=row.device)
+        begin = (hidden.steps[first] - self.past_steps) * self.stride - 1  # of the past of each piece
+        count = (self.past_steps + span_steps) * self.stride
+        scores = self.scores(
+            past_of(hidden.clean, hidden.utterances[first], begin, count, self.levels), context[asked]
+        )  # (R, span_steps * stride, levels)
+        return scores.view(len(first), span_steps, self.stride, self.levels)[row, place]
+
+    def scores(self, past: Tensor, context: Tensor) -> Tensor:
+        """The class of every sample after the first PAST_SAMPLES or so, from the one before it and its context.
+
+        Args:
+            past: (R, T) the sample before each, in [-1, 1] by the mu-law.
+            context: (R, N, C) of the N steps that are scored.
+
+        Returns:
+            (R, N * stride, levels).
+        """
+        conditions = F.pad(self.condition(context), (0, 0, self.past_steps, 0)).transpose(1, 2)  # (R, L * 2C, steps)
+        x = self.project(past[:, None])
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for block, condition in zip(self.blocks, conditions.chunk(len(self.blocks), dim=1), strict=True):
+            x, skip = block(x, None, condition.to(x.dtype))
+            total = total + skip
+        scores: Tensor = self.output(F.relu(total[..., self.past_steps * self.stride :]).transpose(1, 2))
+        return scores
+
+
+def past_of(clean: Tensor, utterances: Tensor, begin: Tensor, count: int, levels: int) -> Tensor:
+    """`count` samples of each utterance from `begin` on, quantised, in [-1, 1] by the mu-law; silence outside it.
+
+    (B, S), (R,), (R,) -> (R, count).
+    """
+    places = begin[:, None] + torch.arange(count, device=begin.device)
+    inside = (places >= 0) & (places < clean.shape[1])
+    samples = clean[utterances[:, None], places.clamp(0, clean.shape[1] - 1)] * inside
+    return mu_law_encode(samples, levels).to(clean.dtype) * (2 / (levels - 1)) - 1
+
+
+def _pieces(utterances: Tensor, steps: Tensor, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Neighbouring asked steps as pieces of at most `longest`: the piece of each step, its place there, the firsts."""
+    number = torch.arange(len(steps), device=steps.device)
+    new = torch.ones_like(steps, dtype=torch.bool)
+    new[1:] = (utterances[1:] != utterances[:-1]) | (steps[1:] != steps[:-1] + 1)
+    run_start = torch.cummax(torch.where(new, number, 0), 0).values
+    place = (number - run_start) % longest
+    first = place == 0
+    return torch.cumsum(first, 0) - 1, place, number[first]
+
+
+@torch.no_grad()
+def _start_near_uniform(output: nn.Linear) -> None:
+    """Start at ln(levels) nats; not quite zero, so that the encoder learns from the first step."""
+    output.weight *= OUTPUT_START
+    output.bias.zero_()

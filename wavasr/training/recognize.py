@@ -14,6 +14,7 @@ from wavasr.decoding.greedy import PRIORS, greedy
 from wavasr.evaluation import metrics
 from wavasr.language.text import Units
 from wavasr.network.geometry import frames_of
+from wavasr.network.inpainting import SampleLikelihood, likelihood_path
 from wavasr.network.recognizer import Recognizer, save_model
 from wavasr.network.wavenet import Features
 from wavasr.training.config import FitConfig
@@ -97,9 +98,14 @@ class RecognitionTask(Task[Recognizer]):
         return float(batch.lengths.sum()) / self.recognizer.sample_rate
 
     def save(self, path: Path, record: Mapping[str, Any]) -> None:
-        """Write the model file. A conditional random field has learnt to leave the labels' priors out."""
+        """Write the model file, and the likelihood of samples beside it where one is trained.
+
+        A conditional random field has learnt to leave the labels' priors out.
+        """
         priors = {} if self.denominator else {PRIORS: self.label_priors}
         save_model(self.evaluated, path, {**record, **priors}, half=True)
+        if self.generative is not None:  # it knows the frames of the network that is trained, not of the averaged one
+            SampleLikelihood(self.recognizer.encoder, self.generative.likelihood).save(likelihood_path(path))
 
     def front_end(self) -> list[nn.Parameter]:
         """The stages down to 10 ms."""
