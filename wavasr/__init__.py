@@ -31,7 +31,13 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'wavasr' has no attribute {name!r}")
     module, function = _HOME[name]
-    globals()[name] = found = getattr(importlib.import_module(module), function)
+    try:
+        globals()[name] = found = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        message = f"wavasr.{name} needs PyTorch: pip install 'wavasr[train]'"
+        raise ModuleNotFoundError(message, name=error.name) from error
     return found
 
 

@@ -23,6 +23,7 @@ from wavasr.cli.console import (
     complain,
     describe_os_error,
     did_you_mean,
+    missing_extra,
     prepare_streams,
 )
 from wavasr.errors import WavasrError
@@ -46,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except WavasrError as error:
         complain(str(error))
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        advice = missing_extra(error, arguments[0] if arguments else "")
+        if advice is None:
+            raise
+        complain(advice)
         return BAD_INPUT
     except BrokenPipeError:
         abandon_unwritten_output()

@@ -93,15 +93,41 @@ def starting() -> Iterator[None]:
         gc.freeze()
 
 
-def require_extra(extra: str, *modules: str) -> None:
-    """Raise an error that names the extra whose modules are not installed.
+# Packages that some commands need, what people call them, and the extra of this package that brings them.
+EXTRAS = {
+    "torch": ("PyTorch", "train"),
+    "torchaudio": ("torchaudio", "train"),
+    "pytorch_lightning": ("PyTorch", "train"),
+    "lightning_utilities": ("PyTorch", "train"),
+    "jsonargparse": ("jsonargparse", "train"),
+    "yaml": ("PyYAML", "train"),
+    "onnx": ("onnx", "train"),
+    "tensorboard": ("TensorBoard", "train"),
+    "starlette": ("starlette", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
+    "websockets": ("websockets", "serve"),
+    "python_multipart": ("python-multipart", "serve"),
+    "sounddevice": ("sounddevice", "mic"),
+    "numba": ("numba", "generate"),
+    "matplotlib": ("matplotlib", "show"),
+    "ray": ("Ray", "ray"),
+}
+
+
+def missing_extra(error: ModuleNotFoundError, command: str) -> str | None:
+    """What to install where a package of an extra is missing; None where it is another one: a bug."""
+    name, extra = EXTRAS.get((error.name or "").partition(".")[0], ("", ""))
+    return f"wavasr {command} needs {name}: pip install 'wavasr[{extra}]'" if extra else None
+
+
+def require(*modules: str) -> None:
+    """Find out before the work whether packages of an extra are installed.
 
     Raises:
-        ConfigError: one of them is missing.
+        ModuleNotFoundError: one of them is not; the command line tells which extra has it.
     """
     from importlib.util import find_spec
 
-    from wavasr.errors import ConfigError
-
-    if missing := [name for name in modules if find_spec(name) is None]:
-        raise ConfigError(f"this command needs {', '.join(missing)}; install it with pip install 'wavasr[{extra}]'")
+    for name in modules:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from wavasr.cli.console import OK, configure_logging, require_extra
+from wavasr.cli.console import OK, configure_logging, require
 from wavasr.cli.options import Parser, add_model, count
 from wavasr.errors import ConfigError
 
@@ -58,7 +58,7 @@ examples:
         )
     args = parser.parse_args(arguments)
     configure_logging()
-    require_extra("serve", "starlette", "uvicorn", "websockets", "python_multipart")
+    require("starlette", "uvicorn", "websockets", "python_multipart")
     from wavasr.serving.server import serve as run
     from wavasr.serving.settings import Limits, Settings, usable_cores
 
@@ -113,7 +113,7 @@ examples:
     if format not in _CAPTION_FORMATS:
         raise ConfigError(f"--output {args.output}: expected a name that ends in .{', .'.join(_CAPTION_FORMATS)}")
     if args.input is None or args.devices:
-        require_extra("mic", "sounddevice")
+        require("sounddevice")
     from wavasr.decoding.config import DecodingConfig
     from wavasr.files import check_writable
     from wavasr.recognition.stream import Stream
