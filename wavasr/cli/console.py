@@ -97,8 +97,8 @@ def starting() -> Iterator[None]:
 EXTRAS = {
     "torch": ("PyTorch", "train"),
     "torchaudio": ("torchaudio", "train"),
-    "pytorch_lightning": ("PyTorch", "train"),
-    "lightning_utilities": ("PyTorch", "train"),
+    "pytorch_lightning": ("Lightning", "train"),
+    "lightning_utilities": ("Lightning", "train"),
     "jsonargparse": ("jsonargparse", "train"),
     "yaml": ("PyYAML", "train"),
     "onnx": ("onnx", "train"),

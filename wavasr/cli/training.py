@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream
+from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream, require
 from wavasr.cli.options import Parser, add_language_model, add_model, one_of
 from wavasr.cli.recordings import Failures, sources
 from wavasr.errors import ConfigError, WavasrError
@@ -61,6 +61,7 @@ def fit(arguments: list[str]) -> int:
         print(FIT_HELP.format(recipes=", ".join(shipped_recipes())), end="", file=help_stream(arguments))
         return OK if arguments else BAD_INPUT
     configure_logging()
+    require("torch")
     keep_large_memory()
     from wavasr.training.recipe import asks_for
 
@@ -78,6 +79,7 @@ def warmup(arguments: list[str]) -> int:
         print(WARMUP_HELP, end="", file=help_stream(arguments))
         return OK if arguments else BAD_INPUT
     configure_logging()
+    require("torch")
     keep_large_memory()
     from wavasr.training.warmup import main as warm_up
 
