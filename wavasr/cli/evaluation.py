@@ -32,6 +32,12 @@ def evaluate(arguments: list[str]) -> int:
     add_decoding(parser)
     args = parser.parse_args(arguments)
     configure_logging()
+    from wavasr.network.files import FORMAT, GENERATOR_FORMAT, read_header
+
+    if read_header(args.model, FORMAT, GENERATOR_FORMAT)["format"] == GENERATOR_FORMAT:
+        from wavasr.cli.generation import evaluate_generator
+
+        return evaluate_generator(args)
     from wavasr.corpora.manifest import read_manifest
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import evaluate as measure

@@ -87,6 +87,32 @@ def _made(voice: Voice, args: argparse.Namespace) -> Array:
     return np.concatenate(found)
 
 
+def evaluate_generator(args: argparse.Namespace) -> int:
+    """`wavasr evaluate` of a generator: recordings spoken again, or improvised, beside natural sound."""
+    import numpy as np
+
+    from wavasr.audio.reading import load_audio
+    from wavasr.corpora.manifest import read_manifest
+    from wavasr.evaluation.generation import evaluate_music, evaluate_vocoder, summary, write_result
+    from wavasr.files import check_writable_folder
+    from wavasr.generation.voice import Voice
+
+    utterances = read_manifest(args.manifest)
+    if args.report:
+        check_writable_folder(args.report)
+    voice = Voice.load(args.model)
+    result: Any
+    if voice.config.condition == "mel":
+        result = evaluate_vocoder(voice, utterances)
+    else:
+        rate = voice.config.sample_rate
+        result = evaluate_music(voice, [np.asarray(load_audio(u.audio, rate, u.offset_s)) for u in utterances])
+    print(summary(result))
+    if args.report:
+        print(write_result(result, args.report, str(args.model)))
+    return OK
+
+
 def describe_generator(path: Path, header: dict[str, Any]) -> str:
     """The header of a generator's model file for people, a line for each thing.
 
