@@ -18,6 +18,7 @@ from wavasr.network.generator import Generator, load_generator, save_generator
 from wavasr.network.geometry import receptive_field
 from wavasr.network.recognizer import Recognizer, load_model
 from wavasr.pictures import lessons
+from wavasr.pictures.generation import Example, Measure, write_page
 from wavasr.pictures.lecture import voice_chapters
 from wavasr.pictures.network import generator_gradient, network, paths, recognizer_gradient
 from wavasr.pictures.recording import decibels, draw, likelihood, power_spectrogram, recording
@@ -237,3 +238,20 @@ def test_no_figure_is_known_to_pyplot(tone: np.ndarray) -> None:
 
     draw(tone, RATE)
     assert pyplot.get_fignums() == []
+
+
+def test_the_page_of_a_generator_stands_alone_and_escapes(tmp_path: Path, tone: np.ndarray) -> None:
+    evil = "<script>alert(1)</script>"
+    page = write_page(
+        tmp_path / "new",
+        title=f"Evaluation of {evil}",
+        verdict=evil,
+        measures=[Measure("pitch kept", "93.1 %", "100 %", evil), Measure(evil, "3.2 dB")],
+        examples=[Example(evil, "said", {"natural": tone, "spoken again": tone[::2]})],
+        sample_rate=RATE,
+    )
+    assert page == tmp_path / "new" / "report.html"
+    source = page.read_text(encoding="utf-8")
+    assert "<script" not in source and source.count("&lt;script") >= 5
+    assert source.count("<audio") == 2 and source.count("data:image/png;base64,") == 1
+    assert "93.1 %" in source and "http" not in re.sub(r"base64,[^\"]+|http-equiv", "", source)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +14,8 @@ from wavasr.audio.reading import load_audio
 from wavasr.files import atomic_text
 from wavasr.pictures import lessons, voices
 from wavasr.pictures.network import network
+from wavasr.pictures.page import embedded, render
 from wavasr.pictures.recording import draw, heard, likelihood
-from wavasr.pictures.style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,20 +60,20 @@ def lecture(
         WavasrError: the recording or the model cannot be used.
         OSError: the page cannot be written.
     """
-    from jinja2 import Environment, PackageLoader
-
     samples = load_audio(source, _RATE_HZ)[: round(_LONGEST_S * _RATE_HZ)]
     found = chapters(samples, model)
     if voice is not None:
         found += voice_chapters(samples, voice)
-    pictures = [_embedded(chapter) for chapter in found]
-    environment = Environment(loader=PackageLoader("wavasr.pictures", ""), autoescape=True)
-    page = environment.get_template("lecture.html.j2").render(
-        chapters=list(zip(found, pictures, strict=True)), source=Path(source).name, model=str(model)
-    )
+    pictures = [embedded(chapter.figure, chapter.drawn) for chapter in found]
+    content = {
+        "title": "WaveNet in figures",
+        "chapters": list(zip(found, pictures, strict=True)),
+        "source": Path(source).name,
+        "model": str(model),
+    }
     path = Path(directory) / PAGE
     with atomic_text(path) as stream:
-        stream.write(page)
+        stream.write(render("lecture.html.j2", content))
     return path
 
 
@@ -127,17 +125,6 @@ def _apart(names: Sequence[str], most: int = 3) -> list[str]:
     """A few of many names, far from each other in the list."""
     count = min(most, len(names))
     return [names[i * len(names) // count] for i in range(count)]
-
-
-@styled
-def _embedded(chapter: Chapter) -> str:
-    """The figure as the address of its data."""
-    stream = io.BytesIO()
-    kind = "svg" if chapter.drawn else "png"
-    options: dict[str, Any] = {"metadata": {"Date": None}} if chapter.drawn else {"dpi": 130}
-    chapter.figure.savefig(stream, format=kind, **options)
-    mime = "image/svg+xml" if chapter.drawn else "image/png"
-    return f"data:{mime};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 _SAMPLING = (
