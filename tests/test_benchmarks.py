@@ -140,3 +140,19 @@ def test_failures_are_lines_of_the_report(tmp_path: Path, monkeypatch: pytest.Mo
     found, problems = peers.install(tmp_path)
     assert not found
     assert len(problems) == 1 and problems[0].startswith("nobody is left out")
+
+
+def test_nats_without_a_network() -> None:
+    """Classes are told by nobody in white noise, by linear prediction in a resonance; all probabilities sum to one."""
+    from benchmarks.likelihood import LEVELS, class_shares, linear_prediction_nats, unigram_entropy
+
+    shares = class_shares(np.full(LEVELS, 0.2), 0.05, np.arange(LEVELS))
+    assert shares.sum() == pytest.approx(1.0, abs=1e-3) and shares.min() > 0
+    rng = np.random.default_rng(0)
+    white = (0.1 * rng.normal(size=8000)).astype(np.float32)
+    tone = np.zeros(8000)
+    for place in range(2, 8000):  # poles near the circle
+        tone[place] = 1.9 * tone[place - 1] - 0.98 * tone[place - 2] + 0.001 * rng.normal()
+    tone = tone.astype(np.float32)
+    assert linear_prediction_nats(white).mean() > unigram_entropy([white]) - 0.05
+    assert linear_prediction_nats(tone).mean() < unigram_entropy([tone]) - 1

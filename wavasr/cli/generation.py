@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 
 def generate(arguments: list[str]) -> int:
-    """`wavasr generate`: improvise, or speak a recording again."""
+    """`wavasr generate`: improvise, speak a recording again, or fill in hidden parts of one."""
     parser = Parser(
         prog="wavasr generate",
         description="Make sound with a generative WaveNet. With --like a recording is spoken again, in its own or in\n"
         "another speaker's voice: only its spectrum and pitch, every 10 ms, reach the network. Without, the model\n"
-        "improvises. The same seed gives the same sound.",
+        "improvises. With --inpaint a recogniser that was trained with the generative loss fills in hidden parts of a\n"
+        "recording from what is around them. The same seed gives the same sound.",
         epilog="examples:\n"
         "  wavasr generate --model violin --seconds 10 -o violin.wav\n"
         "  wavasr generate --like interview.mp3 --speaker 1088 -o another.wav\n"
-        "  wavasr generate --model voices --like hello.wav --speaker kathleen --seed 7 -o again.wav",
+        "  wavasr generate --model voices --like hello.wav --speaker kathleen --seed 7 -o again.wav\n"
+        "  wavasr generate --inpaint hello.wav --hide 0.5-0.6 --model runs/paper/model.wavasr -o filled-in.wav",
     )
     parser.add_argument(
         "--model", metavar="MODEL", help="a file or a shipped name (default: voices with --like, or violin)"
@@ -33,6 +35,10 @@ def generate(arguments: list[str]) -> int:
     parser.add_argument("--like", metavar="FILE", help="the recording to speak again; - reads it from standard input")
     parser.add_argument(
         "--speaker", metavar="NAME", help="whose voice, of a model with several; wavasr info lists them"
+    )
+    parser.add_argument("--inpaint", metavar="FILE", help="a recording to fill in; --model is a trained recogniser")
+    parser.add_argument(
+        "--hide", metavar="A-B", nargs="+", type=_span, help="seconds to hide and fill in, e.g. 1.2-1.5 2.0-2.1"
     )
     parser.add_argument("--seconds", type=float, metavar="S", help="how long to improvise (default: 5)")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="start of the random choices (default: 0)")
@@ -50,6 +56,11 @@ def generate(arguments: list[str]) -> int:
 
     output = "/dev/stdout" if args.output == "-" else args.output
     check_writable(Path(output))
+    if args.inpaint:
+        write_sound(output, *_filled_in(args))
+        if args.output != "-":
+            print(args.output)
+        return OK
     voice = Voice.load(args.model or ("voices" if args.like else "violin"), args.temperature)
     write_sound(output, _made(voice, args), voice.config.sample_rate)
     if args.output != "-":
@@ -57,7 +68,35 @@ def generate(arguments: list[str]) -> int:
     return OK
 
 
+def _span(text: str) -> tuple[float, float]:
+    """Seconds from and to: "1.2-1.5"."""
+    try:
+        start, end = (float(part) for part in text.split("-"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span; expected seconds such as 1.2-1.5") from None
+    return start, end
+
+
+def _filled_in(args: argparse.Namespace) -> tuple[Array, int]:
+    """The recording with its hidden spans sampled anew, and its sample rate."""
+    from wavasr.audio.reading import load_audio
+    from wavasr.network.inpainting import inpaint, load_likelihood
+
+    model = load_likelihood(Path(args.model))
+    rate = model.encoder.config.sample_rate
+    samples = load_audio(args.inpaint, rate)
+    for start_s, end_s in args.hide:
+        samples = inpaint(model, samples, start_s, end_s, args.seed)
+    return samples, rate
+
+
 def _check(parser: Parser, args: argparse.Namespace) -> None:
+    if args.inpaint and not (args.hide and args.model):
+        parser.error("--inpaint needs --hide A-B, seconds to fill in, and --model, a recogniser that you trained")
+    if args.hide and not args.inpaint:
+        parser.error("--hide is for --inpaint FILE")
+    if args.inpaint and args.like:
+        parser.error("--inpaint fills in a recording and --like speaks one again; give one of them")
     if args.like and args.seconds is not None:
         parser.error("--seconds is for improvising; a recording that is spoken again (--like) has its own length")
 
