@@ -22,12 +22,15 @@ from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.confidence import reliability
 from wavasr.decoding.config import DecodingConfig
+from wavasr.decoding.factory import decoder_of
 from wavasr.decoding.times import Word
 from wavasr.evaluation.metrics import Alignment, ErrorCounts, align_all, bootstrap_ci, paired_bootstrap
 from wavasr.language.text import normalise
 from wavasr.network.recognizer import save_model
 from wavasr.recognition.adapt import AdaptationConfig, adapt
-from wavasr.recognition.transcribe import calibration_of, decoder_of, load_acoustic_model, recognise, words_of
+from wavasr.recognition.models import calibration_of, load_acoustic_model
+from wavasr.recognition.stretches import words_of
+from wavasr.recognition.transcribe import recognise
 
 WAYS = {"": False, ", thorough": True}
 
@@ -38,7 +41,7 @@ def transcripts(model: str | Path, utterances: Sequence[Utterance]) -> dict[str,
     waveforms = [load_utterance(utterance, acoustic.sample_rate) for utterance in utterances]
     heard = {}
     for way, thorough in WAYS.items():
-        decode = decoder_of(DecodingConfig(thorough=thorough), model=acoustic)
+        decode = decoder_of(DecodingConfig(thorough=thorough), acoustic)
         calibration = calibration_of(acoustic, decode)
         results = (recognise(acoustic, [waveform], decode)[0] for waveform in waveforms)
         heard[way] = [list(words_of(result, acoustic, calibration)) for result in results]

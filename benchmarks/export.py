@@ -30,7 +30,7 @@ from wavasr.evaluation.provenance import machine
 from wavasr.network.export import export_graph
 from wavasr.network.files import GRAPH, resolve
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.transcribe import load_acoustic_model
+from wavasr.recognition.models import load_acoustic_model
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 COLD_S, LONG_S, RATE = 5.0, 600.0, 16000

@@ -15,7 +15,8 @@ from pathlib import Path
 
 def wavasr(model: str) -> Callable[[str], str]:
     """What `wavasr transcribe` does."""
-    from wavasr.recognition.transcribe import load_acoustic_model, transcribe
+    from wavasr.recognition.models import load_acoustic_model
+    from wavasr.recognition.transcribe import transcribe
 
     acoustic = load_acoustic_model(model)
     return lambda path: transcribe(path, acoustic).text

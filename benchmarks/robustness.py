@@ -25,7 +25,7 @@ from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
 from wavasr.evaluation.evaluate import evaluate
-from wavasr.recognition.transcribe import load_acoustic_model
+from wavasr.recognition.models import load_acoustic_model
 from wavasr.recognition.workers import usable_processes
 
 RATE = 16000

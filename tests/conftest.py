@@ -50,13 +50,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
-    """Half a second of noise in a WAV file, which the tiny model takes for speech."""
-    import numpy as np
+    """Half a second of speech in a WAV file, of which the tiny model makes many words."""
     import soundfile
 
     path = tmp_path / "speech.wav"
-    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+    samples, _ = soundfile.read(REPOSITORY / "data" / "samples" / "plain-sentence.flac", 8000, start=8000)
+    soundfile.write(path, samples, 16000)
     return path
+
+
+@pytest.fixture
+def noise_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without voice activity detection in this process, so that small models can be tested on noise."""
+    monkeypatch.setattr("wavasr.recognition.stretches.DEFAULT_ACTIVITY", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,8 @@ from wavasr import cli
 from wavasr.archive import members_of
 from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
 from wavasr.decoding.confidence import KEY, ConfidenceMap, fit_map, reliability
-from wavasr.decoding.greedy import greedy
+from wavasr.decoding.config import GREEDY, DecodingConfig
+from wavasr.decoding.decoder import GreedyDecoder
 from wavasr.errors import ModelError, TextError
 from wavasr.evaluation import report
 from wavasr.evaluation.evaluate import calibrate, evaluate
@@ -23,9 +24,13 @@ from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import change_model, read_header
 from wavasr.network.recognizer import Recognizer, load_model, save_model
-from wavasr.recognition.transcribe import calibration_of, transcribe
+from wavasr.recognition.models import calibration_of
+from wavasr.recognition.transcribe import transcribe
 
 Words = list[tuple[float, bool]]
+
+
+pytestmark = pytest.mark.usefixtures("noise_is_speech")
 
 
 def too_sure(utterances: int, seed: int, power: float) -> list[Words]:
@@ -183,9 +188,9 @@ def test_transcribe_applies_the_map(model: Path, manifest: Path) -> None:
     mapped = transcribe(audio, model)
     assert [replace(word, confidence=found(word.confidence)) for word in own.words] == list(mapped.words)
     assert mapped.confidence == pytest.approx(np.mean([word.confidence for word in mapped.words]))
-    beam = transcribe(audio, model, decoder="beam")
+    beam = transcribe(audio, model, decoder=DecodingConfig(beam=16))
     assert beam.confidence is not None and beam.confidence < 0.5
-    assert calibration_of(load_model(model), greedy) == found
+    assert calibration_of(load_model(model), GreedyDecoder(GREEDY)) == found
 
 
 @pytest.mark.parametrize(

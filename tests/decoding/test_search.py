@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from wavasr.audio.augment import change_speed
 from wavasr.audio.reading import load_audio
 from wavasr.decoding import search as decoding_lm
-from wavasr.decoding.config import NOTHING, DecodingConfig
+from wavasr.decoding.config import GREEDY, NOTHING, DecodingConfig
+from wavasr.decoding.decoder import BeamDecoder, Decoder, GreedyDecoder
+from wavasr.decoding.factory import complete, decoder_of, lm_decoder
 from wavasr.decoding.greedy import Hypothesis, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding.hotwords import Phrases
-from wavasr.decoding.search import DEFAULT_WEIGHTS, _cuts, _Found, _pauses, complete, ctc_log_probs, lm_decoder
+from wavasr.decoding.search import DEFAULT_WEIGHTS, _cuts, _Found, _pauses, ctc_log_probs
 from wavasr.decoding.trellis import Piece
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.language.arpa import vocabulary, write_arpa
@@ -34,15 +36,10 @@ from wavasr.language.ngrams import estimate
 from wavasr.language.text import BLANK, Units
 from wavasr.language.weights import Weights
 from wavasr.network.files import change_model, language_of, language_parts, resolve
-from wavasr.recognition.transcribe import (
-    OTHER_SPEEDS,
-    decoder_of,
-    joined,
-    load_acoustic_model,
-    log_probs_of,
-    recognise,
-    transcribe,
-)
+from wavasr.recognition.chunks import log_probs_of
+from wavasr.recognition.models import load_acoustic_model
+from wavasr.recognition.stretches import OTHER_SPEEDS, joined
+from wavasr.recognition.transcribe import recognise, transcribe
 
 TEXT = TextConfig()
 WIDE = 5000
@@ -337,7 +334,7 @@ def test_hotwords_are_heard_and_boosts_are_exact(tmp_path: Path) -> None:
 
 def test_hotwords_alone_and_weights_of_nothing(lm: Path) -> None:
     values = spoken("say wodehaus now", LETTERS, doubt=0.4)
-    plain = decoder_of(DecodingConfig(beam=50), model=None)(values)
+    plain = BeamDecoder(DecodingConfig(beam=50))(values)
     assert plain.text(LETTERS) == "say wodehaus now"
     decoder = lm_decoder(DecodingConfig(hotwords=("Wodehouse",), hotword_boost=25.0), LETTERS, TEXT)
     assert decoder is not None
@@ -371,26 +368,50 @@ def test_phrases_earn_in_part_and_give_back() -> None:
     assert earned(1, 1, 2) == 4.0
 
 
-def test_a_missing_model_or_library_is_no_error(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lm: Path
-) -> None:
-    class Model:
-        file = None
-        units, text, metadata = CHARACTERS, TEXT, {}
+class Model:
+    """What decoders ask of one."""
 
+    file = None
+    units, text, metadata = CHARACTERS, TEXT, {}
+
+
+def test_a_language_model_or_lexicon_that_is_not_there_is_an_error(tmp_path: Path, lm: Path) -> None:
+    for config in (DecodingConfig(lm=tmp_path / "none.arpa"), DecodingConfig(lm=lm, lexicon=tmp_path / "none.txt")):
+        with pytest.raises(ConfigError, match=r"none\.\w+: no such (language model|lexicon); check the path"):
+            decoder_of(config, Model())  # type: ignore[arg-type]
+
+
+def test_a_missing_library_is_no_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, lm: Path
+) -> None:
     values = lattice(20, len(CHARACTERS), seed=1, sharpness=3.0)
-    missing = DecodingConfig(lm=tmp_path / "none.arpa")
-    with caplog.at_level(logging.WARNING):
-        assert decoder_of(missing, model=Model())(values) == greedy(values)  # type: ignore[arg-type]
-        assert decoder_of(replace(missing, beam=8), model=Model())(values) == prefix_beam(values, 8)[0]  # type: ignore[arg-type]
-    assert len(caplog.messages) == 2
-    assert "none.arpa: no such language model" in caplog.messages[0]
-    caplog.clear()
     monkeypatch.setitem(sys.modules, "flashlight.lib.text.decoder.kenlm", None)
     with caplog.at_level(logging.WARNING):
-        assert decoder_of(DecodingConfig(lm=lm), model=Model())(values) == greedy(values)  # type: ignore[arg-type]
-    assert len(caplog.messages) == 1
+        assert decoder_of(DecodingConfig(lm=lm), Model())(values) == greedy(values)  # type: ignore[arg-type]
+        found = decoder_of(DecodingConfig(lm=lm, beam=8), Model())(values)  # type: ignore[arg-type]
+    assert found == prefix_beam(values, 8)[0]
+    assert len(caplog.messages) == 2
     assert "flashlight-text" in caplog.messages[0]
+
+
+def test_what_a_decoder_is_asked(lm: Path) -> None:
+    search: Decoder = decoder_of(DecodingConfig(lm=lm), Model())  # type: ignore[arg-type]
+    plain: Decoder = decoder_of(DecodingConfig(), Model())  # type: ignore[arg-type]
+    assert (search.is_search, search.calibration_key, bool(search.words), search.thorough) == (True, "lm", True, False)
+    assert (plain.is_search, plain.calibration_key, list(plain.words), plain.description) == (
+        False,
+        "ctc",
+        [],
+        "greedy",
+    )
+    assert decoder_of(DecodingConfig(n_best=3), Model()).description == "beam of 16"  # type: ignore[arg-type]
+    values = lattice(20, len(CHARACTERS), seed=1, sharpness=6.0)
+    draft, best = search.draft(values), search(values)
+    assert draft.text(CHARACTERS) == best.text(CHARACTERS) != "" and draft.frames == 20
+    assert plain.draft(values) == plain(values)
+    for (word, first, end), (_, place, stop) in zip(draft.words_in(CHARACTERS), best.words_in(CHARACTERS), strict=True):
+        assert abs(draft.spans[end - 1][1] - best.spans[stop - 1][1]) <= 2 and first == place, word
+    assert decoder_of(search, Model()) is search  # type: ignore[arg-type]
 
 
 def test_nothing_heard_and_long_recordings(lm: Path) -> None:
@@ -401,7 +422,7 @@ def test_nothing_heard_and_long_recordings(lm: Path) -> None:
     silence[:, 0] = 0.0
     assert decoder(silence).ids == ()
     parts = [decoder(lattice(12, 4, seed)) for seed in range(3)]
-    whole = joined(parts)
+    whole = joined(parts, CHARACTERS)
     assert whole.alternatives[0] == replace(whole, alternatives=())
     scores = [one.score for one in whole.alternatives]
     assert scores == sorted(scores, reverse=True) and len(scores) == 3
@@ -415,7 +436,8 @@ def test_a_penalty_for_blanks_without_words() -> None:
     silent = np.log(np.array([[0.8, 0.15, 0.05]] * 2, np.float32))
     for beam in (0, 4):
         plain, more = (
-            decoder_of(DecodingConfig(beam=beam, blank_penalty=penalty))(silent) for penalty in (None, math.log(8))
+            (BeamDecoder if beam else GreedyDecoder)(DecodingConfig(beam=beam, blank_penalty=penalty))(silent)
+            for penalty in (None, math.log(8))
         )
         assert (plain.ids, more.ids) == ((), (1,)), beam
     assert (greedy(silent).score, penalised(silent, 0.0).tolist()) == (
@@ -519,14 +541,14 @@ def test_what_a_model_carries_is_used(tiny_model: Path, speech: Path, tmp_path: 
     """A language model, its weights and a word list in a model file; others, or none, when one says so."""
     model, lm = tmp_path / "m.wavasr", tmp_path / "m.lm.arpa"
     write_arpa(estimate(["the fox", "the lazy dog"], order=2), lm)
-    plain = transcribe(speech, tiny_model, decoder="greedy").text
+    plain = transcribe(speech, tiny_model, decoder=GREEDY).text
     weights = {"lm_weight": 0.3, "word_score": 2.0}
     change_model(tiny_model, model, language=language_parts(None, lm), decoding=weights)
     explicit = transcribe(speech, tiny_model, decoder=DecodingConfig(lm=lm, **weights))  # type: ignore[arg-type]
     own = transcribe(speech, model)
     assert own.text == explicit.text != plain and set(own.text.split()) <= {"the", "fox", "lazy", "dog"}
     assert transcribe(speech, model, decoder=DecodingConfig(lm=NOTHING)).text == plain
-    assert transcribe(speech, model, decoder="greedy").text == plain
+    assert transcribe(speech, model, decoder=GREEDY).text == plain
     words = tmp_path / "words.txt"
     words.write_text("fox\ndog\n", encoding="utf-8")
     change_model(model, language=language_parts(words, lm))
@@ -680,9 +702,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(f"{module}.{name}", read)
 
-    counted("wavasr.recognition.transcribe", "load_acoustic_model")
-    counted("wavasr.decoding.search", "read_language_model")
-    counted("wavasr.decoding.search", "word_list")
+    counted("wavasr.recognition.models", "load_acoustic_model")
+    counted("wavasr.decoding.factory", "read_language_model")
+    counted("wavasr.decoding.factory", "word_list")
     return counts
 
 
@@ -715,7 +737,7 @@ def test_what_was_read_is_kept_until_it_changes(
     assert set(transcribe(speech, model, decoder=named).text.split()) <= {"over"}
     assert reads == {"load_acoustic_model": 2, "read_language_model": 4, "word_list": 4}
     change_model(model, language={})
-    assert transcribe(speech, model) == transcribe(speech, model, decoder="greedy")
+    assert transcribe(speech, model) == transcribe(speech, model, decoder=GREEDY)
     assert reads["load_acoustic_model"] == 3
 
 
@@ -887,5 +909,5 @@ def test_thorough_without_words_says_so(caplog: pytest.LogCaptureFixture) -> Non
     model = load_acoustic_model("default")
     config = DecodingConfig(lm=Path(NOTHING), lexicon=Path(NOTHING), thorough=True)
     with caplog.at_level(logging.WARNING, logger="wavasr"):
-        assert decoder_of(config, model=model) is greedy
+        assert isinstance(decoder_of(config, model), GreedyDecoder)
     assert "thorough" in caplog.text

@@ -9,7 +9,7 @@ from wavasr.corpora.manifest import read_manifest
 from wavasr.errors import ModelError
 from wavasr.evaluation.evaluate import evaluate
 from wavasr.network.files import FORMAT, read_header
-from wavasr.recognition.transcribe import load_acoustic_model
+from wavasr.recognition.models import load_acoustic_model
 
 CEILINGS = {"default": 14}  # word errors in the 60 words of samples.jsonl
 

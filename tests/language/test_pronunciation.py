@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.decoding.test_search import read_arpa, sentence_nats
 from wavasr import cli
 from wavasr.decoding.config import DecodingConfig
-from wavasr.decoding.search import lm_decoder
+from wavasr.decoding.factory import lm_decoder
 from wavasr.errors import TextError
 from wavasr.language import pronunciation as g2p
 from wavasr.language.arpa import write_arpa
@@ -22,7 +22,7 @@ from wavasr.language.pronunciation import Pronouncer, completed
 from wavasr.language.text import Units
 from wavasr.network.files import language_of, resolve
 from wavasr.recognition.align import align
-from wavasr.recognition.transcribe import load_acoustic_model
+from wavasr.recognition.models import load_acoustic_model
 
 TOY = Lexicon(
     {

@@ -1,6 +1,7 @@
 """Exported models against torch's: the same numbers for every block, length and batch; bad input in one line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from wavasr.archive import members_of, write_archive
 from wavasr.corpora.manifest import Utterance
+from wavasr.decoding.config import DecodingConfig
 from wavasr.errors import ConfigError, ModelError
 from wavasr.evaluation.evaluate import evaluate
 from wavasr.language.config import TextConfig
@@ -20,8 +22,10 @@ from wavasr.network.export import export_graph
 from wavasr.network.files import GRAPH, WEIGHTS, read_arrays, read_header
 from wavasr.network.inference import FastModel
 from wavasr.network.recognizer import Recognizer, load_model, save_model
-from wavasr.recognition.transcribe import Plan, log_probs_of, transcribe, transcribe_many
+from wavasr.recognition.chunks import Plan, log_probs_of
+from wavasr.recognition.transcribe import transcribe, transcribe_many
 
+NOISE = DecodingConfig(vad=False)
 UNITS = Units.characters(["the quick brown fox jumps over the lazy dog"])
 # Each has what another lacks: level, energy and mean pooling, windows, kernels of 1 to 3, skips of another width.
 ENCODERS = {
@@ -130,7 +134,7 @@ def test_eight_bits_are_near_and_do_not_depend_on_neighbours(ear: Recognizer, tm
 @pytest.mark.parametrize("int8", [False, True])
 def test_chunked_is_whole(ear: Recognizer, int8: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = exported(ear, tmp_path, int8=int8)
-    monkeypatch.setattr("wavasr.recognition.transcribe.CHUNK_S", 0.5)
+    monkeypatch.setattr("wavasr.recognition.chunks.CHUNK_S", 0.5)
     assert Plan.of(runtime) == Plan.of(ear)
     waveform = sound(40_000)
     whole, _ = runtime.infer(waveform[None], np.array([40_000]))
@@ -147,9 +151,9 @@ def test_the_graph_says_what_it_is(ear: Recognizer, tmp_path: Path) -> None:
 
 def test_evaluation_is_torchs(ear: Recognizer, tmp_path: Path, speech: Path) -> None:
     runtime = exported(ear, tmp_path)
-    for decoder in ("greedy", "beam"):
-        found = transcribe(speech, runtime, decoder=decoder)  # type: ignore[arg-type]
-        expected = transcribe(speech, ear, decoder=decoder, model_name=found.model)  # type: ignore[arg-type]
+    for decoder in (NOISE, replace(NOISE, beam=4)):
+        found = transcribe(speech, runtime, decoder=decoder)
+        expected = transcribe(speech, ear, decoder=decoder, model_name=found.model)
         assert found.text == expected.text != "" and len(found.words) == len(expected.words)
     utterances = [Utterance("one", speech, 0.5, "the fox")]
     evaluations = [evaluate(model, utterances, progress=False) for model in (runtime, ear)]

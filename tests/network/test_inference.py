@@ -17,7 +17,7 @@ from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.inference import FastModel
 from wavasr.network.recognizer import Recognizer, load_model, save_model
-from wavasr.recognition.transcribe import log_probs_of
+from wavasr.recognition.chunks import log_probs_of
 
 STAGES = {
     "pooled": (

@@ -12,6 +12,7 @@ from wavasr import cli
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import read_manifest
 from wavasr.decoding.config import DecodingConfig
+from wavasr.decoding.factory import decoder_of
 from wavasr.decoding.search import LMDecoder, ctc_log_probs
 from wavasr.evaluation.metrics import wer
 from wavasr.network.crf import Competitors
@@ -27,7 +28,8 @@ from wavasr.recognition.adapt import (
     sentences,
     understood,
 )
-from wavasr.recognition.transcribe import decoder_of, opened, transcribe
+from wavasr.recognition.models import opened
+from wavasr.recognition.transcribe import transcribe
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 CLIPS = [SAMPLES / name for name in ("plain-sentence.flac", "date.flac", "telephone-number.wav")]
@@ -37,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:
 
 @pytest.fixture(scope="module")
 def decode() -> LMDecoder:
-    found = decoder_of(DecodingConfig(thorough=True), model=opened("default"))
+    found = decoder_of(DecodingConfig(thorough=True, vad=False), opened("default"))
     assert isinstance(found, LMDecoder)
     return found
 

@@ -23,7 +23,7 @@ from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.recognition.align import AlignedText, align, labels_of
 from wavasr.recognition.formats import render
-from wavasr.recognition.transcribe import load_acoustic_model
+from wavasr.recognition.models import load_acoustic_model
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,23 +15,21 @@ import torch
 from torch import Tensor
 
 from wavasr.audio.reading import load_audio
+from wavasr.decoding.config import GREEDY, DecodingConfig
+from wavasr.decoding.decoder import BeamDecoder, Decoder, GreedyDecoder
 from wavasr.decoding.greedy import Hypothesis, greedy, prefix_beam
-from wavasr.errors import AudioError, ConfigError, ModelError
+from wavasr.errors import AudioError, ModelError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, load_model
-from wavasr.recognition import transcribe as module
-from wavasr.recognition.transcribe import (
-    Plan,
-    joined,
-    log_probs_of,
-    recognise,
-    stream_log_probs,
-    transcribe,
-    transcribe_many,
-)
+from wavasr.recognition.chunks import Plan, log_probs_of, stream_log_probs
+from wavasr.recognition.stretches import Cutter, joined
+from wavasr.recognition.transcribe import Transcript, recognise
+from wavasr.recognition.transcribe import transcribe as transcribe_speech
+from wavasr.recognition.transcribe import transcribe_many as transcribe_many_speech
 
+WITHOUT_VAD = DecodingConfig(vad=False)  # noise is speech here
 UNITS = Units.characters(["the quick brown fox jumps over the lazy dog"])
 
 
@@ -65,6 +64,14 @@ def sound(samples: int, seed: int = 0) -> np.ndarray:
     return (rng.standard_normal(samples) * loudness).astype(np.float32)
 
 
+def transcribe(source: Any, model: Any, decoder: DecodingConfig = WITHOUT_VAD, **options: Any) -> Transcript:
+    return transcribe_speech(source, model, decoder=decoder, **options)
+
+
+def transcribe_many(sources: Any, model: Any, **options: Any) -> Iterator[Transcript]:
+    return transcribe_many_speech(sources, model, decoder=WITHOUT_VAD, **options)
+
+
 @pytest.fixture(scope="module")
 def model() -> Recognizer:
     return talkative()
@@ -77,7 +84,7 @@ def plain() -> Recognizer:
 
 @pytest.fixture
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wavasr.recognition.transcribe.CHUNK_S", 0.5)
+    monkeypatch.setattr("wavasr.recognition.chunks.CHUNK_S", 0.5)
 
 
 def one_pass(model: Recognizer, samples: np.ndarray) -> Tensor:
@@ -133,9 +140,9 @@ def test_windows_have_few_lengths(model: Recognizer, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("short_chunks")
 def test_batches_give_what_each_gives_alone(model: Recognizer) -> None:
     waveforms = [sound(n, n) for n in (0, 1, 5000, 12_000, 40_000)]
-    together = recognise(model, waveforms)
+    together = recognise(model, waveforms, WITHOUT_VAD)
     for waveform, hypothesis in zip(waveforms, together, strict=True):
-        alone = recognise(model, [waveform])[0]
+        alone = recognise(model, [waveform], WITHOUT_VAD)[0]
         assert hypothesis.ids == alone.ids and hypothesis.spans == alone.spans
         assert hypothesis.confidences == pytest.approx(alone.confidences, abs=1e-4)
     assert together[0].ids == () and len(together[-1].ids) > 3
@@ -145,7 +152,7 @@ def test_batches_give_what_each_gives_alone(model: Recognizer) -> None:
 def test_long_recordings_need_no_more_memory(
     model: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wavasr.recognition.transcribe.CHUNK_S", 3.0)
+    monkeypatch.setattr("wavasr.recognition.chunks.CHUNK_S", 3.0)
     path = tmp_path / "long.wav"
     soundfile.write(path, np.tile(sound(16000), 240), 16000)
     tracemalloc.start()
@@ -159,44 +166,60 @@ def test_long_recordings_need_no_more_memory(
 # Stretches ------------------------------------------------------------------------------------------------------------
 
 
+LETTERS = Units.characters(["abcd"])
+GREEDY_DECODER = GreedyDecoder(GREEDY)
+
+
 def lattice(frames: int, seed: int, blanks: float = 2.0) -> Tensor:
     values = torch.randn(frames, 5, generator=torch.Generator().manual_seed(seed)) * 2
     values[:, 0] += blanks
     return values.log_softmax(dim=-1)
 
 
-def in_stretches(log_probs: Iterable[Tensor], decode: module.Decode, least: int) -> Hypothesis:
-    return joined([decode(part) for part in module.stretches(log_probs, least)])
+def in_stretches(model: Recognizer, log_probs: Iterable[Tensor], decode: Decoder, least: int) -> Hypothesis:
+    cutter = Cutter(model)
+    cutter._least, cutter._retry, cutter._longest = least, least // 4, 2 * least
+    cutter.held = np.zeros((0, 5), np.float32)
+    parts = []
+    for values in log_probs:
+        cutter.add(values.numpy())
+        parts += [decode(part) for part in cutter.cuts()]
+    return joined([*parts, decode(cutter.rest())], LETTERS)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("size", [1, 7, 40, 1000])
-def test_greedy_in_stretches_is_greedy(seed: int, size: int) -> None:
+def test_greedy_in_stretches_is_greedy(model: Recognizer, seed: int, size: int) -> None:
     values = lattice(400, seed)
-    whole, parts = greedy(values), in_stretches(values.split(size), greedy, 50)
+    whole, parts = greedy(values), in_stretches(model, values.split(size), GREEDY_DECODER, 50)
     assert parts.ids == whole.ids and parts.spans == whole.spans and parts.frames == 400
     assert parts.confidences == pytest.approx(whole.confidences)
     assert parts.score == pytest.approx(whole.score, rel=1e-5)
 
 
-def test_stretches_without_blanks_are_held_together() -> None:
-    values = lattice(200, 0, blanks=-50.0)
-    assert in_stretches(values.split(10), greedy, 20).ids == greedy(values).ids
-
-
-def test_beam_in_stretches_stays_near_the_whole() -> None:
-    values = lattice(300, 3, blanks=3.0)
-    decode = module.decoder_of("beam", 8)
+def test_where_stretches_are_cut_does_not_depend_on_the_pieces(model: Recognizer) -> None:
+    values, decode = lattice(300, 3, blanks=3.0), BeamDecoder(DecodingConfig(beam=8))
     assert decode(values) == prefix_beam(values, 8)[0]
-    assert in_stretches([values], decode, 1000) == decode(values)
-    parts = in_stretches(values.split(30), decode, 60)
-    assert parts.frames == 300 and parts.spans == tuple(sorted(parts.spans))
+    assert in_stretches(model, [values], decode, 1000) == decode(values)
+    whole = in_stretches(model, [values], decode, 60)
+    assert whole.frames == 300 and whole.spans == tuple(sorted(whole.spans))
+    for size in (1, 30, 59, 60, 61):
+        assert in_stretches(model, values.split(size), decode, 60) == whole
+
+
+def test_stretches_are_bounded_where_there_is_no_blank(model: Recognizer) -> None:
+    cutter = Cutter(model)
+    cutter._least, cutter._retry, cutter._longest = 20, 5, 40
+    cutter.held = lattice(200, 0, blanks=-50.0).numpy()
+    assert [len(part) for part in cutter.cuts()] and len(cutter.held) < 40
 
 
 def test_joined_spans_go_on_where_the_last_ended() -> None:
     parts = [Hypothesis((1,), -1.0, ((2, 3),), (0.5,), 10), Hypothesis((2, 3), -2.0, ((0, 1), (4, 6)), (0.6, 0.7), 20)]
-    assert joined(parts) == Hypothesis((1, 2, 3), -3.0, ((2, 3), (10, 11), (14, 16)), (0.5, 0.6, 0.7), 30)
-    assert joined([]) == Hypothesis((), 0, (), (), 0)
+    whole = joined(parts, LETTERS)
+    assert whole.spans == ((2, 3), (10, 11), (14, 16)) and (whole.score, whole.frames) == (-3.0, 30)
+    assert whole.words == (("a", 0, 1), ("bc", 1, 3)), "no word crosses from one stretch into the next"
+    assert joined([], LETTERS) == Hypothesis((), 0, (), (), 0)
 
 
 # Recordings -----------------------------------------------------------------------------------------------------------
@@ -226,7 +249,7 @@ def test_a_transcript_says_what_the_design_says(model: Recognizer, recording: Pa
 @pytest.mark.usefixtures("short_chunks")
 def test_chunks_do_not_change_words(model: Recognizer, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chunked = transcribe(recording, model)
-    monkeypatch.setattr("wavasr.recognition.transcribe.CHUNK_S", 100.0)
+    monkeypatch.setattr("wavasr.recognition.chunks.CHUNK_S", 100.0)
     whole = transcribe(recording, model)
     assert chunked.text == whole.text and len(whole.text) > 3
     for one, other in zip(chunked.words, whole.words, strict=True):
@@ -265,7 +288,7 @@ def test_nothing_is_invented_where_there_is_nothing_to_hear(model: Recognizer, l
     soundfile.write(path, level * np.sign(sound(32_000)), 16000, "FLOAT")
     result = transcribe(path, model)
     assert (result.text, result.words, result.confidence, result.duration_s) == ("", (), None, 2.0)
-    assert recognise(model, [load_audio(path)])[0].ids == ()
+    assert recognise(model, [load_audio(path)], WITHOUT_VAD)[0].ids == ()
 
 
 def test_failures_are_told_and_the_others_done(model: Recognizer, recording: Path, tmp_path: Path) -> None:
@@ -290,19 +313,12 @@ def test_many_is_lazy(model: Recognizer, recording: Path) -> None:
 
 
 def test_models_by_path_and_name(recording: Path, tiny_model: Path) -> None:
-    result = transcribe(recording, str(tiny_model), decoder="beam", beam=4)
+    result = transcribe(recording, str(tiny_model), decoder=DecodingConfig(beam=4, vad=False))
     assert result.model == str(tiny_model)
-    assert transcribe(recording, load_model(tiny_model), decoder="beam", beam=4).text == result.text
+    assert transcribe(recording, load_model(tiny_model), decoder=DecodingConfig(beam=4, vad=False)).text == result.text
     with pytest.raises(ModelError, match="no such model"):
         transcribe(recording, tmp := tiny_model.parent / "other.wavasr")
     assert not tmp.exists()
-
-
-def test_unknown_decoders(model: Recognizer, recording: Path) -> None:
-    with pytest.raises(ConfigError, match="expected greedy or beam"):
-        transcribe(recording, model, decoder="best")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="beam is 0"):
-        list(transcribe_many([recording], model, decoder="beam", beam=0))
 
 
 def test_a_diverged_model_is_named(recording: Path) -> None:

@@ -29,7 +29,7 @@ from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import Language, change_model, language_of
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.network.wavenet import Features
-from wavasr.recognition.transcribe import log_probs_of
+from wavasr.recognition.chunks import log_probs_of
 from wavasr.training.callbacks import Keeper
 from wavasr.training.config import DataConfig, FitConfig, OptimConfig
 from wavasr.training.data import SpeechData

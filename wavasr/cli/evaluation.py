@@ -42,7 +42,7 @@ def evaluate(arguments: list[str]) -> int:
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import evaluate as measure
     from wavasr.files import check_writable_folder
-    from wavasr.recognition.transcribe import load_acoustic_model
+    from wavasr.recognition.models import load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
     baseline = report.read(args.compare) if args.compare else None
@@ -104,16 +104,17 @@ def calibrate(arguments: list[str]) -> int:
     configure_logging()
     from wavasr.cli.models import own_file
     from wavasr.corpora.manifest import read_manifest
+    from wavasr.decoding.factory import decoder_of
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import calibrate as fit_confidences
     from wavasr.evaluation.evaluate import evaluate as measure
-    from wavasr.recognition.transcribe import calibration_key, decoder_of, load_acoustic_model
+    from wavasr.recognition.models import load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
     path = own_file(args.model, args.output)
     utterances = read_manifest(args.manifest)
     model = load_acoustic_model(args.model)
-    decode = decoder_of(decoding_config(args), model=model)
+    decode = decoder_of(decoding_config(args), model)
     evaluation = measure(
         model,
         utterances,
@@ -122,7 +123,7 @@ def calibrate(arguments: list[str]) -> int:
         progress=sys.stderr.isatty(),
         processes=usable_processes(),
     )
-    calibrated = fit_confidences(evaluation, path, calibration_key(decode), args.output)
+    calibrated = fit_confidences(evaluation, path, decode.calibration_key, args.output)
     assert calibrated.calibration is not None
     print(report.fitted(calibrated.calibration))
     print(args.output or args.model)

@@ -126,10 +126,11 @@ def _lm_tune(arguments: list[str]) -> int:
     from wavasr.cli.models import language_changes, own_file
     from wavasr.corpora.manifest import read_manifest
     from wavasr.decoding.config import DecodingConfig
-    from wavasr.decoding.search import LMDecoder, complete
+    from wavasr.decoding.factory import complete, decoder_of
+    from wavasr.decoding.search import LMDecoder
     from wavasr.evaluation.tuning import chosen, table, tune
     from wavasr.network.files import change_model
-    from wavasr.recognition.transcribe import decoder_of, load_acoustic_model
+    from wavasr.recognition.models import load_acoustic_model
     from wavasr.recognition.workers import usable_processes
 
     path = own_file(args.model, args.output)
@@ -139,7 +140,7 @@ def _lm_tune(arguments: list[str]) -> int:
         raise TextError(f"{args.model}: carries no language model; give one (--lm), made with wavasr lm build")
     utterances = read_manifest(args.manifest)
     model = load_acoustic_model(path)
-    decoder = decoder_of(config, model=model)
+    decoder = decoder_of(config, model)
     if not isinstance(decoder, LMDecoder):
         return BAD_INPUT  # the reason has been told
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())
@@ -169,7 +170,7 @@ def pronounce(arguments: list[str]) -> int:
     parser.add_argument("--n-best", type=count, default=1, metavar="N", help="at most N guesses (default: %(default)s)")
     args = parser.parse_args(arguments)
     from wavasr.decoding.config import DecodingConfig
-    from wavasr.decoding.search import complete
+    from wavasr.decoding.factory import complete
     from wavasr.language.config import TextConfig
     from wavasr.language.lexicon import Lexicon
     from wavasr.language.pronunciation import FEWEST_WORDS, completed

@@ -156,16 +156,16 @@ def export(arguments: list[str]) -> int:
 
 def _export_model(args: argparse.Namespace) -> None:
     from wavasr.decoding.config import DecodingConfig
-    from wavasr.decoding.search import complete
+    from wavasr.decoding.factory import complete, decoder_of
     from wavasr.network.files import change_model, resolve
-    from wavasr.recognition.transcribe import decoder_of, load_acoustic_model
+    from wavasr.recognition.models import load_acoustic_model
 
     path = resolve(args.model)
     weights = {name: getattr(args, name) for name in ("lm_weight", "word_score", "blank_penalty")}
     config = complete(DecodingConfig(lm=args.lm, lexicon=args.lexicon, **weights), path)
     changes = language_changes(config, path)
     if args.lm or args.lexicon:
-        decoder_of(config, model=load_acoustic_model(path))  # tells what does not fit together
+        decoder_of(config, load_acoustic_model(path))  # tells what does not fit together
     if args.attribution:
         changes["metadata"]["attribution"] = args.attribution
     change_model(path, args.output, **changes)

@@ -87,6 +87,12 @@ def add_decoding(parser: Parser) -> None:
         action="store_true",
         help="listen three times, at slightly different speeds: fewer errors, a third as fast",
     )
+    group.add_argument(
+        "--no-vad",
+        dest="vad",
+        action="store_false",
+        help="decode everything, not only what voice activity detection takes for speech",
+    )
 
 
 def add_weights(parser: argparse._ActionsContainer) -> None:
@@ -115,6 +121,7 @@ def decoding_config(args: argparse.Namespace) -> DecodingConfig:
         hotwords=tuple(args.hotword),
         hotword_boost=args.hotword_boost,
         thorough=args.thorough,
+        vad=args.vad,
     )
 
 

@@ -26,13 +26,15 @@ def transcribe(arguments: list[str]) -> int:
         raise WavasrError("-: standard input is named twice; it can be read once")
     configure_logging()
     with starting():
+        from wavasr.decoding.factory import decoder_of
         from wavasr.files import check_writable_folder
         from wavasr.recognition.formats import Folder, render
-        from wavasr.recognition.transcribe import decoder_of, opened, transcribe_many
+        from wavasr.recognition.models import opened
+        from wavasr.recognition.transcribe import transcribe_many
         from wavasr.recognition.workers import usable_processes
 
         model = opened(args.model)
-        decoder = decoder_of(decoding_config(args), model=model)
+        decoder = decoder_of(decoding_config(args), model)
     if args.output_dir:
         check_writable_folder(args.output_dir)
     failures = Failures(len(args.files))
@@ -166,7 +168,7 @@ def align(arguments: list[str]) -> int:
         from wavasr.files import atomic_text, check_writable
         from wavasr.recognition.align import align as find_times
         from wavasr.recognition.formats import render
-        from wavasr.recognition.transcribe import opened
+        from wavasr.recognition.models import opened
 
         if args.output:
             check_writable(args.output)
@@ -192,7 +194,7 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     from wavasr.decoding.config import NOTHING
     from wavasr.files import check_writable
     from wavasr.recognition.align import align_manifest, lexicon_of, pronounce_manifest
-    from wavasr.recognition.transcribe import load_acoustic_model
+    from wavasr.recognition.models import load_acoustic_model
 
     check_writable(args.output)
     utterances = read_manifest(args.manifest)

@@ -111,7 +111,7 @@ def adapt(arguments: list[str]) -> int:
     from wavasr.network.files import SUFFIX
     from wavasr.network.recognizer import save_model
     from wavasr.recognition.adapt import adapt as adapted
-    from wavasr.recognition.transcribe import opened
+    from wavasr.recognition.models import opened
 
     if args.output.suffix.lower() != SUFFIX or args.output.is_dir():
         raise ConfigError(f"--output: {args.output} is no name of a model file; give one in {SUFFIX}")

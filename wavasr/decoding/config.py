@@ -31,6 +31,7 @@ class DecodingConfig:
         hotword_boost: nats that each word of a hotword earns.
         thorough: whether a recording is also heard a bit slower and faster; of the three texts the one is kept that
             costs least. It takes three times as long, and needs words or a language model.
+        vad: whether only what voice activity detection takes for speech is decoded.
     """
 
     beam: int = 0
@@ -44,6 +45,7 @@ class DecodingConfig:
     hotwords: tuple[str, ...] = ()
     hotword_boost: float = 5.0
     thorough: bool = False
+    vad: bool = True
 
     def __post_init__(self) -> None:
         require(self.beam >= 0, f"beam is {self.beam}; expected 0 or more")
@@ -69,3 +71,7 @@ class DecodingConfig:
     def only_lm_words(self) -> bool:
         """Whether a language model limits the words to its own."""
         return self.lm is not None and self.lm_words_only
+
+
+DEFAULT = DecodingConfig()
+GREEDY = DecodingConfig(lm=NOTHING, lexicon=NOTHING)

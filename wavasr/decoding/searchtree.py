@@ -179,16 +179,22 @@ class SearchTree:
         return (*first, end), (*first, last + labels, end)
 
     def emissions(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What each column says in each frame: (T, V) log-probabilities -> (T or T + 1, `columns`)."""
+        """What each column says in each frame: (T, V) log-probabilities -> (T, `columns`)."""
         ends = [values[:, label, None] + np.float32(nats) for label, nats in self._ends]
         if self.copied:
             # Equal scores flashlight ranks by address, which changes from run to run: so a copy is worth a bit less.
             never = np.full((len(values), 1), _NEVER, np.float32)
             return np.concatenate([values, values + np.float32(_COPY_NATS), *ends, never], axis=1)
+        return np.concatenate([values, *ends], axis=1)
+
+    def ending(self) -> NDArray[np.float32]:
+        """What the columns say behind the last frame: (1 or 0, `columns`). There a word ends that needs a space."""
+        if self._space is None:
+            return np.zeros((0, self.columns), np.float32)
         last = np.full((1, self.columns), _NEVER, np.float32)
-        last[0, self._space] = 0.0  # the last word ends with the recording
-        last[0, values.shape[1] :] = [nats for _, nats in self._ends]
-        return np.concatenate([np.concatenate([values, *ends], axis=1), last])
+        last[0, self._space] = 0.0
+        last[0, len(self._units) :] = [nats for _, nats in self._ends]
+        return last
 
     def read(self, columns: Sequence[int], words: Sequence[int]) -> Read:
         """What a result of flashlight's search says: of each frame its column, and the word that ends there or -1."""

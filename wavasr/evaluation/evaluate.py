@@ -21,9 +21,10 @@ from wavasr.corpora.manifest import Utterance
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.confidence import FEWEST_WORDS, fit_map, mean
 from wavasr.decoding.confidence import KEY as CALIBRATION
-from wavasr.decoding.config import DecodingConfig
+from wavasr.decoding.config import DEFAULT, GREEDY, DecodingConfig
+from wavasr.decoding.decoder import Decoder
+from wavasr.decoding.factory import decoder_of
 from wavasr.decoding.greedy import Hypothesis, greedy
-from wavasr.decoding.search import LMDecoder
 from wavasr.errors import TextError, WavasrError
 from wavasr.evaluation import metrics, provenance
 from wavasr.evaluation.metrics import PhoneSet
@@ -32,18 +33,9 @@ from wavasr.evaluation.scoring import Recognised, Scale, score_all
 from wavasr.language.text import Units
 from wavasr.network.files import change_model, read_header
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.transcribe import (
-    DEFAULT_DECODER,
-    Decode,
-    Decoder,
-    calibration_of,
-    decoded,
-    decoder_of,
-    is_thorough,
-    joined,
-    words_of,
-    worth_workers,
-)
+from wavasr.recognition.models import calibration_of
+from wavasr.recognition.stretches import accepted, joined, words_of
+from wavasr.recognition.transcribe import decoded
 from wavasr.recognition.workers import Workers
 
 Recognise = Callable[[Sequence[NDArray[np.float32]]], Sequence[Recognised]]
@@ -55,8 +47,7 @@ def evaluate(
     utterances: Sequence[Utterance],
     *,
     batch_s: float = 60.0,
-    decoder: Decoder = DEFAULT_DECODER,
-    beam: int = 16,
+    decoder: DecodingConfig | Decoder = DEFAULT,
     phone_set: PhoneSet = 39,
     model_name: str = "",
     manifest: Path | None = None,
@@ -73,7 +64,6 @@ def evaluate(
         batch_s: seconds of audio, padding included, that go through the network together; longer recordings go in
             chunks. The results do not depend on it.
         decoder: as in `transcribe`. Phones with a lexicon come out as words, and are scored as words.
-        beam: hypotheses that the prefix beam search keeps.
         phone_set: for models of TIMIT phones: the set to score on.
         model_name: the model's file or shipped name, for the report.
         manifest: where the utterances come from, for the report.
@@ -88,13 +78,12 @@ def evaluate(
     if not utterances:
         raise TextError("there are no utterances to evaluate; expected a manifest with at least one line")
     # Mistakes in settings and transcripts show before the network runs, not after.
-    decode = decoder_of(decoder, beam, model)
-    spells_words = isinstance(decode, LMDecoder) and decode.spells_words
-    scale = Scale.of(model.units, model.text, phone_set, spells_words)
+    decode = decoder_of(decoder, model)
+    scale = Scale.of(model.units, model.text, phone_set, decode.spells_words)
     references = [scale.reference(u) for u in utterances]
-    also_greedy = isinstance(decode, LMDecoder) and not spells_words
+    also_greedy = decode.is_search and not decode.spells_words
     start = time.perf_counter()
-    with Workers(both_ways(decode), worth_workers(decode, processes)) as workers:
+    with Workers(both_ways(decode), processes if decode.is_search else 0) as workers:
         recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy, workers=workers)
         outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
     wall_s = time.perf_counter() - start
@@ -114,7 +103,7 @@ def evaluate(
         model=model_name,
         manifest=manifest.as_posix() if manifest else "",
         manifest_sha256=provenance.file_sha256(manifest) if manifest else "",
-        decoder=_name_of_decoder(decode, decoder, beam),
+        decoder=decode.description,
         batch_s=batch_s,
         command=command,
     )
@@ -129,13 +118,6 @@ def evaluate(
         calibration=calibration_of(model, decode),
         vocabulary=_vocabulary(decode, model.units, said),
     )
-
-
-def _name_of_decoder(decode: Decode, decoder: Decoder, beam: int) -> str:
-    if isinstance(decode, LMDecoder):
-        return decode.description
-    width = (decoder.beam or max(16, decoder.n_best)) if isinstance(decoder, DecodingConfig) else beam
-    return "greedy" if decode is greedy else f"beam of {width}"
 
 
 def calibrate(evaluation: Evaluation, path: Path, key: str = "ctc", output: Path | None = None) -> Evaluation:
@@ -161,8 +143,7 @@ def calibrate(evaluation: Evaluation, path: Path, key: str = "ctc", output: Path
 
 def model_recogniser(
     model: AcousticModel,
-    decoder: Decoder = "greedy",
-    beam: int = 16,
+    decoder: DecodingConfig | Decoder = GREEDY,
     *,
     also_greedy: bool = False,
     workers: Workers[BothWays] | None = None,
@@ -172,27 +153,27 @@ def model_recogniser(
     Args:
         model: in eval mode.
         decoder: as in `transcribe`.
-        beam: as in `transcribe`.
         also_greedy: whether `Recognised.greedy` is wanted.
         workers: that decode, with `both_ways` of the decoder; None: this process does.
 
     Raises:
         ConfigError: an unknown decoder.
     """
-    decode = decoder_of(decoder, beam, model)
+    decode = decoder_of(decoder, model)
     calibration = calibration_of(model, decode)
     work = workers or Workers(both_ways(decode))
 
     def spelled(parts: Sequence[BothWays]) -> Recognised:
-        chosen, plain = (joined(side) for side in zip(*parts, strict=True)) if parts else (joined([]), joined([]))
+        chosen = joined([accepted(one, decode, model, calibration) for one, _ in parts], model.units)
+        plain = joined([one for _, one in parts], model.units)
         own = tuple(round(word.confidence, 6) for word in words_of(chosen, model))
         confidence = mean(map(calibration, own) if calibration else own)
         return Recognised(chosen.text(model.units), confidence, own, plain.text(model.units) if also_greedy else None)
 
-    return lambda waveforms: [spelled(parts) for parts in decoded(model, waveforms, work, is_thorough(decode))]
+    return lambda waveforms: [spelled(parts) for parts in decoded(model, waveforms, decode, work)]
 
 
-def both_ways(decode: Decode) -> Callable[[Any], BothWays]:
+def both_ways(decode: Decoder) -> Callable[[Any], BothWays]:
     """A decoder that also decodes greedily, of several versions the first."""
     return lambda versions: (decode(versions), greedy(versions[0] if isinstance(versions, tuple) else versions))
 
@@ -263,12 +244,12 @@ def _timed(waveforms: dict[int, NDArray[np.float32]], recognise: Recognise) -> d
     }
 
 
-def _vocabulary(decode: Decode, units: Units, references: Iterable[Sequence[str]]) -> Vocabulary | None:
+def _vocabulary(decode: Decoder, units: Units, references: Iterable[Sequence[str]]) -> Vocabulary | None:
     """What is known of the references' words, where there is a list of words."""
     listed: Sequence[str] = ()
-    source, unigrams = "", {}
-    if isinstance(decode, LMDecoder) and decode.words:
-        listed, source, unigrams = decode.words, decode.word_source, decode.unigrams()
+    source, unigrams = "", dict[str, float]()
+    if decode.words:
+        listed, source, unigrams = decode.words, decode.word_source, dict(decode.unigrams())
     elif units.kind == "words":
         listed, source = units.symbols[1:], "the model's words"
     if not listed:

@@ -6,7 +6,7 @@ recordings -> model -> log-probabilities, once -> decoded with many weights -> t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from wavasr.corpora.manifest import Utterance
 from wavasr.corpora.recordings import load_utterance
-from wavasr.decoding.greedy import greedy
+from wavasr.decoding.config import GREEDY
+from wavasr.decoding.decoder import Decoder, GreedyDecoder
 from wavasr.decoding.search import LMDecoder
 from wavasr.errors import TextError
 from wavasr.evaluation import metrics
@@ -23,7 +24,8 @@ from wavasr.evaluation.metrics import ErrorCounts
 from wavasr.evaluation.scoring import Scale
 from wavasr.language.weights import Weights
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.transcribe import Decode, decoded, joined, worth_workers
+from wavasr.recognition.stretches import joined
+from wavasr.recognition.transcribe import decoded
 from wavasr.recognition.workers import Workers
 
 LM_WEIGHTS = (0.15, 0.3, 0.5, 0.8, 1.2, 1.6)
@@ -80,12 +82,15 @@ def tune(
         raise TextError("there are no utterances to tune on; expected a manifest with at least one line")
     scale = Scale.of(model.units, model.text, words=decoder.spells_words)
     references = [scale.reference(utterance) for utterance in utterances]
-    heard = [listen(model, u) for u in tqdm(utterances, desc="listen", unit=" utterances", disable=not progress)]
+    heard = [
+        listen(model, u, decoder.config.vad)
+        for u in tqdm(utterances, desc="listen", unit=" utterances", disable=not progress)
+    ]
 
-    def errors(decode: Decode) -> ErrorCounts:
-        with Workers(decode, worth_workers(decode, processes)) as workers:
+    def errors(decode: Decoder) -> ErrorCounts:
+        with Workers(decode, processes if decode.is_search else 0) as workers:
             begun = [[workers.submit(values) for values in parts] for parts in heard]
-            texts = [joined([part.result() for part in parts]).text(model.units) for parts in begun]
+            texts = [joined([part.result() for part in parts], model.units).text(model.units) for parts in begun]
         return ErrorCounts.total(metrics.count_all(references, [scale.symbols(text) for text in texts]))
 
     trials: dict[Weights, Trial] = {}
@@ -95,12 +100,13 @@ def tune(
             bar.update()
     plain = Scale.of(model.units, model.text)
     comparable = plain.is_phones == scale.is_phones
-    return Tuning(tuple(trials.values()), errors(greedy) if comparable else ErrorCounts(0, 0, 0, 0))
+    return Tuning(tuple(trials.values()), errors(GreedyDecoder(GREEDY)) if comparable else ErrorCounts(0, 0, 0, 0))
 
 
-def listen(model: AcousticModel, utterance: Utterance) -> Stretches:
+def listen(model: AcousticModel, utterance: Utterance, vad: bool = True) -> Stretches:
     """Log-probabilities of an utterance in the stretches that a decoder gets, (t, V) each."""
-    return decoded(model, [load_utterance(utterance, model.sample_rate)], Workers(np.copy))[0]
+    plain = GreedyDecoder(replace(GREEDY, vad=vad))
+    return decoded(model, [load_utterance(utterance, model.sample_rate)], plain, Workers(np.copy))[0]
 
 
 def _errors(trial: Trial) -> int:

@@ -27,14 +27,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wavasr.audio.reading import Samples
-from wavasr.decoding.config import DecodingConfig
-from wavasr.decoding.search import LMDecoder
+from wavasr.decoding.config import DEFAULT, DecodingConfig
+from wavasr.decoding.decoder import Decoder
+from wavasr.decoding.factory import decoder_of
+from wavasr.decoding.greedy import Hypothesis
 from wavasr.errors import ConfigError, ModelError
 from wavasr.language.text import ctc_frames_needed
 from wavasr.network.crf import MOST_LABELS, Competitors
 from wavasr.network.recognizer import Recognizer, load_model, weights_sha256
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.transcribe import DEFAULT_DECODER, decoded, decoder_of, opened
+from wavasr.recognition.models import opened
+from wavasr.recognition.transcribe import decoded
 from wavasr.recognition.workers import Workers, usable_processes
 
 METADATA_KEY = "adapted"
@@ -74,7 +77,7 @@ class Understood(NamedTuple):
 def adapt(
     waveforms: Sequence[Samples],
     model: str | Path = "default",
-    decoding: DecodingConfig = DEFAULT_DECODER,
+    decoding: DecodingConfig = DEFAULT,
     config: AdaptationConfig = DEFAULT_CONFIG,
     progress: bool = False,
 ) -> Recognizer:
@@ -93,8 +96,8 @@ def adapt(
         TextError: the language model is damaged.
     """
     recognizer, acoustic = load_model(model), opened(model)
-    decode = decoder_of(replace(decoding, thorough=True), model=acoustic)
-    if not isinstance(decode, LMDecoder) or not decode.words:
+    decode = decoder_of(replace(decoding, thorough=True, vad=False), acoustic)
+    if not decode.words:
         raise ConfigError(f"{model}: has no words to understand recordings by; give --lm or --lexicon")
     if len(recognizer.units) > MOST_LABELS:
         raise ConfigError(f"{model}: has {len(recognizer.units)} units; only models of up to {MOST_LABELS} can adapt")
@@ -116,10 +119,10 @@ def adapt(
     return recognizer
 
 
-def understood(waveforms: Sequence[Samples], model: AcousticModel, decode: LMDecoder) -> Iterator[Understood]:
+def understood(waveforms: Sequence[Samples], model: AcousticModel, decode: Decoder) -> Iterator[Understood]:
     """The stretches of recordings in which words were heard."""
-    with Workers(decode, usable_processes()) as workers:
-        heard = decoded(model, waveforms, workers, thorough=True)
+    with Workers[Hypothesis](decode, usable_processes()) as workers:
+        heard = decoded(model, waveforms, decode, workers)
     for waveform, parts in zip(waveforms, heard, strict=True):
         start = 0
         for part in parts:
@@ -130,7 +133,7 @@ def understood(waveforms: Sequence[Samples], model: AcousticModel, decode: LMDec
             start = end
 
 
-def sentences(decode: LMDecoder, seed: int) -> list[list[int]]:
+def sentences(decode: Decoder, seed: int) -> list[list[int]]:
     """Labels of words drawn as often as the language model has them: what is common without being heard."""
     spellings, unigrams = decode.spellings(), decode.unigrams()
     words = [word for word in spellings if not unigrams or word in unigrams]

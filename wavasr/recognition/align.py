@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from wavasr.audio.reading import Source, stream_audio
+from wavasr.audio.reading import Samples, Source, stream_audio
 from wavasr.corpora.manifest import AlignedPhone, Utterance, report_dropped
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
+from wavasr.decoding.factory import complete
 from wavasr.decoding.greedy import Hypothesis
-from wavasr.decoding.search import complete, ctc_log_probs
+from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align, unit_times, word_times
 from wavasr.decoding.wordlist import pronunciations
 from wavasr.errors import TextError
@@ -30,16 +31,10 @@ from wavasr.language.lexicon import PHONE_SETS, Lexicon, fold
 from wavasr.language.pronunciation import completed
 from wavasr.language.text import Units, ctc_frames_needed, normalise
 from wavasr.network.runtime import AcousticModel, cache_of, stamp
-from wavasr.recognition.transcribe import (
-    PIECE_S,
-    Meter,
-    Transcript,
-    file_name,
-    log_probs_of,
-    name_of,
-    opened,
-    stream_log_probs,
-)
+from wavasr.recognition.chunks import log_probs_of, stream_log_probs
+from wavasr.recognition.models import name_of, opened
+from wavasr.recognition.stretches import is_audible
+from wavasr.recognition.transcribe import PIECE_S, Transcript, file_name
 
 SILENCE = "sil"
 _PAUSE_S = 0.04
@@ -115,11 +110,17 @@ def align(
         ids = _labels(words)
     else:
         ids = labels_of(text, acoustic.units, acoustic.text, name)
-    meter = Meter(stream_audio(source, acoustic.sample_rate, PIECE_S))
-    parts = [np.asarray(part) for part in stream_log_probs(acoustic, meter)]
-    log_probs = np.concatenate(parts) if parts else np.zeros((0, len(acoustic.units)), np.float32)
-    frame_s, duration_s = acoustic.hop_samples / acoustic.sample_rate, meter.samples / acoustic.sample_rate
-    if not meter.audible:
+    samples, audible = 0, False
+
+    def pieces() -> Iterator[Samples]:
+        nonlocal samples, audible
+        for piece in stream_audio(source, acoustic.sample_rate, PIECE_S):
+            samples, audible = samples + len(piece), audible or is_audible(piece)
+            yield piece
+
+    log_probs = np.concatenate(list(stream_log_probs(acoustic, pieces())))
+    frame_s, duration_s = acoustic.hop_samples / acoustic.sample_rate, samples / acoustic.sample_rate
+    if not audible:
         raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
     if (needed := ctc_frames_needed(ids)) > len(log_probs):
         raise TextError(

@@ -1,41 +1,37 @@
 """Live recognition: samples are pushed as they come, events are returned as they are known.
 
-    samples -> network -> log-probabilities -> partial text | stretch that ends in a pause -> final text
-    (S,)                  (T, V)
+    samples -> log-probabilities -> decoder -> stretch complete: Final, Endpoint
+                                          '--> what it has so far, and a draft of the last frames: Partial
 
-The texts of all `Final` events, joined by spaces, are the transcript.
+The texts of all `Final` events, joined by spaces, are the transcript: that of the file with the same samples.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 
 from wavasr.audio.reading import Samples
-from wavasr.decoding.confidence import mean
+from wavasr.decoding.config import DEFAULT, DecodingConfig
+from wavasr.decoding.decoder import Decoder
+from wavasr.decoding.factory import decoder_of
+from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.times import Word
 from wavasr.errors import AudioError
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.transcribe import (
-    DEFAULT_DECODER,
-    Decoder,
-    Floats,
-    Plan,
-    _forward,
-    calibration_of,
-    decoder_of,
-    opened,
-    words_of,
-)
+from wavasr.recognition.chunks import Floats, frames_in, seconds_of
+from wavasr.recognition.models import calibration_of, opened
+from wavasr.recognition.stretches import Stretch, Stretches, accepted, sureness, words_of
 
-_STEP_S = 0.24
-_PAUSE_S = 0.5
-_LONGEST_S = 20.0
+_STEP_S = 0.2  # from one partial text to the next
+_LONGEST_DRAFT_S = 6.0  # of what is decoded anew for each partial text
+_CONTEXT_WORDS = 3
+_MARGIN_S = 0.8  # that a stable word has behind it, of frames with all their context
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Partial:
     """What has been said since the last `Final`, as far as it is known.
 
     Attributes:
-        stable: words that will hardly change; it only grows until the next `Final`.
+        stable: words that will hardly change; until the next `Final` or `Endpoint` it only grows.
         volatile: words after those, which may still change.
     """
 
@@ -83,13 +79,18 @@ Event = Partial | Final | Endpoint
 class Stream:
     """Recognises speech while it is being said.
 
-    Not safe to share between threads; several streams may share a loaded model.
+    Several streams may share a loaded model; one stream belongs to one thread at a time.
 
     Args:
         model: a loaded model, a model file, or the name of a shipped model.
         sample_rate: of the samples that are fed, in Hz.
         decoder: as in `transcribe`.
-        partials: whether `feed` returns `Partial` events.
+        partials: whether `feed` returns `Partial` events, which take most of the computing time.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        ConfigError: the decoder does not fit the model.
+        AudioError: there is no such sample rate.
     """
 
     def __init__(
@@ -97,120 +98,157 @@ class Stream:
         model: AcousticModel | str | Path = "default",
         sample_rate: int = 16000,
         *,
-        decoder: Decoder = DEFAULT_DECODER,
+        decoder: DecodingConfig | Decoder = DEFAULT,
         partials: bool = True,
     ) -> None:
         if not 1000 <= sample_rate <= 768_000:
             raise AudioError(f"sample_rate is {sample_rate} Hz; expected 1000 to 768000")
         self._model = opened(model)
-        self._decode: Any = decoder_of(decoder, model=self._model)
+        self._decode = decoder_of(decoder, self._model)
         self._calibration = calibration_of(self._model, self._decode)
-        self._partials = partials
         self._resampler = None
         if sample_rate != self._model.sample_rate:
             self._resampler = soxr.ResampleStream(sample_rate, self._model.sample_rate, 1, "float32", "HQ")
-        self._plan = Plan.of(self._model)
-        self._samples = np.zeros(0, np.float32)  # from `_known` frames minus the left context on
-        self._context = 0  # frames at the start of `_samples` that are known already
-        self._frames = np.zeros((0, len(self._model.units)), np.float32)  # log-probabilities that wait for a pause
-        self._start = 0  # the number of their first frame
-        self._unheard = 0  # samples that came since the network last ran
-        self._last = Partial("", "")
+        self._stretches = Stretches(self._model, self._decode)
+        self._partial = PartialText(self._model, self._decode) if partials else None
+        self._step = round(_STEP_S * self._model.sample_rate)
         self._ended = False
 
-    def feed(self, samples: Samples) -> list[Event]:
-        """Push samples, (S,) float32 in [-1, 1] or int16, of any number; what is known now."""
+    @property
+    def duration_s(self) -> float:
+        """Seconds of audio that were fed."""
+        return self._stretches.samples / self._model.sample_rate
+
+    def feed(self, samples: npt.ArrayLike) -> list[Event]:
+        """Push samples, (S,) float32 in [-1, 1] or int16, of any number; what is known with them.
+
+        Raises:
+            AudioError: they are not one channel of numbers.
+            ValueError: the stream has ended.
+        """
         if self._ended:
             raise ValueError("the stream has ended; begin a new one")
-        samples = np.asarray(samples)
-        if samples.ndim != 1:
-            raise AudioError(f"samples have the shape {samples.shape}; expected one channel, (S,)")
-        if samples.dtype == np.int16:
-            samples = samples / np.float32(32768)
-        samples = samples.astype(np.float32, copy=False)
-        if not np.isfinite(samples).all():
-            raise AudioError("samples are not numbers (NaN or infinite)")
+        values = checked_samples(samples)
         if self._resampler is not None:
-            samples = self._resampler.resample_chunk(np.ascontiguousarray(samples))
-        return self._push(samples)
+            values = self._resampler.resample_chunk(np.ascontiguousarray(values))
+        events: list[Event] = []
+        for start in range(0, len(values), self._step):
+            part = values[start : start + self._step]
+            before = self._stretches.samples // self._step
+            events += self._finals(part)
+            if self._partial is not None and self._stretches.samples // self._step > before:
+                events += self._partial.update(self._stretches)
+        return events
 
     def finish(self) -> list[Event]:
         """The stream ends; what is left of it."""
         if self._ended:
             return []
-        events = []
-        if self._resampler is not None:
-            events = self._push(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         self._ended = True
-        if len(self._samples) > self._context * self._model.hop_samples:
-            rest = _forward(self._model, [self._samples])[0][self._context :]
-            self._frames = np.concatenate([self._frames, rest])
-        return events + self._final(len(self._frames))
+        rest: Samples = np.zeros(0, np.float32)
+        if self._resampler is not None:
+            rest = self._resampler.resample_chunk(rest, last=True)
+        return self._finals(rest, last=True)
 
-    def _push(self, samples: Samples) -> list[Event]:
+    def _finals(self, samples: Samples, last: bool = False) -> list[Event]:
+        return [event for stretch in self._stretches.push(samples, last) for event in self._final(stretch)]
+
+    def _final(self, stretch: Stretch) -> list[Event]:
         events: list[Event] = []
-        step = math.ceil(_STEP_S * self._model.sample_rate)
-        for start in range(0, len(samples), step):
-            part = samples[start : start + step]
-            self._samples = np.concatenate([self._samples, part])
-            self._unheard += len(part)
-            if self._unheard >= step:
-                self._unheard = 0
-                events += self._step()
+        start_s, duration_s = seconds_of(stretch.first, self._model), self.duration_s
+        found = self._partial.finish(stretch) if self._partial else self._decode(stretch.values)
+        found = accepted(found, self._decode, self._model, self._calibration)
+        if words := words_of(found, self._model, self._calibration, start_s, duration_s):
+            text = " ".join(word.word for word in words)
+            events.append(Final(text, words, sureness(words) or 0.0, words[0].start_s, words[-1].end_s))
+        if stretch.ends:
+            events.append(Endpoint(min(duration_s, seconds_of(stretch.first + stretch.frames, self._model))))
         return events
 
-    def _step(self) -> list[Event]:
-        """Run the network over what is held: frames with all their context are kept, the others make a partial."""
-        hop = self._model.hop_samples
-        values = _forward(self._model, [self._samples])[0]
-        known = max(self._context, (len(self._samples) - self._plan.after) // hop)
-        self._frames = np.concatenate([self._frames, values[self._context : known]])
-        dropped = max(0, known - self._plan.before // hop)
-        self._samples, self._context = self._samples[dropped * hop :].copy(), known - dropped
-        events: list[Event] = []
-        if end := self._pause():
-            events += self._final(end)
-        if self._partials:
-            events += self._partial(values[known:])
-        return events
 
-    def _pause(self) -> int:
-        """The frame in the middle of a pause that has ended an utterance; 0 where there is none."""
-        frame_s = self._model.hop_samples / self._model.sample_rate
-        spoken = np.flatnonzero(self._frames.argmax(axis=1))
-        silent = len(self._frames) - (int(spoken[-1]) + 1 if len(spoken) else 0)
-        if silent * frame_s >= _PAUSE_S:
-            return len(self._frames) - silent // 2
-        return len(self._frames) if len(self._frames) * frame_s >= _LONGEST_S else 0
+def checked_samples(samples: npt.ArrayLike) -> Samples:
+    """(S,) samples as float32; integers of 16 bits become [-1, 1].
 
-    def _final(self, end: int) -> list[Event]:
-        values, self._frames = self._frames[:end], self._frames[end:].copy()
-        start_s = self._start * self._model.hop_samples / self._model.sample_rate
-        self._start += end
-        words = self._words(values, start_s)
-        if not words:
+    Raises:
+        AudioError: they are not one channel of numbers.
+    """
+    values = np.asarray(samples)
+    if values.ndim != 1:
+        raise AudioError(f"samples have the shape {values.shape}; expected one channel, (S,)")
+    if values.dtype == np.int16:
+        return np.asarray(values / np.float32(32768), np.float32)
+    if values.dtype.kind != "f":
+        raise AudioError(f"samples are {values.dtype}; expected float32 in [-1, 1], or int16")
+    if not np.isfinite(values).all():
+        raise AudioError("samples are not numbers (NaN or infinite)")
+    return values.astype(np.float32, copy=False)
+
+
+class PartialText:
+    """The text of what is in no stretch yet.
+
+    The decoder goes on with the frames that have all their context: words that it has had twice and that lie a bit back
+    are stable. The frames behind those, which lack right context at the end, are drafted anew each time.
+    """
+
+    def __init__(self, model: AcousticModel, decoder: Decoder) -> None:
+        self._units = model.units
+        self._decoder = decoder
+        self._margin, self._longest = (frames_in(seconds, model) for seconds in (_MARGIN_S, _LONGEST_DRAFT_S))
+        self._reset(-1)
+
+    def _reset(self, first: int) -> None:
+        self._first = first
+        self._running = self._decoder.begin()
+        self._stable: list[str] = []
+        self._ends: list[int] = []  # the frame after each of them
+        self._before: list[str] = []  # what the decoder had last time
+        self._shown = Partial("", "")
+
+    def update(self, stretches: Stretches) -> list[Partial]:
+        """The text now, if it has changed."""
+        first, values, certain = stretches.preview()
+        if first != self._first:
+            self._reset(first)
+        if certain > self._running.frames:
+            self._running.push(values[self._running.frames : certain])
+            self._settle(certain - self._margin)
+        partial = Partial(" ".join(self._stable), " ".join(self._drafted(values)))
+        if partial == self._shown:
             return []
-        self._last = Partial("", "")
-        text = " ".join(word.word for word in words)
-        confidence = mean(word.confidence for word in words) or 0.0
-        end_s = self._start * self._model.hop_samples / self._model.sample_rate
-        return [Final(text, words, confidence, words[0].start_s, words[-1].end_s), Endpoint(end_s)]
-
-    def _words(self, values: Floats, start_s: float) -> tuple[Word, ...]:
-        found = words_of(self._decode(values), self._model, self._calibration)
-        return tuple(Word(w.word, w.start_s + start_s, w.end_s + start_s, w.confidence) for w in found)
-
-    def _partial(self, coming: Floats) -> list[Event]:
-        values = np.concatenate([self._frames, coming])
-        words = self._words(values, 0.0) if values.argmax(axis=1).any() else ()
-        certain_s = len(self._frames) * self._model.hop_samples / self._model.sample_rate
-        stable = " ".join(word.word for word in words if word.end_s <= certain_s)
-        if not stable.startswith(self._last.stable):
-            stable = self._last.stable
-        text = " ".join(word.word for word in words)
-        volatile = text[len(stable) :].strip() if text.startswith(stable) else ""
-        partial = Partial(stable, volatile)
-        if partial == self._last:
-            return []
-        self._last = partial
+        self._shown = partial
         return [partial]
+
+    def _drafted(self, values: Floats) -> list[str]:
+        """The words behind the stable ones. The last stable ones are decoded again, as the language model's context."""
+        known = self._stable[-_CONTEXT_WORDS:]
+        start = self._ends[-_CONTEXT_WORDS - 1] if len(self._ends) > _CONTEXT_WORDS else 0
+        if len(values) - start > self._longest:
+            start, known = len(values) - self._longest, []
+        draft = self._decoder.draft(values[start:])
+        words = [word for word, _, _ in draft.words_in(self._units)]
+        if not self._ends or (known and words[: len(known)] == known):
+            return words[len(known) :]
+        ends = (start + draft.spans[end - 1][1] for _, _, end in draft.words_in(self._units))
+        return [word for word, end in zip(words, ends, strict=True) if end > self._ends[-1]]
+
+    def _settle(self, until: int) -> None:
+        """Words that end before a frame, and that the decoder has now as it had them before, are stable."""
+        best = self._running.best()
+        words = [word for word, _, _ in best.words_in(self._units)]
+        ends = [best.spans[end - 1][1] for _, _, end in best.words_in(self._units)]
+        if words[: len(self._stable)] == self._stable:
+            agreed = zip(words, self._before, ends, strict=False)
+            count = sum(1 for _ in itertools.takewhile(lambda one: one[0] == one[1] and one[2] <= until, agreed))
+            if count > len(self._stable):
+                self._stable, self._ends = words[:count], ends[:count]
+        self._before = words
+
+    def finish(self, stretch: Stretch) -> Hypothesis:
+        """A stretch is complete: its hypothesis."""
+        running, first = self._running, self._first
+        self._reset(-1)
+        if first != stretch.first or running.frames > stretch.frames or isinstance(stretch.values, tuple):
+            return self._decoder(stretch.values)
+        running.push(stretch.values[running.frames :])
+        return running.finish()

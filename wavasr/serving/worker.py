@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from wavasr.audio.reading import stream_audio
 from wavasr.decoding.config import DecodingConfig
 from wavasr.errors import AudioError, WavasrError
+from wavasr.recognition.models import opened
 from wavasr.recognition.stream import Event, Stream
-from wavasr.recognition.transcribe import opened
 
 PIECE_S = 5.0  # of an upload: live sessions wait at most as long as recognising that takes
 

@@ -20,13 +20,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import wavasr
 from wavasr.config import to_dict
+from wavasr.decoding.config import GREEDY
 from wavasr.errors import ConfigError, TextError
 from wavasr.evaluation.evaluate import calibrate, evaluate
 from wavasr.evaluation.report import write_report
 from wavasr.language.text import Units, build_units
 from wavasr.network.files import read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_ear, start_from
-from wavasr.recognition.transcribe import load_acoustic_model
+from wavasr.recognition.models import load_acoustic_model
 from wavasr.training import folder
 from wavasr.training.callbacks import (
     CsvLog,
@@ -205,7 +206,7 @@ def measure(config: FitConfig, name: str, split: Split) -> str:
     names = config.data.test if name == "test" else config.data.dev
     manifest = config.data.root / names[0] if len(names) == 1 else None
     evaluation = evaluate(
-        load_acoustic_model(path), split.utterances, decoder="greedy", model_name=path.as_posix(), manifest=manifest
+        load_acoustic_model(path), split.utterances, decoder=GREEDY, model_name=path.as_posix(), manifest=manifest
     )
     if name == "dev":
         try:
