@@ -1,6 +1,6 @@
 """Part a: forward and training step of each preset, beside the same network written plainly; and batches (part d).
 
-    python -m benchmarks.networks --seconds 10 --rounds 3 base small        prints JSON
+    python -m benchmarks.networks --seconds 10 --rounds 3 base swift        prints JSON
     python -m benchmarks.networks --profile "step, wavasr bfloat16" swift     where its processor time goes
 
 All sides take turns in one process of this module, after their outputs were found equal. What `--once` runs is one

@@ -168,7 +168,7 @@ _TOP = (
 )
 
 
-# GMAC per second of audio: paper 2.1, small 0.56, swift 0.46, base 0.69, base-10ms 0.74, large 1.04.
+# GMAC per second of audio: paper 2.1, swift 0.46, base 0.69.
 PRESETS: dict[str, tuple[StageConfig, ...]] = {
     # Blocks over the raw samples that see 273 ms, pooled to 10 ms, then "a few non-causal convolutions" (section 3.4).
     # Non-causal blocks have three taps, so dilations triple where the paper's double.
@@ -176,19 +176,8 @@ PRESETS: dict[str, tuple[StageConfig, ...]] = {
         StageConfig(channels=32, skip_channels=64, dilations=_TRIPLING * 2, level_frames=480, pool=160),
         StageConfig(channels=128, dilations=(1, 1, 1, 1)),
     ),
-    "small": (
-        *_EAR,
-        StageConfig(channels=128, dilations=(1, 2), pool=2),
-        StageConfig(channels=128, dilations=(1, 2, 4, 8)),
-    ),
     "swift": (*_FILTER_EAR, _TOP[0], StageConfig(channels=192, dilations=(1, 2, 4, 8) * 3)),
     "base": (*_EAR, *_TOP),
-    "base-10ms": (*_EAR, StageConfig(channels=192, dilations=(1, 2, 4, 8) * 2)),
-    "large": (
-        *_EAR,
-        StageConfig(channels=256, dilations=(1, 2, 4, 8), pool=2),
-        StageConfig(channels=256, dilations=(1, 2, 4, 8) * 3),
-    ),
 }
 
 
