@@ -1,6 +1,7 @@
 """Pictures: what they show is computed, checked against second paths; files of every kind; mistakes in one line."""
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from wavasr import cli
 from wavasr.errors import WavasrError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
-from wavasr.network.config import EncoderConfig, GeneratorConfig, StageConfig
+from wavasr.network.config import AuxiliaryConfig, EncoderConfig, GeneratorConfig, StageConfig
 from wavasr.network.generator import Generator, load_generator, save_generator
 from wavasr.network.geometry import receptive_field
-from wavasr.network.recognizer import Recognizer, load_model
+from wavasr.network.inpainting import SampleLikelihood
+from wavasr.network.likelihood import AuxiliaryLoss
+from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.pictures import lessons
 from wavasr.pictures.generation import Example, Measure, write_page
 from wavasr.pictures.lecture import voice_chapters
@@ -150,6 +153,31 @@ def test_pictures_of_a_generator(voice: Path, tmp_path: Path, speech: Path) -> N
     chapters = voice_chapters(samples, voice)
     assert [len(chapter.sounds) for chapter in chapters] == [0, 0, 4, 0]
     assert list(chapters[2].sounds) == ["the recording", *(f"in the voice {name}" for name in ("anna", "bert", "c"))]
+
+
+def test_the_likelihood_of_a_recogniser(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    stages = (StageConfig(channels=8, window=16, stride=8, dilations=(1, 2), pool=10),)
+    config = EncoderConfig(stages=stages, init="random")
+    model = Recognizer(config, Units.characters(["abc"]), TextConfig())
+    save_model(model, tmp_path / "model.wavasr")
+    arguments = ["show", str(speech), "--model", str(tmp_path / "model.wavasr"), "--likelihood"]
+    assert cli.main([*arguments, "-o", str(tmp_path / "a.png")]) == 2
+    assert "training writes it where auxiliary.weight is more than 0" in capsys.readouterr().err
+    likelihood = SampleLikelihood(model.encoder, AuxiliaryLoss(config, AuxiliaryConfig(weight=0.1)))
+    likelihood.save(tmp_path / "model.likelihood.safetensors")
+    assert cli.main([*arguments, "-o", str(tmp_path / "a.png")]) == 0 and (tmp_path / "a.png").is_file()
+
+
+def test_an_evaluated_generator_has_a_page(voice: Path, tmp_path: Path, speech: Path) -> None:
+    line = {"audio_filepath": str(speech), "duration": 0.5, "text": "<b>noise</b>", "speaker": "bert"}
+    (tmp_path / "dev.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    arguments = ["evaluate", "--model", str(voice), "--manifest", str(tmp_path / "dev.jsonl"), "--report"]
+    assert cli.main([*arguments, str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Evaluation of voice.wavasr" in page and "&lt;b&gt;noise" in page and page.count("<audio") == 2
+    measured = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert f"{100 * measured['f0_within_6_percent']:.1f} %" in page and f"{measured['mcd_db']:.2f} dB" in page
 
 
 def test_a_network_is_drawn(tiny_model: Path, tmp_path: Path) -> None:

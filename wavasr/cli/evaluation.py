@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from pathlib import Path
@@ -38,6 +39,10 @@ def evaluate(arguments: list[str]) -> int:
         from wavasr.cli.generation import evaluate_generator
 
         return evaluate_generator(args)
+    return _evaluate_recogniser(args, shlex.join(["wavasr", "evaluate", *arguments]))
+
+
+def _evaluate_recogniser(args: argparse.Namespace, command: str) -> int:
     from wavasr.corpora.manifest import read_manifest
     from wavasr.evaluation import report
     from wavasr.evaluation.evaluate import evaluate as measure
@@ -59,7 +64,7 @@ def evaluate(arguments: list[str]) -> int:
         decoder=decoding_config(args),
         model_name=args.model,
         manifest=args.manifest,
-        command=shlex.join(["wavasr", "evaluate", *arguments]),
+        command=command,
         progress=sys.stderr.isatty(),
         processes=usable_processes(),
     )
@@ -68,9 +73,8 @@ def evaluate(arguments: list[str]) -> int:
     if baseline is not None:
         try:
             print(report.compare(evaluation, baseline))
-        except (
-            WavasrError
-        ) as error:  # such as a recording that could not be read this time: the report is written still
+        except WavasrError as error:
+            # A recording could not be read this time, say: the report is written all the same.
             baseline, incomparable = None, str(error)
             complain(incomparable)
     if args.report:

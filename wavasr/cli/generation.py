@@ -149,6 +149,9 @@ def evaluate_generator(args: argparse.Namespace) -> int:
     print(summary(result))
     if args.report:
         print(write_result(result, args.report, str(args.model)))
+        from wavasr.pictures.generation import generator_page
+
+        print(generator_page(voice, utterances, result, args.report, str(args.model)))
     return OK
 
 

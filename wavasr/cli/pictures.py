@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def show(arguments: list[str]) -> int:
         "  wavasr show interview.mp3 --from 60 --to 70 --model none -o minute.png\n"
         "  wavasr show --model default -o model.png\n"
         "  wavasr show runs/an4 -o curves.png\n"
-        "  wavasr show interview.mp3 --model runs/voice/model.wavasr -o likelihood.png\n"
+        "  wavasr show interview.mp3 --model runs/voice/model.wavasr --likelihood -o likelihood.png\n"
         "  wavasr show --lecture lecture interview.mp3 --voice runs/voice/model.wavasr",
     )
     parser.add_argument("source", nargs="?", type=Path, metavar="FILE|RUN", help="a recording, or the folder of a run")
@@ -32,12 +33,16 @@ def show(arguments: list[str]) -> int:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="what recognises the words (default: default; none: no words), or a generator, which tells how hard each "
-        "sample is to predict; without FILE: the model that is drawn",
+        help="what recognises the words (default: default; none: no words); without FILE: the model that is drawn",
     )
     parser.add_argument("--text", metavar="TEXT", help="what is said in FILE, to be aligned instead of recognised")
     parser.add_argument("--from", type=float, default=0.0, dest="start_s", metavar="S", help="begin here, in seconds")
     parser.add_argument("--to", type=float, dest="end_s", metavar="S", help="end here (default: 20 s later at most)")
+    parser.add_argument(
+        "--likelihood",
+        action="store_true",
+        help="how hard each sample of FILE is to predict, for a generator or a recogniser trained with that loss",
+    )
     parser.add_argument("--lecture", type=Path, metavar="DIR", help="write DIR/lecture.html about FILE")
     parser.add_argument("--voice", metavar="MODEL", help="the vocoder of the lecture's last chapters (default: none)")
     args = parser.parse_args(arguments)
@@ -62,20 +67,22 @@ def show(arguments: list[str]) -> int:
 
         figure = learning_curves(args.source)
     else:
-        figure = _recording(args.source, args.model or "default", args.text, args.start_s, args.end_s)
+        figure = _recording(args)
     style.save(figure, args.output)
     print(args.output)
     return OK
 
 
-def _recording(source: Path, model: str, text: str | None, start_s: float, end_s: float | None) -> Figure:
+def _recording(args: argparse.Namespace) -> Figure:
     from wavasr.pictures.network import is_generator
     from wavasr.pictures.recording import recording
     from wavasr.pictures.voices import likelihood_of
 
-    if model != "none" and is_generator(model):
-        return likelihood_of(source, model, start_s=start_s, end_s=end_s)
-    return recording(source, model=None if model == "none" else model, text=text, start_s=start_s, end_s=end_s)
+    model, start_s, end_s = args.model or "default", args.start_s, args.end_s
+    if args.likelihood or (model != "none" and is_generator(model)):
+        return likelihood_of(args.source, model, start_s=start_s, end_s=end_s)
+    model = None if model == "none" else model
+    return recording(args.source, model=model, text=args.text, start_s=start_s, end_s=end_s)
 
 
 def _lecture(directory: Path, source: Path, model: str, voice: str | None) -> Path:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wavasr.decoding.times import Word
 
 SHOWN_S = 20.0  # of a longer recording, unless told otherwise
-_RATE_HZ = 16000
+RATE_HZ = 16000
 _WINDOW_S, _HOP_S = 0.025, 0.005
 _RANGE_DB = 70.0
 _MEL_BANDS = 80
@@ -65,7 +65,7 @@ def recording(
     """
     samples, title = stretch(source, start_s, end_s)
     tiers = Tiers() if model is None else heard(samples, model, text)
-    return draw(samples, _RATE_HZ, tiers, title=title, start_s=start_s)
+    return draw(samples, RATE_HZ, tiers, title=title, start_s=start_s)
 
 
 def stretch(source: str | Path, start_s: float = 0.0, end_s: float | None = None) -> tuple[Floats, str]:
@@ -80,7 +80,7 @@ def stretch(source: str | Path, start_s: float = 0.0, end_s: float | None = None
         raise WavasrError(f"{source}: from {start_s:g} to {end_s:g} s is no stretch of its {duration_s:.2f} s")
     whole = end_s - start_s > duration_s - 0.01
     part = f"{duration_s:.2f} s" if whole else f"{start_s:g} to {end_s:g} s of {duration_s:.1f} s"
-    return load_audio(source, _RATE_HZ, start_s, end_s - start_s), f"{Path(source).name}, {part}"
+    return load_audio(source, RATE_HZ, start_s, end_s - start_s), f"{Path(source).name}, {part}"
 
 
 def heard(samples: Floats, model: str | Path, text: str | None = None) -> Tiers:
@@ -92,7 +92,7 @@ def heard(samples: Floats, model: str | Path, text: str | None = None) -> Tiers:
     from wavasr.recognition.transcribe import transcribe
 
     stream = io.BytesIO()
-    soundfile.write(stream, samples, _RATE_HZ, format="WAV", subtype="FLOAT")
+    soundfile.write(stream, samples, RATE_HZ, format="WAV", subtype="FLOAT")
     content = stream.getvalue()
     words: Sequence[Word] = ()
     if text is None:

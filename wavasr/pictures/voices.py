@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.errors import WavasrError
-from wavasr.pictures.recording import decibels, likelihood, power_spectrogram, stretch
+from wavasr.pictures.network import is_generator
+from wavasr.pictures.recording import RATE_HZ, decibels, likelihood, power_spectrogram, stretch
 from wavasr.pictures.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, SPECTRUM, image, label, new_figure, styled
 
 if TYPE_CHECKING:
@@ -74,28 +75,31 @@ def expected(model: Any, samples: Floats, speaker: int = 0) -> Expected:
 
 @styled
 def likelihood_of(source: str | Path, model: str | Path, *, start_s: float = 0.0, end_s: float | None = None) -> Figure:
-    """Over the spectrogram of a recording, how hard a generator finds its samples.
+    """Over the spectrogram of a recording, how hard its samples are for a model.
 
     Args:
         source: the sound file.
-        model: a generator's model file, or the name of a shipped one.
+        model: a generator, or a recogniser beside whose file the likelihood of its training lies.
         start_s: where the stretch begins that is shown.
         end_s: where it ends; by default at most 20 s later.
 
     Raises:
         WavasrError: the recording or the model cannot be read.
     """
+    from wavasr.network.files import resolve
     from wavasr.network.generator import load_generator
+    from wavasr.network.inpainting import load_likelihood, sample_nats
 
-    generator = load_generator(model)
     samples, title = stretch(source, start_s, end_s)
-    if len(samples) < generator.config.hop_samples:
-        raise WavasrError(f"{source}: is shorter than a frame of {generator.config.hop_samples} samples")
-    found = expected(generator, samples)
-    bits = float(found.nats.mean()) / np.log(2)
-    return likelihood(
-        found.samples, generator.config.sample_rate, found.nats, title=f"{title}: {bits:.2f} bits a class"
-    )
+    if is_generator(model):
+        generator = load_generator(model)
+        if len(samples) < generator.config.hop_samples:
+            raise WavasrError(f"{source}: is shorter than a frame of {generator.config.hop_samples} samples")
+        found = expected(generator, samples)
+        samples, nats = found.samples, found.nats
+    else:
+        nats = sample_nats(load_likelihood(resolve(model)), samples)
+    return likelihood(samples, RATE_HZ, nats, title=f"{title}: {float(np.nanmean(nats)) / np.log(2):.2f} bits a sample")
 
 
 @styled
