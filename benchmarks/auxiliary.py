@@ -45,8 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything that has no row yet."""
     parser = argparse.ArgumentParser(description="Train a queue of recipes, one after the other.")
     parser.add_argument("queue", type=Path, metavar="QUEUE.yaml")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="runs and results.csv")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="runs and results.csv")
+    parser.add_argument(
+        "--cut", type=float, metavar="S", help="print so many seconds of a manifest, all speakers alike"
+    )
     args = parser.parse_args(arguments)
+    if args.cut:
+        print("\n".join(cut(args.queue, args.cut)))
+        return 0
+    if args.output is None:
+        parser.error("--output is missing; give a folder for the runs")
     args.output.mkdir(parents=True, exist_ok=True)
     while run := next(waiting(args.queue, args.output), None):
         row = train(run, args.output)
@@ -55,6 +63,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (args.output / "stop").exists():
             break
     return 0
+
+
+def cut(manifest: Path, seconds: float) -> list[str]:
+    """Lines of about this many seconds in all, an utterance of each speaker in turn; their paths absolute."""
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    turns: dict[str, int] = {}
+    order = []
+    for line in lines:
+        turns[line["speaker"]] = turns.get(line["speaker"], 0) + 1
+        order.append((turns[line["speaker"]], len(order)))
+    chosen, total_s = [], 0.0
+    for _, place in sorted(order):
+        if total_s >= seconds:
+            break
+        total_s += lines[place]["duration"]
+        audio = (manifest.parent / lines[place]["audio_filepath"]).resolve()
+        chosen.append(json.dumps({**lines[place], "audio_filepath": audio.as_posix()}))
+    return chosen
 
 
 def waiting(queue: Path, output: Path) -> Iterator[Run]:

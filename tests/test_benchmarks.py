@@ -1,5 +1,6 @@
 """The benchmark: its reference network is ours, and a tiny run writes its report."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -156,3 +157,24 @@ def test_nats_without_a_network() -> None:
     tone = tone.astype(np.float32)
     assert linear_prediction_nats(white).mean() > unigram_entropy([white]) - 0.05
     assert linear_prediction_nats(tone).mean() < unigram_entropy([tone]) - 1
+
+
+def test_a_queue_of_trainings(repository: Path, tmp_path: Path) -> None:
+    """First seeds come first, what has a row is not run again; trials of the queue that ships are recipes."""
+    from benchmarks.auxiliary import COLUMNS, cut, waiting, write_row
+    from wavasr.training.recipe import parse
+
+    queue = tmp_path / "queue.yaml"
+    queue.write_text("- {name: a, seeds: [0, 1], config: timit.yaml}\n- {name: b, seeds: [5], data.dev: []}\n", "utf-8")
+    assert [(run.name, run.seed) for run in waiting(queue, tmp_path)] == [("a", 0), ("b", 5), ("a", 1)]
+    write_row(tmp_path / "results.csv", {**dict.fromkeys(COLUMNS, ""), "trial": "a", "seed": 0})
+    left = list(waiting(queue, tmp_path))
+    assert [(run.name, run.seed) for run in left] == [("b", 5), ("a", 1)]
+    assert left[0].arguments == ["--data.dev", "[]"]
+    shipped = list(waiting(repository / "benchmarks" / "auxiliary.yaml", tmp_path / "none"))
+    for run in shipped[:30:9]:
+        parse(run.arguments)
+    lines = [{"audio_filepath": f"{n}.wav", "speaker": "ab"[n > 4], "duration": 2.0} for n in range(8)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    chosen = [json.loads(line)["audio_filepath"] for line in cut(tmp_path / "m.jsonl", 7)]
+    assert chosen == [(tmp_path / f"{n}.wav").resolve().as_posix() for n in (0, 5, 1, 6)]

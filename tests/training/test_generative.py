@@ -15,7 +15,7 @@ from wavasr.training.dataset import Batch
 from wavasr.training.recipe import parse
 from wavasr.training.recognize import RecognitionTask
 
-FROM_SPEECH = ("timit", "timit-sample", "librispeech", "paper")
+FROM_SPEECH = ("timit", "timit-sample", "librispeech", "paper", "two-heads")
 ABOVE_A_FROZEN_FRONT_END = ("an4", "fsdd", "demo", "russian")
 
 
