@@ -22,6 +22,7 @@ _UNKNOWN_LONG = 1 << 60
 _SLACK_BYTES = (64, 4096)
 _SLACK_SHARE = 0.01
 _MOST_CHUNKS = 100_000
+_MOST_PADDING = 1 << 16
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<smil", b"<MPD", b"v=0", b"[playlist]", b"[Reference]")
@@ -35,6 +36,8 @@ _NO_AUDIO = (
     (b"\xff\xd8\xff", "a picture", "give a recording"),
     (b"GIF8", "a picture", "give a recording"),
 )
+# Of these joined ones FFmpeg plays the first only, or the first two.
+_JOINABLE = (b"RIFF", b"RIFX", b"FORM", b"riff", b"\x1a\x45\xdf\xa3")
 # Containers that are read front to back. Others may keep their index at the end.
 _STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"ID3", b".snd", b"NIST_1A", b"\x1a\x45\xdf\xa3")
 
@@ -99,8 +102,7 @@ def announced(peek: Peek, size: int | None) -> Announced:
     if head[:4] == b"caff":
         return _caf(peek)
     if head[:4] == b".snd" and len(head) >= 24:
-        start, length = struct.unpack(">II", head[4:12])
-        return Announced(end=start + length if 0 < length < _UNKNOWN_SIZE else None)
+        return _au(head, size)
     if head[:7] == b"NIST_1A":
         return Announced(end=_sphere_end(peek(0, 4096)))
     if head[:4] == b"\x1a\x45\xdf\xa3":
@@ -131,13 +133,14 @@ def missing_bytes(promise: Announced, size: int, tail: bytes) -> int:
 def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
     """Where a second recording of the same container begins behind the first; None where none does.
 
-    FFmpeg goes on by itself in containers that can be joined; of these it plays the first part only. Of a pipe
-    (`peek` is None) this is where one may begin.
+    In others FFmpeg goes on by itself. Of a pipe (`peek` is None) this is where one may begin.
     """
-    if promise.end is None or (head[:4] not in (b"RIFF", b"RIFX", b"FORM", b"riff") and head[4:8] != b"ftyp"):
+    if promise.end is None or (head[:4] not in _JOINABLE and head[4:8] != b"ftyp"):
         return None
     if peek is None:
-        return promise.end + promise.end % 2
+        is_riff = head[:4] in (b"RIFF", b"RIFX", b"FORM")
+        end = max(promise.end, (_form_end(head, "<" if head[:4] == b"RIFF" else ">") or 0) if is_riff else 0)
+        return end + end % 2 if is_riff else end
     magic = slice(4, 8) if head[4:8] == b"ftyp" else slice(0, 4)
     ends = (promise.end, promise.end + promise.end % 2)
     return next((at for at in ends if peek(at, 8)[magic] == head[magic]), None)
@@ -183,6 +186,16 @@ def _riff(peek: Peek, size: int | None) -> Announced:
     return Announced()
 
 
+def big_endian_wav(head: bytes) -> str | None:
+    """The format and codec of a RIFX file, whose samples FFmpeg would take for little-endian; None for any other."""
+    at = head.find(b"fmt ") + 8
+    if head[:4] != b"RIFX" or len(head) < at + 16:
+        return None
+    tag, bits = int.from_bytes(head[at : at + 2], "big"), int.from_bytes(head[at + 14 : at + 16], "big")
+    codec = {(1, 16): "s16be", (1, 24): "s24be", (1, 32): "s32be", (3, 32): "f32be", (3, 64): "f64be"}.get((tag, bits))
+    return f"wav:pcm_{codec}" if codec else None
+
+
 def _joined_form(peek: Peek, order: str) -> int:
     """The end of the whole form where another begins; else 0."""
     end = _form_end(peek(0, 12), order) or 0
@@ -198,17 +211,28 @@ def _ends_chunk(peek: Peek, end: int, order: str, size: int | None) -> bool:
         name, length = struct.unpack(f"{order}4sI", peek(at, 8))
         if re.fullmatch(rb"[ -~]{4}", name) and (at + 8 + length <= size + 1 or name == peek(0, 4)):
             return True
-    return not any(peek(end, 64))  # padding
+    return size - end <= _MOST_PADDING and not any(peek(end, size - end))
 
 
 def _aiff(peek: Peek, size: int | None) -> Announced:
+    mended = {}
     for at, name, length in _chunks(peek, 12, ">"):
+        if name == b"COMM" and int.from_bytes(peek(at + 2, 4), "big") >= _UNKNOWN_SIZE:
+            mended[at + 2] = bytes(4)
         if name == b"SSND":
             if 8 < length < _UNKNOWN_SIZE and _ends_chunk(peek, at + length, ">", size):
                 return Announced(end=max(at + length, _joined_form(peek, ">")))
             there = struct.pack(">I", min(size - at if size is not None else _UNKNOWN_SIZE, 0xFFFFFFFE))
-            return Announced(mended={4: struct.pack(">I", 0x7FFFFFFF), at - 4: there})
+            return Announced(mended=mended | {4: struct.pack(">I", 0x7FFFFFFF), at - 4: there})
     return Announced()
+
+
+def _au(head: bytes, size: int | None) -> Announced:
+    """No chunks: all behind the header is sound."""
+    start, length = struct.unpack(">II", head[4:12])
+    if 0 < length < _UNKNOWN_SIZE and (size is None or start + length + _SLACK_BYTES[0] > size):
+        return Announced(end=start + length)
+    return Announced(mended={8: b"\xff\xff\xff\xff"})
 
 
 def _w64(peek: Peek, size: int | None) -> Announced:

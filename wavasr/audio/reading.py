@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from wavasr.audio.source import AUDIO_SUFFIXES, Input, Source, name_of, opened
+from wavasr.audio.source import AUDIO_SUFFIXES, Input, Source, is_pipe, name_of, opened
 from wavasr.audio.track import Samples, Track
 from wavasr.errors import AudioError
 
@@ -73,18 +73,31 @@ def stream_audio(source: Source, sample_rate: int = 16000, chunk_s: float = 30.0
 
 
 def audio_duration_s(path: Path | str) -> float:
-    """Seconds of audio in a file, without decoding it; to a frame what `load_audio` reads.
+    """Seconds of audio in a file, mostly without decoding it; to a frame what `load_audio` reads.
+
+    Of a pipe it is 0.0: to know would be to use it up.
 
     Raises:
         AudioError: as in `load_audio`, as far as the header, the packets and the file's size tell.
     """
-    duration_s = 0.0
+    if is_pipe(path):
+        return 0.0
+    told_s = _in_all_tracks(path, Track.packets_s)
+    if told_s is None:
+        told_s = _in_all_tracks(path, lambda track: sum(len(block) / rate for rate, block in track.blocks()))
+    _refuse_empty(bool(told_s), name_of(path))
+    return told_s or 0.0
+
+
+def _in_all_tracks(path: Path | str, length_s: Callable[[Track], float | None]) -> float | None:
+    total_s = 0.0
     with opened(path) as file:
         for track in _tracks(file):
             with track:
-                duration_s += track.duration_s()
-    _refuse_empty(duration_s > 0, name_of(path))
-    return duration_s
+                if (track_s := length_s(track)) is None:
+                    return None
+                total_s += track_s
+    return total_s
 
 
 def _decode(source: Source, sample_rate: int, offset_s: float, duration_s: float | None) -> Iterator[Samples]:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from wavasr.audio.container import announced, is_streamable, joined_at, missing_bytes, refusal
 from wavasr.errors import AudioError
@@ -119,6 +119,13 @@ class Input:
         self.begin()
         return True
 
+    def copy_to(self, spool: IO[bytes]) -> None:
+        """Write all that is left, whatever is joined to what."""
+        self._limit = None
+        shutil.copyfileobj(self, spool)
+        if self.interruption is not None:
+            raise self.interruption
+
     def missing(self) -> int:
         """How many bytes the header announces beyond those there are; of a pipe, when all has been read."""
         if not self.head.startswith(b"OggS"):
@@ -179,6 +186,15 @@ def printable(path: Path | str) -> str:
         return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def is_pipe(path: Path | str) -> bool:
+    """Whether a path is a pipe, a socket or a device, which can be read once only."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
 @contextlib.contextmanager
 def opened(source: Source) -> Iterator[Input]:
     """The bytes of a recording, opened once. What needs its end first and comes through a pipe is kept on disk.
@@ -197,9 +213,7 @@ def opened(source: Source) -> Iterator[Input]:
                 raise AudioError(f"{name}: {reason}")
             if is_pipe and not is_streamable(file.head):
                 spool = stack.enter_context(tempfile.TemporaryFile(prefix="wavasr-"))
-                shutil.copyfileobj(file, spool)
-                if file.interruption is not None:
-                    raise file.interruption
+                file.copy_to(spool)
                 spool.seek(0)
                 file = Input(spool, name, is_pipe=False)
             file = _with_line_ends(file)

@@ -15,6 +15,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from wavasr.audio.container import big_endian_wav
 from wavasr.audio.source import Input
 from wavasr.errors import AudioError
 
@@ -63,7 +64,7 @@ class Track:
     def __init__(self, file: Input) -> None:
         self.file = file
         self.end = 0
-        self._packets = self._faults = 0
+        self._packets = self._faults = self._last_fault = 0
         self._last: Any = None
         self._has_sought = False
         if file.seekable():
@@ -111,24 +112,31 @@ class Track:
         self.end -= surplus
         self._check_end()
 
-    def duration_s(self) -> float:
-        """Its length without decoding where packets tell it to the sample, and by decoding where they do not.
+    def packets_s(self) -> float | None:
+        """Its length as header and packets tell it to the sample, without decoding; None where they do not.
 
         Raises:
             AudioError: as `blocks`.
         """
-        stream = self._stream
-        whole = self.file.promise.end is not None and self.file.seekable()
-        if whole and self._codec.name.startswith("pcm_") and stream.duration:
+        stream, form = self._stream, self._container.format.name
+        is_pcm = self._codec.name.startswith("pcm_")
+        if is_pcm and self.file.promise.end is not None and stream.duration:
             return float(stream.duration * stream.time_base)
-        form = self._container.format.name
-        if form not in (*_EXACT_TIMES, "ogg", "aac") or self._codec.name.startswith(("pcm_", "alac")):
-            return sum(len(block) / rate for rate, block in self.blocks())
-        packets = (packet for packet in self._demuxed() if packet.duration)
-        length = _ogg_length(packets) if form == "ogg" else sum(p.duration - self._skipped(p) for p in packets)
-        self.end = round(length * stream.time_base * self.rate)
+        if is_pcm or form not in (*_EXACT_TIMES, "ogg", "aac") or self._codec.name == "alac":
+            return None
+        length = end = last = 0
+        for packet in self._demuxed():
+            if not packet.duration:
+                continue
+            if packet.pts is None or packet.pts < last:
+                return None  # another recording was joined, and the times begin anew
+            length += packet.duration - self._skipped(packet)
+            last, end = packet.pts, _end_of(packet)
+        self.end = round((end if form == "ogg" else length) * stream.time_base * self.rate)
+        if form == "flac" and self.end != self.file.promise.samples:
+            return None
         self._check_end()
-        return float(length * stream.time_base)
+        return self.end / self.rate
 
     def _skipped(self, packet: Any) -> int:
         """How much of a packet is an encoder's run-up or padding, in units of the stream's time."""
@@ -171,6 +179,7 @@ class Track:
                 return
             except av.FFmpegError:
                 self._faults += 1
+                self._last_fault = self._packets
 
     def _demuxed(self) -> Iterator[Any]:
         packets = self._container.demux(self._stream)
@@ -216,6 +225,9 @@ class Track:
         self._refuse_missing_bytes()
         promise = self.file.promise
         missing_s = ((promise.samples or 0) - self.end) / self.rate
+        if missing_s > _SLACK_S and self._has_reached(promise.samples or 0):
+            _log.warning("%s: %.2f s of it are damaged and left out", self.file.source_name, missing_s)
+            missing_s = 0.0
         if promise.mp3_frames and self._packets + _MP3_SLACK_FRAMES < promise.mp3_frames and not self._has_sought:
             missing_s = (promise.mp3_frames - self._packets) * 1152 / self.rate
         if missing_s > _SLACK_S:
@@ -227,6 +239,12 @@ class Track:
             )
         if self._faults > _TOLERATED_FAULTS:
             _log.warning("%s: %d damaged packets of %d left out", self.file.source_name, self._faults, self._packets)
+
+    def _has_reached(self, sample: int) -> bool:
+        """Whether the last packet ends there and could be decoded: what is missing is missing within."""
+        if self._last is None or self._last.pts is None or self._last_fault >= self._packets - 1:
+            return False
+        return bool(_end_of(self._last) * self._stream.time_base * self.rate >= sample)
 
     def _refuse_missing_bytes(self) -> None:
         if missing := self.file.missing():
@@ -246,8 +264,9 @@ def _open(file: Input) -> Any:
     if file.head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         # Of WAV FFmpeg reads five seconds to see whether they are another format in disguise.
         options |= {"probesize": "2048", "max_size": "16384"}
+    form = big_endian_wav(file.head)
     try:
-        return av.open(file, mode="r", options=options, metadata_errors="replace", io_open=_refuse_to_open)
+        return av.open(file, mode="r", format=form, options=options, metadata_errors="replace", io_open=_refuse_to_open)
     except (av.FFmpegError, ValueError, LookupError, OSError) as error:
         if file.interruption is not None:
             raise file.interruption from error
@@ -303,17 +322,6 @@ def _audio_stream(container: Any, name: str, head: bytes) -> tuple[Any, Any]:
         # The padding that the header states is not in the last packet; FFmpeg would cut real samples instead.
         codec.options = {"flags2": "+skip_manual"}
     return stream, codec
-
-
-def _ogg_length(packets: Iterator[Any]) -> int:
-    """Where the last packet of each chained stream ends, summed; their times begin anew."""
-    length = last = end = 0
-    for packet in packets:
-        if packet.pts is not None and packet.pts < last:
-            length += last
-        last = packet.pts if packet.pts is not None else end
-        end = _end_of(packet) if packet.pts is not None else end + packet.duration
-    return length + end
 
 
 def _end_of(packet: Any) -> int:
