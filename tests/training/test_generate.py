@@ -24,10 +24,10 @@ from wavasr.training.generate.config import GenerateConfig, RecordingsConfig, St
 from wavasr.training.generate.data import Crops, Studio, baselines, crop, dev_places, prepare, read_voices
 from wavasr.training.generate.recipe import parse
 from wavasr.training.generate.run import fit
-from wavasr.training.recipe import asks_for, shipped_dir
+from wavasr.training.recipe import shipped_dir, task_of
 
 RATE = 16000
-RECIPES = sorted(p.name for p in shipped_dir().glob("*.yaml") if asks_for(["--config", p.name], "generate"))
+RECIPES = sorted(p.name for p in shipped_dir().glob("*.yaml") if task_of(["--config", p.name]) == "generate")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_recipes_become_networks(name: str) -> None:
 
 def test_the_promised_recipes_ship() -> None:
     assert {"violin.yaml", "voice.yaml", "voice-paper.yaml", "voices.yaml"} <= set(RECIPES)
-    assert not asks_for(["--config", "an4.yaml"], "generate") and not asks_for(["--config", "gone.yaml"], "generate")
+    assert task_of(["--config", "an4.yaml"]) == task_of(["--config", "gone.yaml"]) == "recognise"
 
 
 def test_a_run_learns_resumes_and_sounds(buzzes: Path, tmp_path: Path) -> None:

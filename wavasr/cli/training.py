@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream, require
@@ -13,6 +14,12 @@ from wavasr.cli.recordings import Failures, sources
 from wavasr.errors import ConfigError, WavasrError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as malloc.h names them
+
+_TASKS = {
+    "recognise": "wavasr.training.run",
+    "generate": "wavasr.training.generate.run",
+    "speak": "wavasr.training.speak.run",
+}
 
 FIT_HELP = """\
 usage: wavasr fit --config FILE.yaml [--KEY VALUE ...] [--resume]
@@ -63,14 +70,13 @@ def fit(arguments: list[str]) -> int:
     configure_logging()
     require("torch")
     keep_large_memory()
-    from wavasr.training.recipe import asks_for
+    from wavasr.training.recipe import task_of
 
-    if asks_for(arguments, "generate"):
-        from wavasr.training.generate.run import main as train
-    else:
-        from wavasr.training.run import main as train
-
-    return train(arguments) or OK
+    task = task_of(arguments)
+    if task not in _TASKS:
+        raise ConfigError(f"task is {task!r}; expected one of {', '.join(_TASKS)}")
+    train = import_module(_TASKS[task]).main
+    return int(train(arguments) or OK)
 
 
 def warmup(arguments: list[str]) -> int:

@@ -117,14 +117,15 @@ def read(argv: Sequence[str], parser: ArgumentParser) -> Read:
     return Read(values, made, Path(run_dir), f"{text}\n")
 
 
-def asks_for(argv: Sequence[str], task: str) -> bool:
-    """Whether a recipe on this command line says `task: ...`; what is wrong with the recipe is said by `parse`."""
+def task_of(argv: Sequence[str]) -> str:
+    """What the recipes of a command line train, "recognise" unless they say; what is wrong with them `parse` says."""
     try:
         _, names = _resolve_configs(_with_stored_recipe(list(argv)))
         found = [yaml.safe_load(_find(name).read_text(encoding="utf-8")) for name in names]
     except (ConfigError, OSError, ValueError, yaml.YAMLError):
-        return False
-    return any(isinstance(recipe, dict) and recipe.get("task") == task for recipe in found)
+        return "recognise"
+    tasks = [str(recipe["task"]) for recipe in found if isinstance(recipe, dict) and "task" in recipe]
+    return tasks[-1] if tasks else "recognise"
 
 
 def _check_generative_loss(recipe: Recipe) -> None:

@@ -87,7 +87,8 @@ def fit(recipe: GenerateRecipe, stop: Interruption | None = None) -> Path:
         config.generator.receptive_samples,
     )  # fmt: skip
     tell_baselines(data, config)
-    trainer = make_trainer(recipe, config, record, last, stop or Interruption())
+    keeper = GeneratorKeeper(config.run_dir, math.inf, portable(record), stop or Interruption())
+    trainer = make_trainer(recipe.trainer, BitsLog(config.run_dir / METRICS_NAME, folder.first_step(last)), keeper)
     trainer.fit(task, data, ckpt_path=last, weights_only=True)
     path = config.run_dir / MODEL_NAME
     if not path.exists():
@@ -104,8 +105,8 @@ def tell_baselines(data: CropData, config: GenerateConfig) -> None:
     log.info("without a network, bits per 16-bit step: %s", told)
 
 
-def describe(config: GenerateConfig) -> dict[str, Any]:
-    """What the run's folder and the model file say about how the model was made."""
+def describe(config: Any) -> dict[str, Any]:
+    """What the run's folder and the model file say of how it was made: a task's config, with manifests in `data`."""
     data = config.data
     prints = {
         name: hashlib.sha256((data.root / name).read_bytes()).hexdigest()
@@ -124,28 +125,23 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record for a model file, which travels: of folders and files on this machine only their names remain."""
     config = {**record["config"], "data": dict(record["config"]["data"])}
     config["run_dir"] = Path(config["run_dir"]).name
-    config["start"] = Path(config["start"]).name if config["start"] else ""
+    for key in {"start", "voice"} & set(config):
+        config[key] = Path(config[key]).name if config[key] else ""
     config["data"]["root"] = Path(config["data"]["root"]).name
     return {**record, "config": config}
 
 
-def make_trainer(
-    recipe: GenerateRecipe, config: GenerateConfig, record: Mapping[str, Any], last: Path | None, stop: Interruption
-) -> pl.Trainer:
+def make_trainer(options: Mapping[str, Any], rows: CsvLog, keeper: Keeper) -> pl.Trainer:
     """Lightning's trainer with this package's logs and files. The network chooses its own precision."""
-    options = {**recipe.trainer, "precision": "32-true"}
+    options = {**options, "precision": "32-true"}
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
-    logs = [
-        BitsLog(config.run_dir / METRICS_NAME, folder.first_step(last)),
-        TensorBoardLogger(config.run_dir, name="", version="tensorboard"),
-    ]
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
     return pl.Trainer(
         **options,
-        default_root_dir=config.run_dir,
-        logger=logs,
-        callbacks=[GeneratorKeeper(config.run_dir, math.inf, portable(record), stop), *bar],
+        default_root_dir=keeper.run_dir,
+        logger=[rows, TensorBoardLogger(keeper.run_dir, name="", version="tensorboard")],
+        callbacks=[keeper, *bar],
         plugins=[WholeCheckpoints()],
         enable_checkpointing=False,
         num_sanity_val_steps=0,

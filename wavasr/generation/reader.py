@@ -1,0 +1,150 @@
+"""Text to speech: sentences become phones, phones frames, and a vocoder speaks the frames.
+
+    text -> spoken words -> phones, pauses -> durations, pitch, mel spectrum -> samples
+    (`language.spoken`)    (`phrases`)        (`text_to_frames`)               (`voice`)
+
+One model file holds the vocoder and the network from phones to frames. Sound comes sentence by sentence, half a second
+at a time, in flat memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from wavasr.audio.pitch import Pitch
+from wavasr.config import from_dict, to_dict
+from wavasr.errors import ConfigError, ModelError
+from wavasr.files import write_whole
+from wavasr.generation.frames import described
+from wavasr.generation.network import Network
+from wavasr.generation.phrases import Pronounce, Word, arrays, sentences, tokens
+from wavasr.generation.text_to_frames import Speech, SpeechConfig, SpeechScale, SpokenFeatures
+from wavasr.generation.voice import Voice
+from wavasr.network.files import GENERATOR_FORMAT, METADATA_KEY, read_arrays, read_header, resolve
+
+Array = npt.NDArray[np.float32]
+
+PREFIX = "speech."  # of this network's weights in the model file of a vocoder
+SLOWEST, FASTEST = 0.5, 2.0
+MOST_SEMITONES = 12.0
+_SENTENCE_PAUSE_S = 0.15
+
+
+class Reader:
+    """A voice that reads text.
+
+    Args:
+        voice: the vocoder.
+        speech: from phones to frames.
+        pronounce: words to phones.
+    """
+
+    def __init__(self, voice: Voice, speech: Speech, pronounce: Pronounce) -> None:
+        self.voice = voice
+        self._speech = speech
+        self._pronounce = pronounce
+
+    @classmethod
+    def load(cls, model: str | Path, pronounce: Pronounce) -> Reader:
+        """From a model file or the name of a shipped one.
+
+        Raises:
+            ModelError: not a generator's model file, one that reads no text, or damaged.
+        """
+        path = resolve(model)
+        header = read_header(path, GENERATOR_FORMAT)
+        if "speech" not in header:
+            raise ModelError(f"{path.stem}: this model reads no text; train it to with wavasr fit --config speak.yaml")
+        weights = {name.removeprefix(PREFIX): values for name, values in read_arrays(path).items() if PREFIX in name}
+        try:
+            stored = header["speech"]
+            scale: dict[str, Any] = {
+                key: np.asarray(value, np.float32) if isinstance(value, list) else value
+                for key, value in stored["scale"].items()
+            }
+            speech = Speech(from_dict(SpeechConfig, stored["config"]), weights, SpeechScale(**scale))
+        except (KeyError, TypeError, ConfigError) as error:
+            raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
+        return cls(Voice(Network.read(path)), speech, pronounce)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the sound."""
+        return self.voice.config.sample_rate
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the voices in the model; empty where there is one."""
+        return self._speech.config.speakers
+
+    def blocks(
+        self, text: str, speaker: str | None = None, rate: float = 1.0, semitones: float = 0.0, seed: int = 0
+    ) -> Iterator[Array]:
+        """The sound of a text, block by block: (S,) float32 in [-1, 1].
+
+        Args:
+            text: English, of any length.
+            speaker: one of `speakers`; None: the first.
+            rate: 2 speaks twice as fast.
+            semitones: added to the pitch.
+            seed: the same seed gives the same sound.
+
+        Raises:
+            TextError: nothing in the text can be said.
+            ConfigError: a rate or pitch out of range.
+            ModelError: no such speaker.
+        """
+        if not SLOWEST <= rate <= FASTEST:
+            raise ConfigError(f"the rate is {rate:g}; expected {SLOWEST:g} to {FASTEST:g}")
+        if not abs(semitones) <= MOST_SEMITONES:
+            raise ConfigError(
+                f"the pitch is {semitones:+g} semitones; expected -{MOST_SEMITONES:g} to {MOST_SEMITONES:g}"
+            )
+        number = self.voice.network.speaker(speaker)
+        for index, sentence in enumerate(sentences(text, self._pronounce)):
+            if index:
+                yield np.zeros(round(_SENTENCE_PAUSE_S * self.sample_rate), np.float32)
+            frames = self.features(sentence, number, rate, semitones)
+            pitch = Pitch(np.exp(frames.log_lag), frames.voicing)
+            described_frames = described(frames.log_mel, pitch, self.voice.config)
+            for block in self.voice.render_blocks(described_frames, speaker, seed + index):
+                yield np.clip(block, -1.0, 1.0)
+
+    def features(self, sentence: list[Word], speaker: int, rate: float, semitones: float) -> SpokenFeatures:
+        """What the vocoder is told of a sentence."""
+        phones, places = arrays(tokens(sentence), self._speech.config.phones)
+        return self._speech(phones, places, speaker, rate, semitones)
+
+
+def save_reader(
+    path: Path,
+    vocoder: str | Path,
+    config: SpeechConfig,
+    weights: Mapping[str, npt.NDArray[Any]],
+    scale: SpeechScale,
+    record: Mapping[str, Any],
+) -> None:
+    """Write a model file that holds a vocoder and the network that reads; it appears whole or not at all.
+
+    Raises:
+        ModelError: the vocoder cannot be read.
+    """
+    source = resolve(vocoder)
+    header = read_header(source, GENERATOR_FORMAT)
+    kept = {name: values for name, values in read_arrays(source).items() if not name.startswith(PREFIX)}
+    stored = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(scale).items()}
+    header["speech"] = {"config": to_dict(config), "scale": stored, "metadata": dict(record)}
+    kept |= {PREFIX + name: values for name, values in weights.items()}
+    halved = {
+        name: np.ascontiguousarray(values.astype(np.float16 if values.ndim > 1 else np.float32))
+        for name, values in kept.items()
+    }
+    write_whole(path, save(halved, {METADATA_KEY: json.dumps(header, ensure_ascii=False)}))

@@ -1,0 +1,194 @@
+"""Phones to frames by NumPy: what `wavasr.network.text_to_frames` learnt, for one sentence at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wavasr.config import require
+from wavasr.generation.phrases import FEATURES
+
+Array = npt.NDArray[np.float32]
+PLACES = 4  # numbers that describe a frame's place in its phone
+_SHORTEST_FRAMES, _LONGEST_FRAMES = 1, 120
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """The network from phones to frames.
+
+    Attributes:
+        phones: symbols that it knows; the pause among them.
+        speakers: names; more than one gives each a learnt vector. Training fills it from the manifests.
+        channels: width of what is computed for each phone.
+        layers: gated convolutions over the phones.
+        frame_channels: width of what is computed for each frame.
+        pitch_dilations: of the gated convolutions that find the pitch.
+        mel_dilations: of those that find the mel spectrum.
+        kernel: taps of each convolution.
+        bands: of the mel spectrum.
+        dropout: share of channels dropped after each convolution, in training.
+    """
+
+    phones: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    channels: int = 112
+    layers: int = 3
+    frame_channels: int = 128
+    pitch_dilations: tuple[int, ...] = (1, 2, 4)
+    mel_dilations: tuple[int, ...] = (1, 2, 4, 1, 2)
+    kernel: int = 5
+    bands: int = 80
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "layers", "frame_channels", "kernel", "bands"):
+            require(getattr(self, name) >= 1, f"speech.{name} is {getattr(self, name)}; expected 1 or more")
+        require(self.kernel % 2 == 1, f"speech.kernel is {self.kernel}; expected an odd number")
+        require(0 <= self.dropout < 1, f"speech.dropout is {self.dropout}; expected 0 to below 1")
+
+
+@dataclass(frozen=True)
+class SpeechScale:
+    """What brings the network's numbers to those of speech, measured on recordings.
+
+    Attributes:
+        mel_mean: (bands,) of the log-mel spectrum.
+        mel_scale: (bands,) its standard deviation.
+        log_lag_mean: of the logarithm of the pitch period, in voiced frames.
+        log_lag_scale: its standard deviation.
+        duration: durations are multiplied by it, so that their sums are right: the network finds the mean logarithm.
+        pitch_spread: how much wider the melody of the recordings is than the network's; a regression flattens it.
+        mel_spread: (bands,) the same of the spectrum.
+    """
+
+    mel_mean: Array
+    mel_scale: Array
+    log_lag_mean: float
+    log_lag_scale: float
+    duration: float = 1.0
+    pitch_spread: float = 1.0
+    mel_spread: Array | None = None
+
+
+@dataclass(frozen=True)
+class SpokenFeatures:
+    """A sentence as a vocoder takes it.
+
+    Attributes:
+        log_mel: (F, bands).
+        log_lag: (F,) natural logarithm of the pitch period in samples.
+        voicing: (F,) from 0 to 1.
+        durations: (P,) frames of each phone.
+    """
+
+    log_mel: Array
+    log_lag: Array
+    voicing: Array
+    durations: npt.NDArray[np.int64]
+
+
+def places_in(durations: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Array]:
+    """For frames of phones with these durations: the phone of each, (F,), and its place there, (PLACES, F)."""
+    indices = np.repeat(np.arange(len(durations)), durations)
+    starts = np.cumsum(durations) - durations
+    done = (np.arange(len(indices)) - starts[indices] + 0.5) / durations[indices]
+    length = np.log(durations[indices]) - 2.0
+    return indices, np.stack([done, done**2, np.sin(np.pi * done), length]).astype(np.float32)
+
+
+class Speech:
+    """The network from phones to frames.
+
+    Args:
+        config: its shape.
+        weights: by the names of `network.text_to_frames.TextToFrames`, float32.
+        scale: of its numbers.
+    """
+
+    def __init__(self, config: SpeechConfig, weights: Mapping[str, Array], scale: SpeechScale) -> None:
+        self.config = config
+        self.scale = scale
+        self._weights = weights
+
+    def __call__(
+        self,
+        phones: npt.NDArray[np.int64],
+        places: Array,
+        speaker: int = 0,
+        rate: float = 1.0,
+        semitones: float = 0.0,
+    ) -> SpokenFeatures:
+        """The frames of a sentence.
+
+        Args:
+            phones: (P,) indices into `config.phones`.
+            places: (P, FEATURES).
+            speaker: index into `config.speakers`.
+            rate: speed; 2 speaks twice as fast.
+            semitones: added to the pitch.
+        """
+        assert places.shape == (len(phones), FEATURES)
+        x = self._weights["phones.weight"][phones] + self._linear("places", places)  # (P, C)
+        if "speakers.weight" in self._weights:
+            x = x + self._weights["speakers.weight"][speaker]
+        x = self._blocks("encoder", x, (1,) * self.config.layers)
+        frames = np.exp(self._linear("duration", x)[:, 0]) * self.scale.duration / rate
+        durations = np.clip(_carried(frames), _SHORTEST_FRAMES, _LONGEST_FRAMES).astype(np.int64)
+        indices, within = places_in(durations)
+        placed = np.concatenate([x[indices], within.T], axis=1)
+        pitch = self._pitch(placed, semitones)
+        spectrum = self._linear("to_mel", np.concatenate([placed, pitch], axis=1))
+        mel = self._linear("mel", self._blocks("mel_blocks", spectrum, self.config.mel_dilations))
+        return self._in_units(mel, pitch, durations)
+
+    def _pitch(self, placed: Array, semitones: float) -> Array:
+        """Normalised log period with its natural spread, and voicing: (F, 2)."""
+        melody = self._blocks("pitch_blocks", self._linear("to_pitch", placed), self.config.pitch_dilations)
+        pitch = self._linear("pitch", melody)
+        middle = pitch[:, 0].mean()
+        pitch[:, 0] = middle + (pitch[:, 0] - middle) * self.scale.pitch_spread
+        pitch[:, 0] -= semitones * np.log(2) / 12 / self.scale.log_lag_scale
+        pitch[:, 1] = np.clip(pitch[:, 1], 0.0, 1.0)
+        return np.asarray(pitch, np.float32)
+
+    def _in_units(self, mel: Array, pitch: Array, durations: npt.NDArray[np.int64]) -> SpokenFeatures:
+        scale = self.scale
+        if scale.mel_spread is not None:
+            mel = mel.mean(axis=0) + (mel - mel.mean(axis=0)) * scale.mel_spread
+        return SpokenFeatures(
+            log_mel=(mel * scale.mel_scale + scale.mel_mean).astype(np.float32),
+            log_lag=(pitch[:, 0] * scale.log_lag_scale + scale.log_lag_mean).astype(np.float32),
+            voicing=pitch[:, 1],
+            durations=durations,
+        )
+
+    def _linear(self, name: str, x: Array) -> Array:
+        """A linear layer, or a convolution of one tap: (T, C) -> (T, D)."""
+        weight = self._weights[f"{name}.weight"].reshape(len(self._weights[f"{name}.bias"]), -1)
+        return np.asarray(x @ weight.T + self._weights[f"{name}.bias"], np.float32)
+
+    def _blocks(self, name: str, x: Array, dilations: tuple[int, ...]) -> Array:
+        """`network.text_to_frames.GatedConvolution` for each dilation: (T, C) -> (T, C)."""
+        for index, dilation in enumerate(dilations):
+            block = f"{name}.{index}"
+            centred = x - x.mean(axis=1, keepdims=True)
+            normal = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+            normal = normal * self._weights[f"{block}.norm.weight"] + self._weights[f"{block}.norm.bias"]
+            weight = self._weights[f"{block}.conv.weight"]  # (2C, C, taps)
+            reach = dilation * (weight.shape[2] // 2)
+            padded = np.pad(normal, ((reach, reach), (0, 0)))
+            taps = [padded[tap * dilation : tap * dilation + len(x)] for tap in range(weight.shape[2])]
+            out = np.concatenate(taps, axis=1) @ weight.transpose(2, 1, 0).reshape(-1, len(weight))
+            value, gate = np.split(out + self._weights[f"{block}.conv.bias"], 2, axis=1)
+            x = x + value / (1 + np.exp(-gate))
+        return np.asarray(x, np.float32)
+
+
+def _carried(frames: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Durations whose rounded sums follow the sums: what rounding takes from one phone goes to the next."""
+    ends = np.rint(np.cumsum(frames))
+    return np.asarray(np.diff(ends, prepend=0.0), np.float64)

@@ -1,0 +1,1 @@
+"""Training of the network from text to a vocoder's frames: recipes with `task: speak`."""
