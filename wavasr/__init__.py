@@ -1,14 +1,16 @@
 """Speech recognition from the raw waveform.
 
 `wavasr.transcribe("file.wav")` gives the text of a recording, `wavasr.Stream()` that of samples as they come,
-`wavasr.align("file.wav", text)` the times of a known text, `wavasr.load("default")` the model itself. They are
-imported when first used, so that `import wavasr` costs nothing.
+`wavasr.align("file.wav", text)` the times of a known text, `wavasr.load("default")` the model itself.
+`wavasr.speak("text")` and `wavasr.generate()` make sound. They are imported when first used, so that `import wavasr`
+costs nothing.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wavasr.generation.speaking import speak
     from wavasr.generation.voice import generate
     from wavasr.network.recognizer import load_model as load
     from wavasr.recognition.align import align
@@ -16,13 +18,14 @@ if TYPE_CHECKING:
     from wavasr.recognition.transcribe import transcribe
 
 __version__ = "0.1.0"
-__all__ = ["Stream", "__version__", "align", "generate", "load", "transcribe"]
+__all__ = ["Stream", "__version__", "align", "generate", "load", "speak", "transcribe"]
 
 _HOME = {
     "Stream": ("wavasr.recognition.stream", "Stream"),
     "align": ("wavasr.recognition.align", "align"),
     "generate": ("wavasr.generation.voice", "generate"),
     "load": ("wavasr.network.recognizer", "load_model"),
+    "speak": ("wavasr.generation.speaking", "speak"),
     "transcribe": ("wavasr.recognition.transcribe", "transcribe"),
 }
 

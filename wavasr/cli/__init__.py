@@ -121,6 +121,7 @@ COMMANDS = {
     "listen": _command("live captions from a microphone", "serving.listen"),
     "serve": _command("a server: OpenAI, realtime, Wyoming and vosk protocols, and a page", "serving.serve"),
     "align": _command("when the words of a known text were said", "recordings.align"),
+    "speak": _command("text to speech", "speaking.speak"),
     "generate": _command("sound from a generator: music, a recording in another voice", "generation.generate"),
     "fit": _command("train a recogniser or a generator from a recipe", "training.fit"),
     "adapt": _command("a model that has got used to a speaker, without transcripts", "training.adapt"),

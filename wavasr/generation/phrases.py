@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from string import ascii_letters
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +99,7 @@ def sentences(text: str, pronounce: Pronounce) -> Iterator[list[Word]]:
     """
     found = False
     for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in _cut(list(_words(spoken(paragraph), pronounce))):
+        for sentence in _cut(list(_words(_without_accents(spoken(paragraph)), pronounce))):
             found = True
             yield sentence
     if not found:
@@ -105,11 +107,16 @@ def sentences(text: str, pronounce: Pronounce) -> Iterator[list[Word]]:
         raise TextError(f"the text has nothing that can be said ({shown!r}); expected English words or numbers")
 
 
+def _without_accents(text: str) -> str:
+    """Letters without accents, as the lexicon has them."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+
+
 def _words(text: str, pronounce: Pronounce) -> Iterator[Word]:
     """Words in order; punctuation becomes the ending of the word before it."""
     last: Word | None = None
     for piece in _PIECES.findall(text):
-        if piece[0].isalpha():
+        if piece[0] in ascii_letters:
             if last is not None:
                 yield last
             last = Word(piece.lower(), _phones(piece, pronounce))

@@ -144,7 +144,7 @@ def save_reader(
     header["speech"] = {"config": to_dict(config), "scale": stored, "metadata": dict(record)}
     kept |= {PREFIX + name: values for name, values in weights.items()}
     halved = {
-        name: np.ascontiguousarray(values.astype(np.float16 if values.ndim > 1 else np.float32))
+        name: np.asarray(values, np.float16 if values.ndim > 1 else np.float32, order="C")
         for name, values in kept.items()
     }
     write_whole(path, save(halved, {METADATA_KEY: json.dumps(header, ensure_ascii=False)}))

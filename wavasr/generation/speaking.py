@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from wavasr.generation.reader import Reader
 from wavasr.language.lexicon import Lexicon
-from wavasr.language.pronunciation import Pronouncer
-from wavasr.network.files import asset
+from wavasr.language.pronunciation import pronouncer
+from wavasr.network.files import language_of, resolve
 
 Array = npt.NDArray[np.float32]
 
 DEFAULT_VOICE = "kathleen"
+_UNKNOWN_SIZE = 0xFFFFFFFF  # what programs that write to a pipe say
 
 
 def speak(
@@ -78,17 +81,35 @@ class Pronunciations:
     """How words are said: as the shipped lexicon has them, and as its words suggest where it lacks one."""
 
     def __init__(self) -> None:
-        self._lexicon = Lexicon.read(asset("default.lexicon.txt"))
+        lexicon = language_of(resolve("default")).lexicon
+        assert lexicon is not None, "the shipped recogniser has a lexicon"
+        self._lexicon = Lexicon.read(lexicon)
         self._guesses: dict[str, tuple[str, ...] | None] = {}
 
     def __call__(self, word: str) -> tuple[str, ...] | None:
         """The phones of a word in small letters; None where there is no idea."""
-        if found := self._lexicon.get(word):
-            return tuple(found[0])
+        if word in self._lexicon:
+            return self._lexicon[word][0]
         if word not in self._guesses:
-            self._guesses[word] = self._pronouncer.pronounce(word)
+            self._guesses[word] = next(iter(pronouncer(self._lexicon)(word)), None)
         return self._guesses[word]
 
-    @functools.cached_property
-    def _pronouncer(self) -> Pronouncer:
-        return Pronouncer(self._lexicon)
+
+def write_wav(stream: BinaryIO, blocks: Iterable[Array], sample_rate: int) -> None:
+    """Write blocks as 16-bit WAV while they come; where the stream can go back its sizes are filled in at the end."""
+    stream.write(_header(sample_rate, _UNKNOWN_SIZE))
+    size = 0
+    for block in blocks:
+        content = np.round(np.clip(block, -1, 1) * 32767).astype("<i2").tobytes()
+        stream.write(content)
+        stream.flush()
+        size += len(content)
+    if stream.seekable():
+        stream.seek(0)
+        stream.write(_header(sample_rate, size))
+
+
+def _header(sample_rate: int, size: int) -> bytes:
+    format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
+    whole = min(size + 36, 0xFFFFFFFF)
+    return struct.pack("<4sI4s", b"RIFF", whole, b"WAVE") + format + struct.pack("<4sI", b"data", size)

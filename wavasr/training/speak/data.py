@@ -5,6 +5,7 @@ Each recording is aligned once (`wavasr.recognition.align`); what was found is k
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
+import soundfile
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -113,10 +115,6 @@ def _lesson(
 
 def align_samples(samples: Array, rate: int, text: str, aligner: AcousticModel) -> AlignedText:
     """The words and phones of a text in samples (S,)."""
-    import io
-
-    import soundfile
-
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
     return align(file.getvalue(), text, aligner)
@@ -247,7 +245,7 @@ class LessonBatch(NamedTuple):
 
 def batched(lessons: Sequence[Lesson], scale: SpeechScale) -> LessonBatch:
     """Lessons as one batch."""
-    rows: list[dict[str, npt.NDArray[np.generic]]] = []
+    rows: list[dict[str, npt.NDArray[Any]]] = []
     for lesson in lessons:
         indices, within = places_in(lesson.durations)
         lag = (lesson.log_lag - scale.log_lag_mean) / scale.log_lag_scale
@@ -268,11 +266,12 @@ def batched(lessons: Sequence[Lesson], scale: SpeechScale) -> LessonBatch:
     return LessonBatch(*(_padded([row[name] for row in rows]) for name in LessonBatch._fields))
 
 
-def _padded(values: Sequence[npt.NDArray[np.generic]]) -> Tensor:
+def _padded(values: Sequence[npt.NDArray[Any]]) -> Tensor:
     shape = tuple(max(sizes) for sizes in zip(*(value.shape for value in values), strict=True))
     out = np.zeros((len(values), *shape), values[0].dtype)
     for index, value in enumerate(values):
-        out[(index, *(slice(size) for size in value.shape))] = value
+        place: tuple[Any, ...] = (index, *(slice(size) for size in value.shape))
+        out[place] = value
     return torch.from_numpy(out)
 
 

@@ -1,0 +1,67 @@
+"""`wavasr speak`: text to speech."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from wavasr.cli.console import OK, configure_logging
+from wavasr.cli.options import Parser, count
+from wavasr.errors import TextError
+
+
+def speak(arguments: list[str]) -> int:
+    """The command `wavasr speak`."""
+    parser = Parser(
+        prog="wavasr speak",
+        description="Say a text: numbers, dates, money and abbreviations are read out. Long texts are said sentence\n"
+        "by sentence, in flat memory. The same seed gives the same sound.",
+        epilog="examples:\n"
+        '  wavasr speak "The old man walked slowly down to the river." -o river.wav\n'
+        '  wavasr speak "It is 10:30." --rate 0.8 --pitch +2 -o time.wav\n'
+        "  wavasr speak --file story.txt -o story.wav\n"
+        "  echo Hello there. | wavasr speak - -o - | aplay",
+    )
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="what to say; - reads it from standard input")
+    parser.add_argument("--file", type=Path, metavar="FILE", help="a text file to say")
+    parser.add_argument(
+        "--voice", default="kathleen", metavar="V", help="a shipped name or a file (default: %(default)s)"
+    )
+    parser.add_argument("--speaker", metavar="NAME", help="of a voice with several; wavasr info lists them")
+    parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="2 is twice as fast (default: 1)")
+    parser.add_argument("--pitch", type=float, default=0.0, metavar="N", help="semitones to add (default: 0)")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="start of the random choices (default: 0)")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the WAV file to write; - for a pipe")
+    args = parser.parse_args(arguments)
+    configure_logging()
+    text = _text(args.text, args.file)
+    from wavasr.files import atomic_bytes, check_writable
+    from wavasr.generation.speaking import reader_of, write_wav
+
+    output = Path("/dev/stdout" if args.output == "-" else args.output)
+    check_writable(output)
+    reader = reader_of(args.voice)
+    blocks = reader.blocks(text, args.speaker, args.rate, args.pitch, args.seed)
+    if args.output == "-":
+        write_wav(sys.stdout.buffer, blocks, reader.sample_rate)
+        return OK
+    with atomic_bytes(output) as stream:
+        write_wav(stream, blocks, reader.sample_rate)
+    print(args.output)
+    return OK
+
+
+def _text(words: list[str], file: Path | None) -> str:
+    """The text of the command line, of a file, or of standard input.
+
+    Raises:
+        TextError: none or two are given, or the file is not UTF-8.
+    """
+    if bool(words) == bool(file):
+        raise TextError("give a text to say, or --file FILE")
+    if file is None and words != ["-"]:
+        return " ".join(words)
+    try:
+        return file.read_text(encoding="utf-8-sig") if file else sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{file or 'standard input'}: is not UTF-8 ({error.reason}); convert it") from error
