@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wavasr.errors import TextError
-from wavasr.generation import phrases
 from wavasr.generation.phrases import PAUSE, Word, arrays, sentences, tokens
+from wavasr.network.config import PHONE_PLACES
 
 LEXICON = {"hello": "HH AH L OW", "there": "DH EH R", "doctor": "D AA K T ER", "lee": "L IY", "nasa": "N AE S AH"}
 LEXICON |= {"i": "AY", "stop": "S T AA P", "twelve": "T W EH L V", "it's": "IH T S"}
@@ -76,7 +76,7 @@ def test_arrays_name_a_phone_that_the_voice_lacks() -> None:
     found = tokens([Word("hello", ("HH", "XX"))])
     ids, places = arrays(found, (PAUSE, "HH", "XX"))
     assert ids.tolist() == [0, 1, 2, 0]
-    assert places.shape == (4, phrases.FEATURES)
+    assert places.shape == (4, PHONE_PLACES)
     assert ((places >= -0.5) & (places <= 1)).all()
     with pytest.raises(TextError, match="no phone XX"):
         arrays(found, (PAUSE, "HH"))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from wavasr.errors import ConfigError
-from wavasr.generation.phrases import FEATURES
-from wavasr.generation.text_to_frames import Speech, SpeechConfig, SpeechScale, places_in
+from wavasr.generation.text_to_frames import Speech, SpeechScale, places_in
+from wavasr.network.config import PHONE_PLACES, SpeechConfig
 from wavasr.network.text_to_frames import TextToFrames
 
 CONFIG = SpeechConfig(
@@ -32,7 +32,7 @@ def speech(network: TextToFrames, scale: SpeechScale = SCALE) -> Speech:
 
 
 PHONES = np.array([0, 1, 2, 3, 3, 1, 0])
-PLACES = np.random.default_rng(0).random((7, FEATURES)).astype(np.float32)
+PLACES = np.random.default_rng(0).random((7, PHONE_PLACES)).astype(np.float32)
 
 
 def test_numpy_equals_torch(network: TextToFrames) -> None:

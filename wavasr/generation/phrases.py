@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from wavasr.errors import TextError
 from wavasr.language.spoken import spoken
+from wavasr.network.config import PHONE_PLACES
 
 PAUSE = "sil"
 LONGEST_WORDS = 60  # of a sentence: longer ones are cut at a comma, or wherever they are
 ENDINGS = (",", ".", "?", "!")
-FEATURES = 4 + len(ENDINGS)  # numbers that describe a phone's place, see `Token`
 _FAR = 20.0  # phones from the beginning or the end of a phrase from which on distance does not matter
 _ENDING_OF = {";": ",", ":": ",", "-": ",", "(": ",", ")": ",", '"': ",", "...": "."}
 _PIECES = re.compile(r"\.\.\.|[A-Za-z][A-Za-z']*|[^\sA-Za-z']")
@@ -80,7 +80,7 @@ class Token:
 
     @property
     def features(self) -> tuple[float, ...]:
-        """The place as `FEATURES` numbers from 0 to 1."""
+        """The place as `PHONE_PLACES` numbers from 0 to 1."""
         ends = [float(self.ending == ending) for ending in ENDINGS]
         word = float(self.starts_word) - float(self.ends_word) * 0.5
         near = [min(count, _FAR) / _FAR for count in (self.before, self.after)]
@@ -206,7 +206,7 @@ def _pause(ending: str) -> Token:
 
 
 def arrays(found: Iterable[Token], phones: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Tokens as numbers: (P,) indices into `phones`, (P, FEATURES) places.
+    """Tokens as numbers: (P,) indices into `phones`, (P, PHONE_PLACES) places.
 
     Raises:
         TextError: a phone that the voice does not have.
@@ -216,4 +216,4 @@ def arrays(found: Iterable[Token], phones: Sequence[str]) -> tuple[npt.NDArray[n
     if missing := sorted({token.phone for token in found} - set(index)):
         raise TextError(f"this voice has no phone {', '.join(missing)}; it speaks with {' '.join(phones)}")
     ids = np.array([index[token.phone] for token in found], np.int64)
-    return ids, np.array([token.features for token in found], np.float32).reshape(-1, FEATURES)
+    return ids, np.array([token.features for token in found], np.float32).reshape(-1, PHONE_PLACES)

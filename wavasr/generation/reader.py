@@ -26,8 +26,9 @@ from wavasr.files import write_whole
 from wavasr.generation.frames import described
 from wavasr.generation.network import Network
 from wavasr.generation.phrases import Pronounce, Word, arrays, sentences, tokens
-from wavasr.generation.text_to_frames import Speech, SpeechConfig, SpeechScale, SpokenFeatures
+from wavasr.generation.text_to_frames import Speech, SpeechScale, SpokenFeatures
 from wavasr.generation.voice import Voice
+from wavasr.network.config import SpeechConfig
 from wavasr.network.files import GENERATOR_FORMAT, METADATA_KEY, read_arrays, read_header, resolve
 
 Array = npt.NDArray[np.float32]

@@ -8,47 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wavasr.config import require
-from wavasr.generation.phrases import FEATURES
+from wavasr.network.config import PHONE_PLACES, SpeechConfig
 
 Array = npt.NDArray[np.float32]
-PLACES = 4  # numbers that describe a frame's place in its phone
 _SHORTEST_FRAMES, _LONGEST_FRAMES = 1, 120
-
-
-@dataclass(frozen=True)
-class SpeechConfig:
-    """The network from phones to frames.
-
-    Attributes:
-        phones: symbols that it knows; the pause among them.
-        speakers: names; more than one gives each a learnt vector. Training fills it from the manifests.
-        channels: width of what is computed for each phone.
-        layers: gated convolutions over the phones.
-        frame_channels: width of what is computed for each frame.
-        pitch_dilations: of the gated convolutions that find the pitch.
-        mel_dilations: of those that find the mel spectrum.
-        kernel: taps of each convolution.
-        bands: of the mel spectrum.
-        dropout: share of channels dropped after each convolution, in training.
-    """
-
-    phones: tuple[str, ...] = ()
-    speakers: tuple[str, ...] = ()
-    channels: int = 112
-    layers: int = 3
-    frame_channels: int = 128
-    pitch_dilations: tuple[int, ...] = (1, 2, 4)
-    mel_dilations: tuple[int, ...] = (1, 2, 4, 1, 2)
-    kernel: int = 5
-    bands: int = 80
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "layers", "frame_channels", "kernel", "bands"):
-            require(getattr(self, name) >= 1, f"speech.{name} is {getattr(self, name)}; expected 1 or more")
-        require(self.kernel % 2 == 1, f"speech.kernel is {self.kernel}; expected an odd number")
-        require(0 <= self.dropout < 1, f"speech.dropout is {self.dropout}; expected 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -92,7 +55,7 @@ class SpokenFeatures:
 
 
 def places_in(durations: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], Array]:
-    """For frames of phones with these durations: the phone of each, (F,), and its place there, (PLACES, F)."""
+    """For frames of phones with these durations: the phone of each, (F,), and its place there, (FRAME_PLACES, F)."""
     indices = np.repeat(np.arange(len(durations)), durations)
     starts = np.cumsum(durations) - durations
     done = (np.arange(len(indices)) - starts[indices] + 0.5) / durations[indices]
@@ -126,12 +89,12 @@ class Speech:
 
         Args:
             phones: (P,) indices into `config.phones`.
-            places: (P, FEATURES).
+            places: (P, PHONE_PLACES).
             speaker: index into `config.speakers`.
             rate: speed; 2 speaks twice as fast.
             semitones: added to the pitch.
         """
-        assert places.shape == (len(phones), FEATURES)
+        assert places.shape == (len(phones), PHONE_PLACES)
         x = self._weights["phones.weight"][phones] + self._linear("places", places)  # (P, C)
         if "speakers.weight" in self._weights:
             x = x + self._weights["speakers.weight"][speaker]

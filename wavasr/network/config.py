@@ -299,3 +299,42 @@ class GeneratorConfig:
     def receptive_samples(self) -> int:
         """Past inputs that one output depends on, through the blocks."""
         return 1 + (self.kernel - 1) * sum(self.dilations)
+
+
+PHONE_PLACES = 8  # numbers that describe a phone's place in its word and phrase
+FRAME_PLACES = 4  # numbers that describe a frame's place in its phone
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """The network from phones to frames.
+
+    Attributes:
+        phones: symbols that it knows; the pause among them.
+        speakers: names; more than one gives each a learnt vector. Training fills it from the manifests.
+        channels: width of what is computed for each phone.
+        layers: gated convolutions over the phones.
+        frame_channels: width of what is computed for each frame.
+        pitch_dilations: of the gated convolutions that find the pitch.
+        mel_dilations: of those that find the mel spectrum.
+        kernel: taps of each convolution.
+        bands: of the mel spectrum.
+        dropout: share of channels dropped after each convolution, in training.
+    """
+
+    phones: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
+    channels: int = 112
+    layers: int = 3
+    frame_channels: int = 128
+    pitch_dilations: tuple[int, ...] = (1, 2, 4)
+    mel_dilations: tuple[int, ...] = (1, 2, 4, 1, 2)
+    kernel: int = 5
+    bands: int = 80
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "layers", "frame_channels", "kernel", "bands"):
+            require(getattr(self, name) >= 1, f"speech.{name} is {getattr(self, name)}; expected 1 or more")
+        require(self.kernel % 2 == 1, f"speech.kernel is {self.kernel}; expected an odd number")
+        require(0 <= self.dropout < 1, f"speech.dropout is {self.dropout}; expected 0 to below 1")

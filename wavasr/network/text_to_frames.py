@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wavasr.generation.phrases import FEATURES
-from wavasr.generation.text_to_frames import PLACES, SpeechConfig
+from wavasr.network.config import FRAME_PLACES, PHONE_PLACES, SpeechConfig
 
 
 class SpokenFrames(NamedTuple):
@@ -64,14 +63,14 @@ class TextToFrames(nn.Module):
             return nn.ModuleList(GatedConvolution(channels, kernel, d, config.dropout) for d in dilations)
 
         self.phones = nn.Embedding(len(config.phones), width)
-        self.places = nn.Linear(FEATURES, width)
+        self.places = nn.Linear(PHONE_PLACES, width)
         self.speakers = nn.Embedding(len(config.speakers), width) if config.speakers else None
         self.encoder = stack(width, (1,) * config.layers)
         self.duration = nn.Conv1d(width, 1, 1)
-        self.to_pitch = nn.Conv1d(width + PLACES, frame_width, 1)
+        self.to_pitch = nn.Conv1d(width + FRAME_PLACES, frame_width, 1)
         self.pitch_blocks = stack(frame_width, config.pitch_dilations)
         self.pitch = nn.Conv1d(frame_width, 2, 1)
-        self.to_mel = nn.Conv1d(width + PLACES + 2, frame_width, 1)
+        self.to_mel = nn.Conv1d(width + FRAME_PLACES + 2, frame_width, 1)
         self.mel_blocks = stack(frame_width, config.mel_dilations)
         self.mel = nn.Conv1d(frame_width, config.bands, 1)
 
@@ -90,10 +89,10 @@ class TextToFrames(nn.Module):
 
         Args:
             phones: (B, P) int64.
-            places: (B, P, FEATURES).
+            places: (B, P, PHONE_PLACES).
             lengths: (B,) phones of each.
             indices: (B, F) int64, the phone of each frame.
-            within: (B, PLACES, F) the place of each frame in its phone.
+            within: (B, FRAME_PLACES, F) the place of each frame in its phone.
             frames: (B,) frames of each.
             pitch: (B, 2, F) normalised log period and voicing, as the mel spectrum is to have them.
             speaker: (B,) int64, where the network has several.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavasr.config import require
-from wavasr.generation.text_to_frames import SpeechConfig
+from wavasr.network.config import SpeechConfig
 from wavasr.training.generate.config import StepsConfig
 
 

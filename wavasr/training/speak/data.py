@@ -28,9 +28,9 @@ from wavasr.files import atomic_bytes
 from wavasr.generation import phrases
 from wavasr.generation.frames import active_gain, frames_of
 from wavasr.generation.phrases import PAUSE, Word
-from wavasr.generation.text_to_frames import SpeechConfig, SpeechScale, places_in
+from wavasr.generation.text_to_frames import SpeechScale, places_in
 from wavasr.language.spoken import spoken
-from wavasr.network.config import MEL_BANDS, GeneratorConfig
+from wavasr.network.config import MEL_BANDS, GeneratorConfig, SpeechConfig
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.align import AlignedText, align
 from wavasr.recognition.transcribe import opened
@@ -52,7 +52,7 @@ class Lesson:
 
     Attributes:
         phones: (P,) int64.
-        places: (P, FEATURES).
+        places: (P, PHONE_PLACES).
         durations: (P,) int64 frames, which add up to F.
         log_mel: (F, bands).
         log_lag: (F,) of the pitch period; in unvoiced frames between those around.
@@ -220,11 +220,11 @@ class LessonBatch(NamedTuple):
 
     Attributes:
         phones: (B, P) int64.
-        places: (B, P, FEATURES).
+        places: (B, P, PHONE_PLACES).
         lengths: (B,) phones.
         durations: (B, P).
         indices: (B, F) int64.
-        within: (B, PLACES, F).
+        within: (B, FRAME_PLACES, F).
         frames: (B,) how many.
         pitch: (B, 2, F) normalised log period, voicing.
         mel: (B, bands, F) normalised.

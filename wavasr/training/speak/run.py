@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from wavasr.errors import ConfigError
-from wavasr.generation.text_to_frames import SpeechConfig
+from wavasr.network.config import SpeechConfig
 from wavasr.network.files import GENERATOR_FORMAT, read_header
 from wavasr.recognition.transcribe import opened
 from wavasr.training import folder

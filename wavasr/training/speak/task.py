@@ -14,7 +14,8 @@ from torch import Tensor
 
 from wavasr.errors import WavasrError
 from wavasr.generation.reader import save_reader
-from wavasr.generation.text_to_frames import SpeechConfig, SpeechScale
+from wavasr.generation.text_to_frames import SpeechScale
+from wavasr.network.config import SpeechConfig
 from wavasr.network.text_to_frames import SpokenFrames, TextToFrames
 from wavasr.training.config import OptimConfig
 from wavasr.training.processes import has_fast_bfloat16
