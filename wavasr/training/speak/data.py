@@ -33,7 +33,7 @@ from wavasr.language.spoken import spoken
 from wavasr.network.config import MEL_BANDS, GeneratorConfig, SpeechConfig
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.align import AlignedText, align
-from wavasr.recognition.transcribe import opened
+from wavasr.recognition.models import opened
 from wavasr.training.generate.data import Voices
 from wavasr.training.speak.config import SpeakConfig
 

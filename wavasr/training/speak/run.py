@@ -17,7 +17,7 @@ import torch
 from wavasr.errors import ConfigError
 from wavasr.network.config import SpeechConfig
 from wavasr.network.files import GENERATOR_FORMAT, read_header
-from wavasr.recognition.transcribe import opened
+from wavasr.recognition.models import opened
 from wavasr.training import folder
 from wavasr.training.callbacks import CsvLog, Keeper
 from wavasr.training.folder import METRICS_NAME, MODEL_NAME
