@@ -81,32 +81,15 @@ def evaluate(
     decode = decoder_of(decoder, model)
     scale = Scale.of(model.units, model.text, phone_set, decode.spells_words)
     references = [scale.reference(u) for u in utterances]
-    also_greedy = decode.is_search and not decode.spells_words
     start = time.perf_counter()
     with Workers(both_ways(decode), processes if decode.is_search else 0) as workers:
+        also_greedy = decode.is_search and not decode.spells_words
         recognise = recognise or model_recogniser(model, decode, also_greedy=also_greedy, workers=workers)
-        outcomes = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
+        done, failures = _recognise_all(utterances, batch_s, model.sample_rate, recognise, progress)
     wall_s = time.perf_counter() - start
-    failures = [o for o in outcomes if isinstance(o, Failure)]
-    if len(failures) == len(outcomes):
-        raise WavasrError(
-            f"none of the {len(failures)} utterances could be recognised; the first: {failures[0].message}"
-        )
-    scored = [
-        (u, reference, found)
-        for u, reference, found in zip(utterances, references, outcomes, strict=True)
-        if not isinstance(found, Failure)
-    ]
-    said = [reference for _, reference, _ in scored]
-    results = score_all([u for u, _, _ in scored], said, [found for _, _, found in scored], scale)
-    known = Provenance(
-        model=model_name,
-        manifest=manifest.as_posix() if manifest else "",
-        manifest_sha256=provenance.file_sha256(manifest) if manifest else "",
-        decoder=decode.description,
-        batch_s=batch_s,
-        command=command,
-    )
+    said = [references[i] for i in done]
+    results = score_all([utterances[i] for i in done], said, list(done.values()), scale)
+    known = Provenance(model=model_name, decoder=decode.description, batch_s=batch_s, command=command)
     return assemble(
         results,
         failures,
@@ -114,7 +97,7 @@ def evaluate(
         phone_set=metrics.phone_set_name(scale.phone_set) if scale.is_phones else "",
         notes=_notes(results, failures, model.units),
         wall_s=wall_s,
-        provenance=provenance.complete(known, model),
+        provenance=provenance.complete(known, model, manifest),
         calibration=calibration_of(model, decode),
         vocabulary=_vocabulary(decode, model.units, said),
     )
@@ -194,15 +177,24 @@ def _batches(utterances: Sequence[Utterance], batch_s: float) -> Iterator[list[i
 
 def _recognise_all(
     utterances: Sequence[Utterance], batch_s: float, sample_rate: int, recognise: Recognise, progress: bool
-) -> list[Recognised | Failure]:
-    """What came out for each utterance, in their order."""
+) -> tuple[dict[int, Recognised], list[Failure]]:
+    """What came out for the utterances, by their places and in their order, and those that failed.
+
+    Raises:
+        WavasrError: all failed.
+    """
     outcomes: dict[int, Recognised | Failure] = {}
     total = round(sum(u.duration_s for u in utterances))
     with tqdm(total=total, desc="evaluate", unit="s", disable=not progress) as bar:
         for indices in _batches(utterances, batch_s):
             outcomes.update(_recognise_batch(indices, utterances, sample_rate, recognise))
             bar.update(min(round(sum(utterances[i].duration_s for i in indices)), total - bar.n))
-    return [outcomes[i] for i in range(len(utterances))]
+    ordered = sorted(outcomes.items())
+    failures = [found for _, found in ordered if isinstance(found, Failure)]
+    if len(failures) == len(ordered):
+        first = failures[0].message
+        raise WavasrError(f"none of the {len(failures)} utterances could be recognised; the first: {first}")
+    return {i: found for i, found in ordered if not isinstance(found, Failure)}, failures
 
 
 def _recognise_batch(
@@ -266,9 +258,9 @@ def _notes(results: Sequence[UtteranceResult], failures: Sequence[Failure], unit
         total = len(results) + len(failures)
         notes.append(f"{len(failures)} of {total} utterances could not be recognised and are not in the counts.")
     if empty := sum(not u.reference for u in results):
-        notes.append(f"{empty} references are empty: every symbol heard there is an insertion.")
+        notes.append(f"{empty} references are empty: every symbol recognised there is an insertion.")
     if len(results) > 1 and not any(u.hypothesis for u in results):
-        notes.append("The model heard nothing in any utterance: its output is all blanks.")
+        notes.append("The model recognised nothing in any utterance: its output is all blanks.")
     if not units.is_phones and (lacking := [u.id for u in results if not _can_spell(units, u.reference)]):
         notes.append(
             f"{len(lacking)} references have symbols that the model cannot output (first: {lacking[0]}); "

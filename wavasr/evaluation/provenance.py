@@ -19,7 +19,7 @@ from wavasr.network.runtime import AcousticModel
 _PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "av", "soundfile", "soxr", "jiwer")
 
 
-def complete(known: Provenance, model: AcousticModel) -> Provenance:
+def complete(known: Provenance, model: AcousticModel, manifest: Path | None) -> Provenance:
     """Complete what the caller knows with what can be measured here."""
     facts = model.facts()
     versions = {"wavasr": wavasr.__version__, "python": platform.python_version()}
@@ -27,6 +27,8 @@ def complete(known: Provenance, model: AcousticModel) -> Provenance:
     versions |= {name: metadata.version(name) for name in _PACKAGES if name in sys.modules}
     return replace(
         known,
+        manifest=manifest.as_posix() if manifest else "",
+        manifest_sha256=file_sha256(manifest) if manifest else "",
         model_sha256=facts.sha256,
         parameters=facts.parameters,
         units=f"{len(model.units) - 1} {model.units.kind} and the blank",

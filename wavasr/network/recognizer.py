@@ -243,7 +243,9 @@ def start_from(model: Recognizer, path: str | Path) -> None:
 
 def weights_sha256(model: nn.Module) -> str:
     """Fingerprint of a module's parameters and buffers, the same whatever file they came from."""
-    return fingerprint({name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()})
+    tensors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    # NumPy has no bfloat16.
+    return fingerprint({name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in tensors.items()})
 
 
 def _ear_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:
