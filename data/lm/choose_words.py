@@ -1,7 +1,7 @@
 """The words of a language model: those that many documents use.
 
     python data/lm/choose_words.py --least 7 authors/*.txt > words.txt
-    wavasr lm build authors/*.txt --vocabulary words.txt --drop-singletons --order 4 --ngrams 11000000 -o lm.arpa
+    wavasr lm build authors/*.txt --vocabulary words.txt --drop-singletons --order 4 --ngrams 10500000 -o lm.arpa
 
 A document is a file: all books of one author, say. By plain counts the heroes of one long novel come before words that
 everybody uses now and then. Sorted by how many documents use a word, then by how often it occurs.
