@@ -2,8 +2,8 @@
 
 - A causal encoder predicts the next samples from the past (the loss of the WaveNet paper, section 3.4). With a stride
   of 1 that is exactly the next sample; with a stride of n, the next n samples, independent given the past.
-- A non-causal encoder would see the answer, so spans of its input are set to zero before it listens, and the samples
-  of those spans are predicted from both sides.
+- A non-causal encoder would see the answer, so spans of its input are set to zero first, and the samples of those spans
+  are predicted from both sides.
 
 Samples are quantised by the mu-law (paper, section 2.2); the loss is the cross-entropy of their classes. Given the
 encoder's frames they are independent (`predictor: frames`), or a small causal WaveNet goes through a span with the
@@ -30,7 +30,7 @@ _SPAN_STAGE = StageConfig(channels=32, skip_channels=64, kernel=2, dilations=(1,
 
 
 class Hidden(NamedTuple):
-    """What the encoder may hear, and what it is asked for.
+    """What the encoder may see, and what it is asked for.
 
     Attributes:
         waveform: (B, S) with the hidden spans at zero.
@@ -132,8 +132,8 @@ class AuxiliaryLoss(nn.Module):
             frame = hidden.steps * self.stride // hop
             # A causal frame may be used once all its samples lie before the asked ones.
             known = frame - 1 if self.causal else frame
-            heard = feature.frames.transpose(1, 2)[hidden.utterances, known.clamp(min=0)]  # (P, C)
-            total = total + context(heard) * (known >= 0)[:, None]
+            seen = feature.frames.transpose(1, 2)[hidden.utterances, known.clamp(min=0)]  # (P, C)
+            total = total + context(seen) * (known >= 0)[:, None]
         return total
 
 

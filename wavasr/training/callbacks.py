@@ -182,7 +182,7 @@ class CsvLog(Logger):
         "epoch", "step", "lr", "train_loss", "train_ctc_nats_per_label", "train_generative_nats_per_sample",
         "train_frame_nats_per_frame", "train_crf_denominator_nats_per_label", "dev_ctc_nats_per_label",
         "dev_crf_nats_per_label", "dev_wer", "dev_cer", "dev_per", "audio_s_per_s", "data_wait_share",
-        "dev_generative_nats_per_sample", "generative_step_share",
+        "dev_generative_nats_per_sample",
     )  # fmt: skip
 
     def __init__(self, path: Path, first_step: int) -> None:

@@ -15,7 +15,6 @@ from wavasr.training.recognize import RecognitionTask
 
 log = logging.getLogger("wavasr")
 
-SHARE = "generative_step_share"
 _STEP = 2  # convolutions plan for new shapes in the first steps
 
 
@@ -25,7 +24,7 @@ class GenerativeCost(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Log the share once."""
+        """Log the share once; not among the metrics, which a resumed run repeats exactly."""
         assert isinstance(pl_module, RecognitionTask)
         # Of a run, not of each resumption, whose log would have a row that an uninterrupted one has not.
         if trainer.global_step != _STEP or pl_module.generative is None or batch.ear_frames is not None:
@@ -33,8 +32,6 @@ class GenerativeCost(pl.Callback):
         with torch.random.fork_rng(devices=[]), trainer.strategy.precision_plugin.forward_context():
             share = generative_share(pl_module, batch)
         log.info("the generative loss takes %.0f %% of the compute of a training step", 100 * share)
-        for logger in trainer.loggers:
-            logger.log_metrics({SHARE: share, "epoch": trainer.current_epoch}, step=trainer.global_step)
 
 
 def generative_share(task: RecognitionTask, batch: Any) -> float:

@@ -168,8 +168,10 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None, s
         options["precision"] = "32-true"
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
-    if options["strategy"] in ("auto", "ddp") and recipe.config.optim.ear_frozen_epochs:
-        # Several processes wait for the gradient of every weight, and a frozen ear has none.
+    without = recipe.config.optim.ear_frozen_epochs or recipe.config.data.unlabelled
+    if options["strategy"] in ("auto", "ddp") and without:
+        # Several processes wait for the gradient of every weight; a frozen front end has none, nor has the CTC head for
+        # recordings without text.
         several = options["strategy"] == "ddp" or options["devices"] not in ("auto", 1, "1")
         options["strategy"] = "ddp_find_unused_parameters_true" if several else options["strategy"]
     keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, portable(record), stop)
