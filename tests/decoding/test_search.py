@@ -202,7 +202,12 @@ def test_hotwords_against_every_path(
         spellings = {"a": [(1,)], "b": [(2,)], "ab": [(1, 2, 1)], "bab": [(2, 2)]}
     values = lattice(6, len(units), seed, 2.0)
     arpa = read_arpa(lm)
-    nats = {tuple(hotword.split()): 1.3 * len(hotword.split()) for hotword in hotwords}
+    config = DecodingConfig(beam=WIDE, n_best=4, lm=lm, lexicon=lexicon, lm_weight=0.7, word_score=0.3)
+    boost = 2.2 if any(" " in hotword for hotword in hotwords) else 1.3
+    decoder = lm_decoder(replace(config, hotwords=hotwords, hotword_boost=boost), units, TEXT)
+    assert decoder is not None
+    nats = {tuple(decoder.words[number] for number in one.labels): one.nats for one in decoder._score.hotwords}
+    assert all(0.0 <= value <= boost * len(words) for words, value in nats.items())
     sentences = every_sentence(values, units, spellings)
     has_phrases = max(map(len, nats)) > 1
     if has_phrases and units is CHARACTERS:  # ways with more than a space between words do not count then
@@ -212,9 +217,6 @@ def test_hotwords_against_every_path(
         words: heard + 0.7 * sentence_nats(arpa, words) + 0.3 * len(words) + earned(words, nats)
         for words, heard in sentences.items()
     }
-    config = DecodingConfig(beam=WIDE, n_best=4, lm=lm, lexicon=lexicon, lm_weight=0.7, word_score=0.3)
-    decoder = lm_decoder(replace(config, hotwords=hotwords, hotword_boost=1.3), units, TEXT)
-    assert decoder is not None
     found = decoder(values)
     if not has_phrases:
         check(found, units, expected)
@@ -325,11 +327,40 @@ def test_hotwords_are_heard_and_boosts_are_exact(tmp_path: Path) -> None:
         return decoder(values)
 
     assert best().text(LETTERS) == "the cat sat"
-    boosted = best(hotwords=("Kat", "mat slept"), hotword_boost=3.0)
+    boosted = best(hotwords=("Kat", "sat"), hotword_boost=3.0)
     assert boosted.text(LETTERS) == "the kat sat"
-    more = best(hotwords=("kat sat", "sat"), hotword_boost=3.5)
+    more = best(hotwords=("kat", "sat"), hotword_boost=3.5)
     assert more.text(LETTERS) == "the kat sat"
-    assert more.score - boosted.score == pytest.approx(2 * 3.5 - 3, abs=1e-3)
+    assert more.score - boosted.score == pytest.approx(2 * 0.5, abs=1e-3)
+
+
+def test_a_phrase_earns_no_more_than_makes_it_a_boosted_rare_word(tmp_path: Path) -> None:
+    """By hand: unigrams without history, bigrams after it; the median word is the rare one."""
+    path = tmp_path / "lm.arpa"
+    path.write_text(
+        "\\data\\\nngram 1=6\nngram 2=1\n\n\\1-grams:\n-9\t<unk>\n-99\t<s>\t0\n-1\t</s>\n-0.5\ta\t-0.1\n"
+        "-2\tb\t0\n-3\tc\t0\n\n\\2-grams:\n-0.25\ta b\n\n\\end\\\n",
+        encoding="utf-8",
+    )
+    config = DecodingConfig(lm=path, lm_weight=0.5, word_score=-1.0, hotword_boost=4.0)
+    found = []
+    for hotword in ("a b", "c a", "b c c", "c"):
+        decoder = lm_decoder(replace(config, hotwords=(hotword,)), LETTERS, TEXT)
+        assert decoder is not None
+        found.append(decoder._score.hotwords[0].nats)
+    nat = 0.5 * math.log(10)
+    said = [-0.5 - 0.25, -3 - 0.5, -2 - 3 - 3]  # log10 of the phrases
+    by_hand = [4.0 + nat * (-2 - said[0]) + 1, 4.0 + nat * (-2 - said[1]) + 1, 4.0 + nat * (-2 - said[2]) + 2]
+    assert found == pytest.approx([by_hand[0], by_hand[1], min(12.0, by_hand[2]), 4.0])
+
+
+def test_phrases_of_common_words_that_are_not_said_change_nothing() -> None:
+    model = load_acoustic_model("default")
+    phrases = "and so on", "in the united states of america"
+    plain, expecting = (decoder_of(DecodingConfig(hotwords=words), model) for words in ((), phrases))
+    for name in ("plain-sentence.flac", "telephone-number.wav"):
+        values = log_probs_of(model, load_audio(SAMPLES / name))
+        assert plain(values).text(model.units) == expecting(values).text(model.units) != ""
 
 
 def test_hotwords_alone_and_weights_of_nothing(lm: Path) -> None:

@@ -143,7 +143,7 @@ def test_clock_beyond_an_hour_and_rounding() -> None:
 def test_json_is_the_contract_one_object_a_line() -> None:
     lines = render([SPEECH, NOTHING, QUOTES], "json").splitlines()
     first, second, third = map(json.loads, lines)
-    assert list(first) == ["file", "duration_s", "text", "confidence", "words", "model"]
+    assert list(first) == ["file", "duration_s", "text", "confidence", "segments", "words", "model"]
     assert list(first["words"][0]) == ["word", "start_s", "end_s", "confidence"]
     assert first["words"][1] == {"word": "two", "start_s": 0.6, "end_s": 0.9, "confidence": 0.89}
     assert second["text"] == "" and second["words"] == [] and second["confidence"] is None
@@ -222,7 +222,7 @@ def test_two_recordings_of_one_name_get_two_files(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(SPEECH, "txt", tmp_path)
 
-    def fail(*_: object) -> str:
+    def fail(*_: object, **options: object) -> str:
         raise OSError("disk full")
 
     monkeypatch.setattr(formats, "render", fail)

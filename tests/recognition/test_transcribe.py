@@ -235,7 +235,7 @@ def recording(tmp_path: Path) -> Path:
 def test_a_transcript_says_what_the_design_says(model: Recognizer, recording: Path) -> None:
     result = transcribe(recording, model, model_name="mine")
     values = result.to_dict()
-    assert list(values) == ["file", "duration_s", "text", "confidence", "words", "model"]
+    assert list(values) == ["file", "duration_s", "text", "confidence", "segments", "words", "model"]
     assert values == json.loads(json.dumps(values))
     assert values["file"] == str(recording) and values["duration_s"] == 2.5 and values["model"] == "mine"
     hypothesis = greedy(one_pass(model, load_audio(recording)))

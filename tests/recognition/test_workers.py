@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wavasr.errors import ModelError, WavasrError
+from wavasr.errors import ModelError
 from wavasr.recognition.workers import Workers, usable_processes
 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
@@ -54,18 +54,18 @@ def test_one_array_alone_is_worth_no_helper() -> None:
 
 
 @needs_fork
-def test_a_helper_that_is_killed_is_told() -> None:
+def test_what_a_killed_worker_was_to_do_is_done_here(caplog: pytest.LogCaptureFixture) -> None:
+    own = os.getpid()
+
     def work(values: np.ndarray) -> float:
-        if len(values) == 2:
+        if len(values) == 2 and os.getpid() != own:
             os.kill(os.getpid(), signal.SIGKILL)
         return float(values.sum())
 
     with Workers(work, 1) as workers:
         begun = [workers.submit(values) for values in arrays(20)]
-        with pytest.raises(WavasrError, match="a worker process was ended, perhaps for lack of memory; with OMP_NUM_"):
-            begun[1].result()
-        with pytest.raises(WavasrError, match="a worker process was ended"):
-            begun[-1].result()
+        assert [one.result() for one in begun] == [float(values.sum()) for values in arrays(20)]
+    assert caplog.messages == ["a worker process was ended, perhaps for lack of memory; going on without workers"]
 
 
 def test_without_processes_it_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:

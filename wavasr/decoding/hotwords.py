@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import statistics
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from wavasr.errors import ConfigError, TextError
 from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units, normalise
+
+_SAMPLED_WORDS = 4000  # of a list, for how probable a rare one is
 
 
 class Phrases:
@@ -109,6 +112,40 @@ class LanguageScore:
             ConfigError: a hotword cannot be said.
         """
         return cls(lm, config.lm is None, tuple(_hotwords(config, units, words, text)))
+
+    def balanced(self, words: WordList | None, boost: float, scale: float, word_score: float) -> LanguageScore:
+        """The same with phrases that earn no more than makes the whole of them as probable as one boosted rare word.
+
+        With the full boost for each word, phrases of common words would be everywhere.
+
+        Args:
+            words: the list of words; phrases of units stay as they are.
+            boost: nats of one word.
+            scale: nats of a unit of the language model's logarithms.
+            word_score: nats that each word earns anyway.
+        """
+        if words is None or self.is_zero or not any(len(hotword.labels) > 1 for hotword in self.hotwords):
+            return self
+        numbers = range(0, len(words.words), max(1, len(words.words) // _SAMPLED_WORDS))
+        start = self.lm.start(True)
+        known = [float(self.lm.score(start, number)[1]) for number in numbers if number not in words.strangers]
+        rare = statistics.median(known) if known else 0.0
+
+        def earned(hotword: Hotword) -> float:
+            state, total = start, 0.0
+            for number in hotword.labels:
+                state, score = self.lm.score(state, number)
+                total += rare if number in words.strangers else float(score)
+            more = len(hotword.labels) - 1
+            return min(hotword.nats, max(0.0, boost + scale * (rare - total) - more * word_score))
+
+        return replace(
+            self,
+            hotwords=tuple(
+                hotword._replace(nats=earned(hotword)) if len(hotword.labels) > 1 else hotword
+                for hotword in self.hotwords
+            ),
+        )
 
 
 def read_language_model(path: Source | None, units: Units, words: WordList | None) -> Any:

@@ -98,7 +98,8 @@ class LMDecoder(Decoder):
         self._score = score
         super().__init__(config)
         self.weights = self._chosen_weights()
-        self._tree = SearchTree(units, words, score.hotwords, self.new_lm(), self._lm_scale) if words else None
+        self._score = score.balanced(words, config.hotword_boost, self._lm_scale, self.weights.word_score)
+        self._tree = SearchTree(units, words, self._score.hotwords, self.new_lm(), self._lm_scale) if words else None
         self._copied = self._tree is not None and self._tree.copied
         self._has_phrases = self._tree is not None and self._tree.has_phrases
         self._scored_again = self._copied or self._has_phrases
@@ -316,14 +317,19 @@ class LMDecoder(Decoder):
         """
         tree = self._tree
         found: dict[tuple[Any, ...], _Found] = {}
-        for result in results[: 4 * self.config.n_best + 8]:
+        # What the search says of phrases is rough, so more of its results are scored again.
+        count = (4 * self.config.n_best + 8) * (3 if self._has_phrases else 1)
+        for result in results[:count]:
             columns = result.tokens[1:-1]
             read = tree.read(columns, result.words[1:-1]) if tree else _read_freely(columns)
             key = read.ids, read.words
             score = result.score
             if self._scored_again:
-                said = self._sentence_score(lm, read.searched_as) if self._has_phrases else result.lmScore
-                score = self._lm_scale * said + self.weights.word_score * len(read.words) + read.nats
+                said, nats = result.lmScore, read.nats
+                if self._tree is not None and self._has_phrases:
+                    said = self._sentence_score(lm, read.searched_as)
+                    nats = self._tree.earned([number for number, _, _ in read.words])
+                score = self._lm_scale * said + self.weights.word_score * len(read.words) + nats
             if key not in found:
                 found[key] = _Found(*key, score, read.ends, _pauses(columns, read.ends)[:frames])
             elif self._scored_again:  # a phrase was found as such, and as its words

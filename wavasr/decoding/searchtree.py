@@ -34,11 +34,14 @@ class Expected(NamedTuple):
         words: numbers and labels of its words.
         searched_as: for each the word that the language model takes it for.
         nats: what it earns.
+        column_nats: what its last column is worth more: what it earns, less what the language model says of all its
+            words but the last one, which the search does not ask it for.
     """
 
     words: tuple[tuple[int, tuple[int, ...]], ...]
     searched_as: tuple[int, ...]
     nats: float
+    column_nats: float = 0.0
 
 
 class Read(NamedTuple):
@@ -111,8 +114,12 @@ class SearchTree:
         median = (
             sorted(known, key=lambda number: (scores[number], number))[len(known) // 2] if hotwords and known else -1
         )
-        self._expected = self._expectations(hotwords, strangers, median)
-        self._ends = sorted({(self._last(ids), hotword.nats) for ids, hotword in self._expected.items()})
+        self._expected = {
+            ids: one._replace(column_nats=one.nats + scale * _before_last(lm, one.searched_as))
+            for ids, one in self._expectations(hotwords, strangers, median).items()
+        }
+        self._earning = {tuple(hotword.labels): hotword.nats for hotword in hotwords}
+        self._ends = sorted({(self._last(ids), hotword.column_nats) for ids, hotword in self._expected.items()})
         ends, labels = [label for label, _ in self._ends], list(range(len(self._units)))
         self._label_of = [*labels, *labels, *ends, _BLANK] if self.copied else [*labels, *ends]
         self._first_end = len(labels) * (2 if self.copied else 1)
@@ -123,9 +130,9 @@ class SearchTree:
         insert, endings = self.trie.insert, self._endings  # a word counts 50,000 times
         for ids, hotword in self._expected.items():
             number = hotword.searched_as[-1]
-            column = self._first_end + self._ends.index((self._last(ids), hotword.nats))
+            column = self._first_end + self._ends.index((self._last(ids), hotword.column_nats))
             for spelling in endings(ids, column):
-                insert(spelling, number, lm.score(start, number)[1] + hotword.nats / scale)
+                insert(spelling, number, lm.score(start, number)[1] + hotword.column_nats / scale)
         alike: dict[tuple[int, ...], int] = {}
         for number in sorted(range(len(scores)), key=lambda number: (-scores[number], number in strangers)):
             searched_as = number
@@ -196,6 +203,16 @@ class SearchTree:
         last[0, len(self._units) :] = [nats for _, nats in self._ends]
         return last
 
+    def earned(self, words: Sequence[int]) -> float:
+        """The most that hotwords, none over another, earn among these words."""
+        best = [0.0] * (len(words) + 1)
+        for first in reversed(range(len(words))):
+            best[first] = best[first + 1]
+            for labels, nats in self._earning.items():
+                if tuple(words[first : first + len(labels)]) == labels:
+                    best[first] = max(best[first], nats + best[first + len(labels)])
+        return best[0]
+
     def read(self, columns: Sequence[int], words: Sequence[int]) -> Read:
         """What a result of flashlight's search says: of each frame its column, and the word that ends there or -1."""
         said = [(frame, number) for frame, number in enumerate(words) if number >= 0]
@@ -243,3 +260,14 @@ class SearchTree:
             return own[0]
         heard = self._heard(columns)
         return next((ids for ids in (heard, heard[:-1]) if ids in own or ids in others), own[0])
+
+
+def _before_last(lm: Any, numbers: Sequence[int]) -> float:
+    """The language model's logarithm for words of a phrase, beyond that of the last one alone."""
+    if len(numbers) < 2:
+        return 0.0
+    state, total = lm.start(True), 0.0
+    for number in numbers:
+        state, score = lm.score(state, number)
+        total += float(score)
+    return total - float(lm.score(lm.start(True), numbers[-1])[1])

@@ -26,6 +26,8 @@ Floats = NDArray[np.float32]
 
 RATE = 16000
 WINDOW = 512  # samples
+# A recording as short as this is a word that somebody cut out, too tightly perhaps for the network to notice.
+SHORT_S = 1.5
 _CONTEXT = 64  # samples before a window that the network gets too
 _BLOCK = 1000  # windows in one call
 
@@ -43,7 +45,8 @@ class ActivityConfig:
         begin: the probability of a window at which an utterance begins.
         go_on: the probability down to which it goes on.
         pause_s: so long without speech ends it.
-        least_s: with fewer windows of speech it is none.
+        sure: the probability of a window that is certainly speech.
+        least_s: with fewer windows of certain speech it is none.
         before_s: what belongs to it before the first window.
         after_s: what belongs to it after the last window.
     """
@@ -51,7 +54,8 @@ class ActivityConfig:
     begin: float = 0.5
     go_on: float = 0.35
     pause_s: float = 0.7
-    least_s: float = 0.1
+    sure: float = 0.7
+    least_s: float = 0.15
     before_s: float = 0.38
     after_s: float = 0.32
 
@@ -146,10 +150,11 @@ class Utterances:
         self._config = config
         self._probability = SpeechProbability(sample_rate)
         self._window = 0  # the number of the next one
-        self._spoken = 0  # windows of speech in the current utterance
+        self._spoken = 0  # windows of certain speech in the current utterance
         self._current: Utterance | None = None
         self._last = 0  # the window after its last one of speech
         self._free = 0  # the frame after the last utterance
+        self._spoke = False
         self.found: deque[Utterance] = deque([] if config else [Utterance(0, 0)])
 
     def push(self, samples: Samples, frames: int, last: bool = False) -> None:
@@ -161,6 +166,8 @@ class Utterances:
             self._add(probability, self._config)
         if last:
             self._end()
+            if not self._spoke and 0 < frames <= SHORT_S * self._frames_a_second:
+                self.found.append(Utterance(0, frames, ended=True))
             for utterance in self.found:
                 utterance.known = min(utterance.known, frames)
 
@@ -179,15 +186,18 @@ class Utterances:
             self._end()
             return
         before = self._spoken * WINDOW / RATE
-        self._spoken += probability >= config.begin
+        self._spoken += probability >= config.sure
         if before < config.least_s <= self._spoken * WINDOW / RATE:
             self.found.append(self._current)
+            self._spoke = True
 
     @property
     def earliest(self) -> int:
         """The first frame that an utterance to come may have."""
         if self._current is not None:
             return self._current.first
+        if not self._spoke and self._window * WINDOW / RATE <= SHORT_S:
+            return 0
         before_s = self._config.before_s if self._config else 0.0
         return max(self._free, int((self._window * WINDOW / RATE - before_s) * self._frames_a_second))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ LINE_CHARACTERS = 42
 CUE_LONGEST_S = 7.0
 CUE_SHORTEST_S = 1.0
 PAUSE_S = 0.8
+PARAGRAPHS_FROM_S, PARAGRAPH_WORDS, LONG_PAUSE_S = 120.0, 30, 1.2
 TSV_HEADER = "file\tstart_s\tend_s\tconfidence\tword\n"
 _SUFFIXES = {"txt": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt", "tsv": ".tsv", "ctm": ".ctm"}
 _SUFFIXES["textgrid"] = ".TextGrid"
@@ -35,7 +36,13 @@ class Cue:
     lines: tuple[str, ...]
 
 
-def render(transcripts: Iterable[Transcript], format: str, header: bool = True) -> str:
+def render(
+    transcripts: Iterable[Transcript],
+    format: str,
+    header: bool = True,
+    names: Mapping[str, str] | None = None,
+    paragraphs: bool = False,
+) -> str:
     r"""Transcripts in a format, ending in "\n" where anything is in it.
 
     txt has a line for each recording, json an object a line, tsv and ctm a line for each word; srt, vtt and textgrid
@@ -45,11 +52,17 @@ def render(transcripts: Iterable[Transcript], format: str, header: bool = True) 
         transcripts: in the order in which they are written.
         format: txt, json, srt, vtt, tsv, ctm or textgrid.
         header: whether tsv begins with the names of its columns; False for what is appended.
+        names: what ctm calls the recordings, by their files, see `distinct_stems`; else their stems.
+        paragraphs: whether txt begins a new line after long pauses of a long recording.
 
     Raises:
         ConfigError: there is no such format, or several transcripts for one that holds one.
     """
     found = list(transcripts)
+    if format == "ctm":
+        return "".join(_ctm(one, (names or {}).get(one.file) or _stem(one.file)) for one in found)
+    if format == "txt" and paragraphs:
+        return "".join(f"{line}\n" for one in found for line in paragraphs_of(one))
     if format in _LINES:
         body = "".join(_LINES[format](transcript) for transcript in found)
         return TSV_HEADER + body if format == "tsv" and header else body
@@ -88,7 +101,7 @@ class Folder:
         stem = self._stems.get(Path(transcript.file)) or _stem(transcript.file)
         path = self.folder / f"{stem}{_SUFFIXES[self.format]}"
         with atomic_text(path) as stream:
-            stream.write(render([transcript], self.format))
+            stream.write(render([transcript], self.format, paragraphs=True))
         return path
 
 
@@ -219,6 +232,24 @@ def _txt(transcript: Transcript) -> str:
     return transcript.text + "\n"
 
 
+def paragraphs_of(transcript: Transcript) -> list[str]:
+    """The text of a long recording in paragraphs, that of a short one as it is.
+
+    A paragraph ends at a long pause once it has some words, and at a shorter one when it has many.
+    """
+    if transcript.duration_s < PARAGRAPHS_FROM_S:
+        return [transcript.text]
+    paragraphs: list[list[str]] = [[]]
+    last_s = 0.0
+    for segment in transcript.segments:
+        pause_s, words = segment.start_s - last_s, len(paragraphs[-1])
+        if (words >= PARAGRAPH_WORDS and pause_s >= LONG_PAUSE_S) or words >= 4 * PARAGRAPH_WORDS:
+            paragraphs.append([])
+        paragraphs[-1] += segment.text.split()
+        last_s = segment.end_s
+    return [" ".join(words) for words in paragraphs]
+
+
 def _json(transcript: Transcript) -> str:
     return json.dumps(transcript.to_dict(), ensure_ascii=False) + "\n"
 
@@ -229,9 +260,9 @@ def _tsv(transcript: Transcript) -> str:
     return "".join(rows)
 
 
-def _ctm(transcript: Transcript) -> str:
+def _ctm(transcript: Transcript, name: str) -> str:
     """NIST's time-marked conversation: recording, channel, start, duration, word, confidence."""
-    name = re.sub(r"\s", "_", _stem(transcript.file))
+    name = re.sub(r"\s", "_", name)
     rows = (
         f"{name} 1 {w.start_s:.3f} {w.end_s - w.start_s:.3f} {w.word} {w.confidence:.4f}\n" for w in transcript.words
     )
@@ -272,5 +303,5 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".") or "0"
 
 
-_LINES: dict[str, Callable[[Transcript], str]] = {"txt": _txt, "json": _json, "tsv": _tsv, "ctm": _ctm}
+_LINES: dict[str, Callable[[Transcript], str]] = {"txt": _txt, "json": _json, "tsv": _tsv}
 _WHOLE: dict[str, Callable[[Transcript], str]] = {"srt": _srt, "vtt": _vtt, "textgrid": _textgrid}

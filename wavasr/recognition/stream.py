@@ -24,7 +24,7 @@ from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.times import Word
 from wavasr.errors import AudioError
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.chunks import Floats, frames_in, seconds_of
+from wavasr.recognition.chunks import Floats, checked_samples, frames_in, seconds_of
 from wavasr.recognition.models import calibration_of, opened
 from wavasr.recognition.stretches import Stretch, Stretches, accepted, sureness, words_of
 
@@ -164,24 +164,6 @@ class Stream:
         if stretch.ends:
             events.append(Endpoint(min(duration_s, seconds_of(stretch.first + stretch.frames, self._model))))
         return events
-
-
-def checked_samples(samples: npt.ArrayLike) -> Samples:
-    """(S,) samples as float32; integers of 16 bits become [-1, 1].
-
-    Raises:
-        AudioError: they are not one channel of numbers.
-    """
-    values = np.asarray(samples)
-    if values.ndim != 1:
-        raise AudioError(f"samples have the shape {values.shape}; expected one channel, (S,)")
-    if values.dtype == np.int16:
-        return np.asarray(values / np.float32(32768), np.float32)
-    if values.dtype.kind != "f":
-        raise AudioError(f"samples are {values.dtype}; expected float32 in [-1, 1], or int16")
-    if not np.isfinite(values).all():
-        raise AudioError("samples are not numbers (NaN or infinite)")
-    return values.astype(np.float32, copy=False)
 
 
 class PartialText:

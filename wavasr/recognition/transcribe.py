@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from wavasr.audio.reading import Samples, Source, audio_duration_s, stream_audio
@@ -21,9 +22,9 @@ from wavasr.decoding.decoder import Decoder
 from wavasr.decoding.factory import decoder_of
 from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.times import Word
-from wavasr.errors import WavasrError
+from wavasr.errors import AudioError, WavasrError
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.chunks import seconds_of
+from wavasr.recognition.chunks import checked_samples, resampled, seconds_of
 from wavasr.recognition.models import calibration_of, name_of, opened
 from wavasr.recognition.stretches import Stretch, Stretches, accepted, joined, sureness, words_of
 from wavasr.recognition.workers import Pending, Workers
@@ -32,6 +33,7 @@ T = TypeVar("T")
 OnError = Callable[[Any, Exception], None]
 
 PIECE_S = 10.0
+_SEGMENT_PAUSE_S = 0.5
 _STREAM = "-"
 
 
@@ -42,6 +44,15 @@ class Alternative:
     text: str
     score: float
     confidence: float | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What was said between two pauses."""
+
+    start_s: float
+    end_s: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -67,14 +78,25 @@ class Transcript:
     alternatives: tuple[Alternative, ...] = ()
 
     @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The text between pauses of half a second."""
+        found: list[list[Word]] = []
+        for word in self.words:
+            if not found or word.start_s - found[-1][-1].end_s >= _SEGMENT_PAUSE_S:
+                found.append([])
+            found[-1].append(word)
+        return tuple(Segment(one[0].start_s, one[-1].end_s, " ".join(word.word for word in one)) for one in found)
+
+    @property
     def tiers(self) -> Mapping[str, tuple[Word, ...]]:
         """What a TextGrid shows, by name."""
         return {"words": self.words}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: file, duration_s, text, confidence, words (word, start_s, end_s, confidence), model.
+        """JSON-ready: file, duration_s, text, confidence, segments, words (word, start_s, end_s, confidence), model.
 
-        And the alternatives (text, score, confidence) where there are any.
+        Segments are id, start, end and text, as whisper writes them. And the alternatives (text, score, confidence)
+        where there are any.
         """
         rounded: dict[str, Any] = asdict(self)
         rounded["duration_s"] = round(self.duration_s, 3)
@@ -86,13 +108,19 @@ class Transcript:
             ]
         if not self.alternatives:
             del rounded["alternatives"]
-        return rounded
+        segments = [
+            {"id": number, "start": round(one.start_s, 4), "end": round(one.end_s, 4), "text": one.text}
+            for number, one in enumerate(self.segments)
+        ]
+        at = list(rounded).index("words")
+        return dict([*list(rounded.items())[:at], ("segments", segments), *list(rounded.items())[at:]])
 
 
 def transcribe(
-    source: Source,
+    source: Source | npt.NDArray[Any],
     model: AcousticModel | str | Path = "default",
     *,
+    sample_rate: int | None = None,
     decoder: DecodingConfig | Decoder = DEFAULT,
     model_name: str = "",
     progress: bool = False,
@@ -103,7 +131,9 @@ def transcribe(
     as long as the model, a model given by its file or name until another one is.
 
     Args:
-        source: a path, "-" for standard input, the bytes of a file, or a binary stream.
+        source: a path, "-" for standard input, the bytes of a file, a binary stream; or samples, (S,) float in [-1, 1]
+            or int16.
+        sample_rate: of samples, in Hz; files tell theirs.
         model: a loaded model, a model file (.wavasr or .onnx), or the name of a shipped model.
         decoder: how log-probabilities become text: a configuration (what it leaves open lies beside the model file, see
             `DecodingConfig.lm`), or what `decoding.factory.decoder_of` returns.
@@ -116,6 +146,17 @@ def transcribe(
         ConfigError: the parts of the configuration do not fit together or the model.
         TextError: the language model is damaged.
     """
+    if isinstance(source, np.ndarray):
+        if sample_rate is None:
+            raise AudioError("samples come without their rate; give sample_rate, in Hz")
+        samples = checked_samples(source)
+        acoustic = opened(model)
+        decode = decoder_of(decoder, acoustic)
+        name = model_name or name_of(model)
+        pieces = resampled(samples, sample_rate, acoustic.sample_rate)
+        return _begun(_STREAM, pieces, acoustic, decode, Workers(decode), name)()
+    if sample_rate is not None:
+        raise AudioError(f"{file_name(source)}: a file tells its own sample rate; sample_rate is for arrays")
     return next(transcribe_many([source], model, decoder=decoder, model_name=model_name, progress=progress))
 
 
@@ -158,7 +199,9 @@ def transcribe_many(
                 on_error(source, error)
 
         for source in sources:
-            waiting.append((source, _begun(source, acoustic, decode, workers, name, progress)))
+            pieces = stream_audio(source, acoustic.sample_rate, PIECE_S)
+            pieces = _with_bar(pieces, source, acoustic.sample_rate) if progress else pieces
+            waiting.append((source, _begun(source, pieces, acoustic, decode, workers, name)))
             while len(waiting) > 2 * processes:
                 yield from finished()
         while waiting:
@@ -166,15 +209,19 @@ def transcribe_many(
 
 
 def _begun(
-    source: Source, model: AcousticModel, decode: Decoder, workers: Workers[Hypothesis], name: str, progress: bool
+    source: Source,
+    pieces: Iterable[Samples],
+    model: AcousticModel,
+    decode: Decoder,
+    workers: Workers[Hypothesis],
+    name: str,
 ) -> Callable[[], Transcript]:
     """Read a recording and have it decoded; what is returned waits for that, and raises what went wrong."""
-    pieces = stream_audio(source, model.sample_rate, PIECE_S)
     stretches = Stretches(model, decode)
     failure: Exception | None = None
     parts: list[tuple[int, Pending[Hypothesis]]] = []  # with the first frame of each
     try:
-        for stretch in stretches_of(_with_bar(pieces, source, model.sample_rate) if progress else pieces, stretches):
+        for stretch in stretches_of(pieces, stretches):
             parts.append((stretch.first, workers.submit(stretch.values)))
     except (WavasrError, OSError) as error:
         failure = error

@@ -6,6 +6,7 @@ Windows) or there is one core only, the work is done at once in this process.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from types import TracebackType
@@ -22,7 +23,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.errors import WavasrError
 from wavasr.network.runtime import wanted_threads
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ Work = Callable[[Versions], T]
 _MOST = 8  # more could not be given enough to do
 _BEGUN = 4  # pieces of work that a process may have before it; more would only fill memory
 _ORPHAN_CHECK_S = 2.0
+
+log = logging.getLogger("wavasr")
 
 _work: Work[Any] | None = None  # of this process, where it is a worker
 
@@ -50,41 +52,47 @@ class Pending(Generic[T]):
 
     def __init__(self, work: Work[T], values: Versions) -> None:
         self._work = work
-        self._values: Versions | None = values
-        self._future: Future[T] = Future()
+        self._values: Versions | None = values  # kept until there is a result, since a worker may be lost
+        self._future: Future[T] | None = None
 
     @property
     def waits(self) -> bool:
         """Whether nobody has begun."""
-        return self._values is not None
+        return self._future is None
 
     def begin(self, pool: ProcessPoolExecutor | None = None) -> Future[T]:
-        """Have a worker do the work, or do it now."""
-        assert self._values is not None
-        try:
-            if pool is not None:
-                self._future = pool.submit(_run, self._values)
-            else:
-                self._future.set_result(self._work(self._values))
-        except Exception as error:  # whoever asks for the result gets it
-            self._future.set_exception(error)
-        self._values = None
-        return self._future
-
-    def result(self) -> T:
-        """Wait for it; what went wrong is raised.
+        """Have a worker do the work, or do it now.
 
         Raises:
-            WavasrError: the worker is gone.
+            BrokenProcessPool: a worker was lost; nobody has begun.
         """
-        if self.waits:
-            self.begin()
-        try:
-            return self._future.result()
-        except BrokenProcessPool as error:
-            raise WavasrError(
-                "a worker process was ended, perhaps for lack of memory; with OMP_NUM_THREADS=1 there are none"
-            ) from error
+        assert self._values is not None
+        if pool is not None:
+            self._future = pool.submit(_run, self._values)
+        else:
+            self._future = Future()
+            try:
+                self._future.set_result(self._work(self._values))
+            except Exception as error:  # whoever asks for the result gets it
+                self._future.set_exception(error)
+        self._future.add_done_callback(self._release)
+        return self._future
+
+    def _release(self, future: Future[T]) -> None:
+        if future.cancelled() or not is_lost(future):
+            self._values = None
+
+    def result(self) -> T:
+        """Wait for it; what went wrong is raised. What a lost worker was to do is done here."""
+        future = self._future or self.begin()
+        if is_lost(future):
+            future = self.begin()
+        return future.result()
+
+
+def is_lost(future: Future[Any]) -> bool:
+    """Whether the worker ended, killed perhaps, before the result was there. Waits for the one or the other."""
+    return isinstance(future.exception(), BrokenProcessPool)
 
 
 class Workers(Generic[T]):
@@ -115,10 +123,22 @@ class Workers(Generic[T]):
 
     def _begin(self, pending: Pending[T]) -> None:
         while len(self._begun) >= _BEGUN * self._count > 0:
-            wait([self._begun.popleft()])
-        future = pending.begin(self._pool)
+            if is_lost(self._begun.popleft()):
+                self._go_on_alone()
+        try:
+            future = pending.begin(self._pool)
+        except BrokenProcessPool:
+            self._go_on_alone()
+            future = pending.begin()
         if self._pool is not None:
             self._begun.append(future)
+
+    def _go_on_alone(self) -> None:
+        log.warning("a worker process was ended, perhaps for lack of memory; going on without workers")
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool, self._count = None, 0
+        self._begun.clear()
 
     def _new_pool(self) -> ProcessPoolExecutor | None:
         try:
