@@ -73,10 +73,13 @@ def abandon_unwritten_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def configure_logging() -> None:
-    """Messages of this package to standard error, one line each; those of other packages from warnings on."""
+def configure_logging(quiet: bool = False) -> None:
+    """Messages of this package to standard error, one line each; those of other packages from warnings on.
+
+    With `quiet` errors alone.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("wavasr").setLevel(logging.INFO)
+    logging.getLogger("wavasr").setLevel(logging.ERROR if quiet else logging.INFO)
 
 
 @contextlib.contextmanager

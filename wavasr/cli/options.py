@@ -14,6 +14,26 @@ if TYPE_CHECKING:
     from wavasr.decoding.config import DecodingConfig
 
 
+# Options of whisper's command and its kin, and what is meant here.
+OTHERS_OPTIONS = {
+    "--output_format": "--format here",
+    "--output-format": "--format here",
+    "--output_dir": "--output-dir here",
+    "--word_timestamps": "not needed here: json, tsv, ctm and textgrid have the times of words",
+    "--word-timestamps": "not needed here: json, tsv, ctm and textgrid have the times of words",
+    "--language": "not needed here: a model has one language, see wavasr info MODEL",
+    "--task": "not needed here: there is transcription only",
+    "--beam_size": "--beam here",
+    "--initial_prompt": "not known here; words to expect are named by --hotword",
+    "--hotwords": "--hotword here, once for each word or phrase",
+    "--vad_filter": "not needed here: voice activity detection is on, --no-vad turns it off",
+    "--device": "not needed here: the CPU is used",
+    "--compute_type": "not needed here: models run in 8 bits",
+    "--model_dir": "not needed here: --model takes a file",
+    "--verbose": "not known here; -q is for silence",
+}
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are one line with a suggestion."""
 
@@ -25,6 +45,8 @@ class Parser(argparse.ArgumentParser):
         unknown = re.search(r"unrecognized arguments: ([^\s=]+)", message)
         if unknown:
             options = [option for action in self._actions for option in action.option_strings]
+            if advice := OTHERS_OPTIONS.get(unknown[1]):
+                self.exit(BAD_INPUT, f"{self.prog}: {unknown[1]} is {advice}; see {self.prog} --help\n")
             message = f"unknown argument {unknown[1]}{did_you_mean(unknown[1], options)}"
         self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
@@ -32,7 +54,11 @@ class Parser(argparse.ArgumentParser):
 def add_model(parser: Parser) -> None:
     """--model."""
     parser.add_argument(
-        "--model", default="default", metavar="MODEL", help="a model file or a shipped name (default: %(default)s)"
+        "-m",
+        "--model",
+        default="default",
+        metavar="MODEL",
+        help="a model file or a shipped name (default: %(default)s)",
     )
 
 
@@ -132,9 +158,10 @@ def count(value: str) -> int:
     return int(value)
 
 
-def add_choice(parser: Parser, option: str, choices: Iterable[str], default: str, text: str) -> None:
+def add_choice(parser: Parser, option: str, choices: Iterable[str], default: str, text: str, short: str = "") -> None:
     """An option that takes one of some names."""
     parser.add_argument(
+        *([short] if short else []),
         option,
         type=one_of(choices),
         default=default,

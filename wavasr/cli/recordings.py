@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, complain, configure_logging, describe_os_error, starting
-from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, decoding_config, one_of
+from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, count, decoding_config, one_of
 from wavasr.errors import ConfigError, TextError, WavasrError
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
 ALIGN_FORMATS = ("textgrid", "ctm", "json")
+log = logging.getLogger("wavasr")
 ONE_RECORDING_FORMATS = ("srt", "vtt", "textgrid")
 
 
 def transcribe(arguments: list[str]) -> int:
     """`wavasr transcribe`: recordings to text on standard output, or to one file each in a folder."""
-    args = _transcribe_parser().parse_intermixed_args(arguments)
+    # What follows -- are files, whatever they begin with; argparse does not see to that among intermixed arguments.
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = _transcribe_parser()
+    args = parser.parse_intermixed_args(arguments[:at])
+    args.files += arguments[at + 1 :]
+    if not args.files:
+        parser.error("the following arguments are required: FILE")
+    if args.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, args.threads))
+    args.files = list(recordings(args.files))
+    if args.skip_existing and args.output_dir is None:
+        parser.error("--skip-existing needs --output-dir, where it looks for what is there")
     if args.format in ONE_RECORDING_FORMATS and len(args.files) > 1 and args.output_dir is None:
         raise WavasrError(f"--format {args.format} holds one recording; give --output-dir to write one file for each")
     if args.files.count("-") > 1:
         raise WavasrError("-: standard input is named twice; it can be read once")
-    configure_logging()
+    configure_logging(args.quiet)
     with starting():
         from wavasr.decoding.factory import decoder_of
         from wavasr.files import check_writable_folder
-        from wavasr.recognition.formats import Folder, render
+        from wavasr.recognition.formats import Folder, distinct_stems, render
         from wavasr.recognition.models import opened
         from wavasr.recognition.transcribe import transcribe_many
         from wavasr.recognition.workers import usable_processes
@@ -39,18 +53,25 @@ def transcribe(arguments: list[str]) -> int:
         check_writable_folder(args.output_dir)
     failures = Failures(len(args.files))
     folder = Folder(args.output_dir, args.format, args.files) if args.output_dir else None
+    files = args.files
+    if folder is not None and args.skip_existing:
+        files = [file for file in files if not folder.path_of(file).is_file()]
+        if len(files) < len(args.files):
+            log.info("%d of %d recordings are done already", len(args.files) - len(files), len(args.files))
+    names = distinct_stems(args.files)
     done = transcribe_many(
-        sources(args.files, failures),
+        sources(files, failures),
         model,
         failures.add,
         decoder=decoder,
         model_name=args.model,
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr.isatty() and not args.quiet,
         processes=usable_processes(),
     )
+    alone = len(args.files) == 1
     for index, transcript in enumerate(done):
         if folder is None:
-            print(render([transcript], args.format, header=index == 0), end="", flush=True)
+            print(render([transcript], args.format, index == 0, names, paragraphs=alone), end="", flush=True)
             continue
         try:
             written = folder.write(transcript)
@@ -71,16 +92,45 @@ def _transcribe_parser() -> Parser:
         "  wavasr transcribe *.wav --format json > transcripts.jsonl\n"
         "  wavasr transcribe talk.flac --format srt --output-dir subtitles\n"
         "  wavasr transcribe talk.wav --lm lm.arpa --hotword Zarathustra\n"
+        "  wavasr transcribe meetings -f json -o transcripts --skip-existing\n"
         "  ffmpeg -i film.mkv -f wav - | wavasr transcribe -",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a recording; - reads one from standard input")
-    add_model(parser)
-    add_choice(parser, "--format", FORMATS, "txt", "how the text is written")
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="write one file for each recording here and print its path"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="a recording, or a folder of recordings; - reads one from standard input",
     )
+    add_model(parser)
+    add_choice(parser, "--format", FORMATS, "txt", "how the text is written; tsv has a line for each word", "-f")
+    parser.add_argument(
+        "-o", "--output-dir", type=Path, metavar="DIR", help="write one file for each recording here and print its path"
+    )
+    parser.add_argument(
+        "--skip-existing", action="store_true", help="leave out recordings whose file is in --output-dir already"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no messages but errors")
+    parser.add_argument("--threads", type=count, metavar="N", help="threads and processes (default: one a core)")
     add_decoding(parser)
     return parser
+
+
+def recordings(names: Iterable[str]) -> Iterator[str]:
+    """The names, with the recordings beneath a folder, sorted, in its place.
+
+    Raises:
+        WavasrError: there is none in a folder.
+    """
+    for name in names:
+        if name == "-" or not Path(name).is_dir():
+            yield name
+            continue
+        from wavasr.corpora.base import find_audio
+
+        found = [str(path) for path in find_audio(Path(name))]
+        if not found:
+            raise WavasrError(f"{name}: is a folder without recordings; give a file, or another folder")
+        yield from found
 
 
 class Failures:
@@ -114,9 +164,6 @@ def sources(files: Iterable[str], failures: Failures) -> Iterator[Path | BinaryI
                 failures.add(name, WavasrError("-: standard input is a terminal; pipe a recording into the command"))
                 continue
             yield sys.stdin.buffer
-        elif path.is_dir():
-            advice = f"give the recordings in it, e.g. {(path / '*.wav').as_posix()}"
-            failures.add(name, WavasrError(f"{path}: is a folder; {advice}"))
         else:
             yield path
 
@@ -203,14 +250,17 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     lexicon = lexicon_of(model, args.lexicon)
     if lexicon is None:
         raise ConfigError(f"{args.model}: --manifest takes a model of phones with a lexicon; give --lexicon")
-    made = pronounce_manifest(utterances, lexicon) if without_model else align_manifest(utterances, model, lexicon)
-    aligned = list(made)
+    failures = Failures(len(utterances))
+    if without_model:
+        aligned = list(pronounce_manifest(utterances, lexicon))
+    else:
+        aligned = list(align_manifest(utterances, model, lexicon, failures.add))
     if not aligned:
         raise TextError(f"{args.manifest}: none of its texts can be aligned; see the messages above")
     write_manifest(args.output, aligned)
     done = "pronounced" if without_model else "aligned"
     print(f"{args.output}: {len(aligned)} of {len(utterances)} utterances {done}")
-    return OK
+    return SOME_FAILED if failures.count else OK
 
 
 def read_text(path: Path) -> str:

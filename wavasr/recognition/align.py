@@ -7,7 +7,7 @@ chooses between the pronunciations of a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align, unit_times, word_times
 from wavasr.decoding.wordlist import pronunciations
-from wavasr.errors import TextError
+from wavasr.errors import AudioError, TextError
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import PHONE_SETS, Lexicon, fold
 from wavasr.language.pronunciation import completed
@@ -131,7 +131,7 @@ def align(
         words = chosen(log_probs, words)
         ids = _labels(words)
     found = _aligned(log_probs, ids, words)
-    timed = tuple(word_times(found, acoustic.units, frame_s))
+    timed = tuple(_within(word_times(found, acoustic.units, frame_s), duration_s))
     return AlignedText(
         file=name,
         duration_s=duration_s,
@@ -139,9 +139,15 @@ def align(
         confidence=sum(word.confidence for word in timed) / len(timed),
         words=timed,
         model=model_name or name_of(model),
-        units=tuple(unit_times(found, acoustic.units, frame_s)),
+        units=tuple(_within(unit_times(found, acoustic.units, frame_s), duration_s)),
         unit_kind=acoustic.units.kind,
     )
+
+
+def _within(words: Iterable[Word], duration_s: float) -> Iterator[Word]:
+    """The words, none after the end of the recording, whose last frame may reach beyond it."""
+    for word in words:
+        yield replace(word, start_s=min(word.start_s, duration_s), end_s=min(word.end_s, duration_s))
 
 
 def lexicon_of(model: AcousticModel, path: Path | None = None) -> Lexicon | None:
@@ -150,20 +156,32 @@ def lexicon_of(model: AcousticModel, path: Path | None = None) -> Lexicon | None
     return cache_of(model).get("lexicon", (source, stamp(source)), lambda: Lexicon.read(source)) if source else None
 
 
-def align_manifest(utterances: Sequence[Utterance], model: AcousticModel, lexicon: Lexicon) -> Iterator[Utterance]:
+def align_manifest(
+    utterances: Sequence[Utterance],
+    model: AcousticModel,
+    lexicon: Lexicon,
+    on_error: Callable[[Utterance, Exception], None] | None = None,
+) -> Iterator[Utterance]:
     """The utterances as a phone model learns them: phones as the text, and the times of phones and silences.
 
-    What cannot be aligned is left out with a warning that names it.
+    What cannot be aligned is left out with a warning that names it; so are recordings that cannot be read.
 
     Args:
         utterances: transcribed in words.
         model: of phones.
         lexicon: how the words are pronounced; those that it lacks as its own suggest.
+        on_error: called with the utterance and the error when a recording cannot be read. None: the error is raised.
     """
     lexicon = completed(lexicon, _words(utterances, model.text))
     dropped = {}
     for utterance in tqdm(utterances, "aligning", disable=None):
-        waveform = load_utterance(utterance, model.sample_rate)
+        try:
+            waveform = load_utterance(utterance, model.sample_rate)
+        except (AudioError, OSError) as error:
+            if on_error is None:
+                raise
+            on_error(utterance, error)
+            continue
         try:
             words = pronounced(utterance.text, model, lexicon)
             log_probs = log_probs_of(model, waveform)

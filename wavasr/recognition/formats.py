@@ -92,14 +92,17 @@ class Folder:
         self.format = format
         self._stems = {Path(file): stem for file, stem in distinct_stems(files).items()}
 
+    def path_of(self, file: str) -> Path:
+        """Where the transcript of a recording is written."""
+        return self.folder / f"{self._stems.get(Path(file)) or _stem(file)}{_SUFFIXES[self.format]}"
+
     def write(self, transcript: Transcript) -> Path:
         """Write one transcript and return the path.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        stem = self._stems.get(Path(transcript.file)) or _stem(transcript.file)
-        path = self.folder / f"{stem}{_SUFFIXES[self.format]}"
+        path = self.path_of(transcript.file)
         with atomic_text(path) as stream:
             stream.write(render([transcript], self.format, paragraphs=True))
         return path
