@@ -136,7 +136,7 @@ def test_transcribe_prints_text_and_json(tiny_model: Path, speech: Path, capsys:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     parsed = json.loads(lines[0])
-    assert set(parsed) == {"file", "duration_s", "text", "confidence", "words", "model"}
+    assert set(parsed) == {"file", "duration_s", "text", "confidence", "segments", "words", "model"}
     assert parsed["text"] == text.strip()
     assert parsed["duration_s"] == pytest.approx(0.5)
 

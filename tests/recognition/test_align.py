@@ -157,7 +157,7 @@ def test_command_line_in_a_process(tiny_model: Path, speech: Path, tmp_path: Pat
     done = run("-", "--text-file", text, "--model", tiny_model, "--output", output, stdin=speech.read_bytes())
     assert (done.returncode, done.stderr, done.stdout.decode().strip()) == (0, b"", str(output))
     values = json.loads(output.read_text(encoding="utf-8"))
-    keys = ["file", "duration_s", "text", "confidence", "words", "model", "unit_kind", "units"]
+    keys = ["file", "duration_s", "text", "confidence", "segments", "words", "model", "unit_kind", "units"]
     assert (list(values), values["file"], values["text"]) == (keys, "-", "the quick fox")
     assert list(values["words"][0]) == ["word", "start_s", "end_s", "confidence"]
     assert list(values["units"][0]) == ["unit", "start_s", "end_s", "confidence"]
