@@ -311,11 +311,10 @@ _KNOWN = (
 
 def _audio_stream(container: Any, name: str, head: bytes) -> tuple[Any, Any]:
     stream = container.streams.best("audio")
-    if stream is None:
-        if container.streams.audio:
-            raise AudioError(f"{name}: {_unreadable(head)}")
-        raise AudioError(f"{name}: has no audio track; give a recording")
-    codec = stream.codec_context
+    codec = None if stream is None else stream.codec_context
+    if codec is None:
+        reason = _unreadable(head) if container.streams.audio else "has no audio track; give a recording"
+        raise AudioError(f"{name}: {reason}")
     # Frames whose checksum is wrong are noise; FFmpeg would play them.
     codec.options = {"err_detect": "crccheck"}
     if codec.name == "alac" and container.format.name == "caf":

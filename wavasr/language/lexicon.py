@@ -111,7 +111,7 @@ class Lexicon:
                 continue
             word, *phones = entry.replace("/", " ").split() if entry.endswith("/") else entry.split()
             if not phones:
-                raise CorpusError(f"{path}:{number}: {word!r} has no phones; expected WORD  P H O N E S")
+                raise CorpusError(f"{path}:{number}: {word[:80]!r} has no phones; expected WORD  P H O N E S")
             variant = _VARIANT.match(word)
             spoken = tuple(phones if stress else map(_unstressed, phones))
             known = found.setdefault(variant[1] if variant else word, [])

@@ -1,0 +1,217 @@
+"""Damaged files of every kind: each is read, or refused in one line.
+
+    python -m benchmarks.fuzz [--minutes 5] [--only audio,arpa] [--seed 0] [--output runs/fuzz] [--replay FILE...]
+
+Good files of each kind are made, then damaged at random and read in processes of their own. A failure is any exception
+but a WavasrError, a crash, more than 20 seconds, or more than 2 GB of memory; the damaged file is kept beside a line
+that says what happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import resource
+import select
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.fuzz_kinds import EXAMPLES, READERS, ROOT
+
+_LIMIT_S = 20.0
+_LIMIT_BYTES = 2 << 30
+_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, 1 << 63)
+_TEXTS = (
+    b"-1",
+    b"0",
+    b"9" * 400,
+    b"1e999",
+    b"nan",
+    b"-inf",
+    b"[" * 5000,
+    b'{"a":' * 2000,
+    b"\0",
+    b"\xff\xfe",
+    b"\n" * 50,
+)
+_TEXTS += (b'"\\ud800"', b"\xe2\x80\xa8", b"null", b"true", b"../" * 90, b"%s%n", b"\t", b"!!python/object:os.system x")
+
+
+def main() -> int:
+    """Damage and read until the time is over; 1 when anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--only", default=",".join(READERS), help="kinds, separated by commas")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "fuzz")
+    parser.add_argument("--replay", type=Path, nargs="+", help="read these files, named KIND-..., once")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        return _serve()
+    if args.replay:
+        cases = ((path.name.partition("-")[0], path.name, path.read_bytes()) for path in args.replay)
+        return _run(cases, args.output, float("inf"))
+    args.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        examples = {kind: EXAMPLES[kind](Path(folder)) for kind in args.only.split(",")}
+    return _run(_damaged(examples, args.seed), args.output, time.monotonic() + 60 * args.minutes)
+
+
+# Damage ---------------------------------------------------------------------------------------------------------------
+
+
+def _damaged(examples: dict[str, list[bytes]], seed: int) -> Iterator[tuple[str, str, bytes]]:
+    """(kind, name, content) without end; the same for the same seed and examples."""
+    while True:
+        rng = random.Random(seed)
+        kind = rng.choice(list(examples))
+        content = bytearray(rng.choice(examples[kind]))
+        for _ in range(rng.choice((1, 1, 2, 4, 16))):
+            _damage(content, rng, rng.choice(examples[kind]))
+        yield kind, f"{kind}-{seed}", bytes(content)
+        seed += 1
+
+
+def _damage(content: bytearray, rng: random.Random, other: bytes) -> None:
+    # Headers matter most: every other place lies in the first 256 bytes.
+    at = rng.randrange(max(1, min(len(content), rng.choice((256, 1 << 40)))))
+    size = rng.choice((1, 2, 4, 8, 100, 4000))
+    match rng.randrange(9):
+        case 0:
+            content[at : at + 1] = bytes([rng.randrange(256)])
+        case 1:
+            width = rng.choice(("<B", ">H", "<H", ">I", "<I", ">Q", "<Q"))
+            number = rng.choice(_NUMBERS) & ((1 << 8 * struct.calcsize(width)) - 1)
+            content[at : at + struct.calcsize(width)] = struct.pack(width, number)
+        case 2:
+            del content[at:]
+        case 3:
+            del content[at : at + size]
+        case 4:
+            content[at:at] = rng.randbytes(size)
+        case 5:
+            content[at:at] = content[at : at + size]
+        case 6:
+            content[at : at + size] = other[at : at + 2 * size]
+        case 7:
+            content[at : at + size] = bytes(size)
+        case 8:
+            content[at : at + rng.choice((0, 1, 4))] = rng.choice(_TEXTS)
+
+
+# Processes ------------------------------------------------------------------------------------------------------------
+
+
+def _run(cases: Iterator[tuple[str, str, bytes]], output: Path, until: float) -> int:
+    counts: Counter[str] = Counter()
+    failures = 0
+    output.mkdir(parents=True, exist_ok=True)
+    child = None
+    try:
+        for kind, name, content in cases:
+            if time.monotonic() > until:
+                break
+            if child is None:
+                child = _start()
+            path = output / f"{name}.part"
+            path.write_bytes(content)
+            answer = _ask(child, kind, path)
+            counts[f"{kind} {answer if answer in ('read', 'refused') else 'failed'}"] += 1
+            if answer in ("read", "refused"):
+                path.unlink()
+                continue
+            failures += 1
+            path.replace(output / name)
+            print(f"{output / name}: {answer}", flush=True)
+            _stop(child)
+            child = None
+    finally:
+        if child is not None:
+            _stop(child)
+    for what, count in sorted(counts.items()):
+        print(f"{what:24} {count:>8,}")
+    print(f"{sum(counts.values()):,} cases, {failures} failures")
+    return 1 if failures else 0
+
+
+def _start() -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--child"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment)
+    assert child.stdout is not None
+    child.stdout.readline()  # it is ready
+    return child
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    with child:  # closes its pipes, and waits
+        child.kill()
+
+
+def _ask(child: subprocess.Popen[str], kind: str, path: Path) -> str:
+    assert child.stdin is not None and child.stdout is not None
+    # The first of a kind imports what it needs.
+    started = time.monotonic()
+    child.stdin.write(json.dumps([kind, str(path)]) + "\n")
+    child.stdin.flush()
+    ready, _, _ = select.select([child.stdout], [], [], 3 * _LIMIT_S)
+    if not ready:
+        return f"no end within {3 * _LIMIT_S:.0f} s"
+    answer = child.stdout.readline().strip()
+    if not answer:
+        return f"crash: exit code {child.wait()}"
+    status, used_s, message = json.loads(answer)
+    if used_s > _LIMIT_S:
+        return f"took {used_s:.0f} s of {time.monotonic() - started:.0f}"
+    return str(message if status == "failed" else status)
+
+
+def _serve() -> int:
+    """Read the files that standard input names, and say how each one went."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    from wavasr.errors import WavasrError
+
+    resource.setrlimit(resource.RLIMIT_AS, (4 * _LIMIT_BYTES, 4 * _LIMIT_BYTES))
+    answers.write("ready\n")
+    answers.flush()
+    warm = set()
+    for line in sys.stdin:
+        kind, path = json.loads(line)
+        if kind not in warm:  # imports take time and memory, which are not the file's
+            warm.add(kind)
+            with contextlib.suppress(WavasrError):
+                READERS[kind](ROOT / "LICENSE")
+        started, before, message = time.process_time(), _peak_bytes(), ""
+        try:
+            status = READERS[kind](Path(path))
+        except WavasrError as error:
+            status = "refused" if "\n" not in str(error) and len(str(error)) < 2000 else "failed"
+            message = f"a message of several lines, or a very long one: {str(error)[:200]!r}"
+        except BaseException as error:
+            status, message = "failed", f"{type(error).__name__}: {str(error)[:200]}"
+        if _peak_bytes() > max(_LIMIT_BYTES, before):
+            status, message = "failed", f"used {_peak_bytes() / 1e9:.1f} GB"
+        answers.write(json.dumps([status, time.process_time() - started, message]) + "\n")
+        answers.flush()
+    return 0
+
+
+def _peak_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""What `benchmarks.fuzz` damages: for each kind of file, good ones and how they are read."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _sounds(folder: Path) -> list[bytes]:
+    import av
+    import numpy as np
+    import soundfile
+
+    sound = (0.3 * np.sin(np.arange(4000) / 9)).astype(np.float32)
+    made = []
+    for kind, code in (
+        *(("WAV", code) for code in ("PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ULAW", "IMA_ADPCM", "GSM610")),
+        *(("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("NIST", "PCM_16")),
+        *((kind, "PCM_16") for kind in ("AIFF", "AU", "CAF", "W64", "RF64")),
+        *(("CAF", "ALAC_16"), ("AU", "G721_32"), ("NIST", "ULAW")),
+    ):
+        stream = io.BytesIO()
+        soundfile.write(stream, sound, 16000, code, format=kind)
+        made.append(stream.getvalue())
+    for form, codec, rate in (
+        *(("ipod", "aac", 16000), ("ipod", "alac", 16000), ("mov", "pcm_s16le", 16000), ("adts", "aac", 16000)),
+        *(
+            ("webm", "libopus", 48000),
+            ("matroska", "flac", 16000),
+            ("mpegts", "aac", 16000),
+            ("avi", "pcm_s16le", 16000),
+        ),
+        *(("flv", "aac", 44100), ("wv", "wavpack", 16000), ("tta", "tta", 16000)),
+        *(
+            ("amr", "libopencore_amrnb", 8000),
+            ("ogg", "flac", 16000),
+            ("wav", "libmp3lame", 16000),
+            ("voc", "pcm_u8", 8000),
+        ),
+    ):
+        stream = io.BytesIO()
+        with av.open(stream, "w", format=form) as container:
+            track = container.add_stream(codec, rate=rate, layout="mono")
+            resampler = av.AudioResampler(track.format, "mono", rate, track.codec_context.frame_size or 1024)
+            frame = av.AudioFrame.from_ndarray(sound[None], "flt", "mono")
+            frame.sample_rate = rate
+            frame.pts = 0
+            for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+                container.mux(track.encode(piece))
+            container.mux(track.encode(None))
+        made.append(stream.getvalue())
+    return [*made, made[1] * 2, made[10] * 2, b"ID3\x03\0\0\0\0\0\x10" + bytes(16) + made[10]]
+
+
+def _model(folder: Path) -> Path:
+    """A small untrained model, saved once."""
+    import torch
+
+    from wavasr.language.config import TextConfig
+    from wavasr.language.text import Units
+    from wavasr.network.config import EncoderConfig, StageConfig
+    from wavasr.network.recognizer import Recognizer, save_model
+
+    path = folder / "tiny.wavasr"
+    if not path.exists():
+        torch.manual_seed(0)
+        stages = (
+            StageConfig(channels=4, window=32, stride=16, dilations=(1,), pool=10),
+            StageConfig(channels=4, pool=2),
+        )
+        units = Units.characters(["the quick brown fox jumps over the lazy dog"])
+        save_model(Recognizer(EncoderConfig(stages=stages, init="random"), units, TextConfig()), path)
+    return path
+
+
+def _command(*arguments: object) -> None:
+    from wavasr import cli
+
+    if code := cli.main([str(argument) for argument in arguments]):
+        raise RuntimeError(f"exit code {code} of {arguments}")
+
+
+def _onnx(folder: Path) -> list[bytes]:
+    _command("export", _model(folder), "-o", folder / "tiny.onnx")
+    return [(folder / "tiny.onnx").read_bytes()]
+
+
+def _report(folder: Path) -> list[bytes]:
+    samples = ROOT / "data" / "samples" / "samples.jsonl"
+    _command("evaluate", "--model", _model(folder), "--manifest", samples, "--report", folder)
+    return [(folder / "report.json").read_bytes()]
+
+
+def _text(*contents: str) -> Callable[[Path], list[bytes]]:
+    return lambda folder: [content.encode() for content in contents]
+
+
+def _kenlm(folder: Path) -> list[bytes]:
+    from wavasr.archive import members_of
+
+    return [members_of(ROOT / "wavasr" / "assets" / "default.wavasr")["lm.bin"].read_bytes()]
+
+
+EXAMPLES: dict[str, Callable[[Path], list[bytes]]] = {
+    "audio": _sounds,
+    "manifest": _text(
+        '{"audio_filepath": "a.wav", "duration": 2.5, "text": "yes", "speaker": "anna", "offset": 1.0, "id": "a"}\n'
+        '{"audio_filepath": "b.wav", "duration": 1, "text": "a b", "alignment": [["a", 0, 0.5], ["b", 0.5, 1]]}\n'
+    ),
+    "recipe": lambda folder: [
+        (ROOT / "configs" / name).read_bytes() for name in ("an4.yaml", "fsdd.yaml", "paper.yaml")
+    ],
+    "arpa": _text(
+        "\\data\\\nngram 1=5\nngram 2=3\n\n\\1-grams:\n-1.0\t<unk>\n-99\t<s>\t-0.3\n-0.5\t</s>\n"
+        "-0.4\tyes\t-0.1\n-0.6\tno\n\n"
+        "\\2-grams:\n-0.1\t<s> yes\n-0.4\tyes no\n-0.2\tno </s>\n\n\\end\\\n"
+    ),
+    "kenlm": _kenlm,
+    "lexicon": _text(
+        "YES  Y EH1 S\nNO  N OW1\nNO(2)  N AA1\nTHE  DH AH0 # article\n;;; comment\nO'CLOCK  AH0 K L AA1 K\n"
+    ),
+    "model": lambda folder: [_model(folder).read_bytes()],
+    "onnx": _onnx,
+    "report": _report,
+}
+
+
+def _read_audio(path: Path) -> str:
+    from wavasr.audio.reading import audio_duration_s, load_audio
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    audio_duration_s(path)
+    load_audio(path)
+    load_audio(path, 16000, 0.05, 0.05)
+    load_audio(Pipe(path.read_bytes()))
+    return "read"
+
+
+def _read_manifest(path: Path) -> str:
+    from wavasr.corpora.listing import read_listing
+    from wavasr.corpora.manifest import read_manifest, write_manifest
+
+    write_manifest(path.with_suffix(".copy"), read_manifest(path))
+    path.with_suffix(".copy").unlink()
+    list(read_listing([path]))
+    return "read"
+
+
+def _read_recipe(path: Path) -> str:
+    from wavasr.training.recipe import parse
+
+    recipe = path.with_suffix(".yaml")
+    shutil.copy(path, recipe)
+    try:
+        parse(["--config", str(recipe)])
+    finally:
+        recipe.unlink()
+    return "read"
+
+
+def _read_lm(path: Path) -> str:
+    from wavasr.decoding.hotwords import _load
+    from wavasr.language.arpa import vocabulary
+
+    _load(path, vocabulary(path)[:100])
+    return "read"
+
+
+def _read_lexicon(path: Path) -> str:
+    from wavasr.language.lexicon import Lexicon, read_words
+
+    Lexicon.read(path)
+    read_words(path)
+    return "read"
+
+
+def _read_model(path: Path) -> str:
+    from wavasr.recognition.transcribe import transcribe
+
+    transcribe(ROOT / "data" / "samples" / "yes.wav", model=path)
+    return "read"
+
+
+def _read_report(path: Path) -> str:
+    from wavasr.evaluation import report
+
+    report.read(path)
+    return "read"
+
+
+READERS: dict[str, Callable[[Path], str]] = {
+    "audio": _read_audio,
+    "manifest": _read_manifest,
+    "recipe": _read_recipe,
+    "arpa": _read_lm,
+    "kenlm": _read_lm,
+    "lexicon": _read_lexicon,
+    "model": _read_model,
+    "onnx": _read_model,
+    "report": _read_report,
+}
