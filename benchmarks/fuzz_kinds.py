@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def _model(folder: Path) -> Path:
     from wavasr.network.recognizer import Recognizer, save_model
 
     path = folder / "tiny.wavasr"
+    folder.mkdir(exist_ok=True)
     if not path.exists():
         torch.manual_seed(0)
         stages = (
@@ -84,9 +86,13 @@ def _command(*arguments: object) -> None:
         raise RuntimeError(f"exit code {code} of {arguments}")
 
 
-def _onnx(folder: Path) -> list[bytes]:
-    _command("export", _model(folder), "-o", folder / "tiny.onnx")
-    return [(folder / "tiny.onnx").read_bytes()]
+def _member(name: str) -> Callable[[Path], list[bytes]]:
+    def example(folder: Path) -> list[bytes]:
+        from wavasr.archive import members_of
+
+        return [members_of(_model(folder))[name].read_bytes()]
+
+    return example
 
 
 def _report(folder: Path) -> list[bytes]:
@@ -124,7 +130,8 @@ EXAMPLES: dict[str, Callable[[Path], list[bytes]]] = {
         "YES  Y EH1 S\nNO  N OW1\nNO(2)  N AA1\nTHE  DH AH0 # article\n;;; comment\nO'CLOCK  AH0 K L AA1 K\n"
     ),
     "model": lambda folder: [_model(folder).read_bytes()],
-    "onnx": _onnx,
+    "header": _member("model.json"),
+    "graph": _member("graph.onnx"),
     "report": _report,
 }
 
@@ -188,6 +195,23 @@ def _read_model(path: Path) -> str:
     return "read"
 
 
+def _read_member(name: str) -> Callable[[Path], str]:
+    """A part of a model file, put into a good one: the checksums are right, the content is not."""
+
+    def read(path: Path) -> str:
+        from wavasr.archive import members_of, write_archive
+
+        with tempfile.TemporaryDirectory() as folder:
+            good = members_of(_model(path.parent / "good"))
+            rebuilt = Path(folder) / "rebuilt.wavasr"
+            write_archive(
+                rebuilt, {key: member.read_bytes() for key, member in good.items()} | {name: path.read_bytes()}
+            )
+            return _read_model(rebuilt)
+
+    return read
+
+
 def _read_report(path: Path) -> str:
     from wavasr.evaluation import report
 
@@ -203,6 +227,7 @@ READERS: dict[str, Callable[[Path], str]] = {
     "kenlm": _read_lm,
     "lexicon": _read_lexicon,
     "model": _read_model,
-    "onnx": _read_model,
+    "header": _read_member("model.json"),
+    "graph": _read_member("graph.onnx"),
     "report": _read_report,
 }

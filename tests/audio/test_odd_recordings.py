@@ -86,6 +86,7 @@ WHOLE = {
     "wav of 2 GiB": wav(0x80000000),
     "wav whose size was wrapped": wav(1000),
     "wav whose size was never filled in": wav(36),
+    "wav whose size was wrapped, behind a long chunk": wav(1000).replace(b"fmt ", LONG + LONG + b"fmt ", 1),
     "wav with padding": wav(after=bytes(500)),
     "wav, big-endian": wav(data=PCM.astype(">i2").tobytes(), riff=b"RIFX"),
     "rf64": rf64(72 + 2 * SAMPLES, 2 * SAMPLES),

@@ -88,7 +88,7 @@ class Input:
         except BaseException as error:
             self.interruption = error
             return b""
-        if self.promise.mended and self._position < _HEAD_BYTES:
+        if self.promise.mended and self._position < max(self.promise.mended) + 8:
             data = self._mended(data)
         self._position += len(data)
         if self._is_pipe:

@@ -86,7 +86,7 @@ def _transcribe_parser() -> Parser:
     parser = Parser(
         prog="wavasr transcribe",
         description="Turn recordings into text. Any sample rate and number of channels; wav, flac, ogg, opus, mp3,\n"
-        "NIST SPHERE, and with an ffmpeg on the PATH also m4a, webm and mp4.",
+        "m4a, NIST SPHERE, the sound of videos (mp4, webm, mkv), and what else FFmpeg reads.",
         epilog="examples:\n"
         "  wavasr transcribe interview.mp3\n"
         "  wavasr transcribe *.wav --format json > transcripts.jsonl\n"
