@@ -292,6 +292,13 @@ def test_a_named_pipe_is_opened_once(tmp_path: Path) -> None:
     feeder.join()
 
 
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_padding_of_an_mp3_is_cut_in_a_pipe_too(rate: int) -> None:
+    content = encoded("MP3", None, np.tile(SOUND, 4), rate)
+    read = through_a_pipe(content)
+    assert np.array_equal(read, load_audio(content)) and len(read) == round(4 * SAMPLES / rate * RATE)
+
+
 def test_what_needs_its_end_is_read_from_a_pipe_too() -> None:
     m4a = muxed("ipod", "aac")
     assert np.array_equal(through_a_pipe(m4a), load_audio(m4a))

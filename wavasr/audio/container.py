@@ -112,7 +112,7 @@ def announced(peek: Peek, size: int | None) -> Announced:
     start = _after_id3(peek)
     if peek(start, 4) == b"fLaC":
         return Announced(samples=int.from_bytes(peek(start + 21, 5), "big") & ((1 << 36) - 1) or None)
-    return Announced(mp3_frames=_xing_frames(peek(start, 4096)))
+    return _mp3(peek(start, 4096))
 
 
 def missing_bytes(promise: Announced, size: int, tail: bytes) -> int:
@@ -329,12 +329,19 @@ def _after_id3(peek: Peek) -> int:
     return at
 
 
-def _xing_frames(first: bytes) -> int | None:
-    """The number of frames that the first frame of an MP3 states."""
+def _mp3(first: bytes) -> Announced:
+    """What the first frame of an MP3 states: how many frames follow, and what an encoder put before and behind."""
     at = next((at for tag in (b"Xing", b"Info") if 0 < (at := first.find(tag)) < 256), -1)
     if at < 0 or len(first) < at + 12 or not first[at + 7] & 1 or first[0] != 0xFF:
-        return None
-    return int.from_bytes(first[at + 8 : at + 12], "big") or None
+        return Announced()
+    frames = int.from_bytes(first[at + 8 : at + 12], "big")
+    # Behind flags: number of frames and of bytes, table of contents, quality; then the encoder's own 21 bytes.
+    padding = at + 8 + sum(size for bit, size in enumerate((4, 4, 100, 4)) if first[at + 7] >> bit & 1) + 21
+    delays = int.from_bytes(first[padding : padding + 3], "big")
+    if not frames or not delays:
+        return Announced(mp3_frames=frames or None)
+    in_frame = 1152 if first[1] & 8 else 576
+    return Announced(mp3_frames=frames, samples=frames * in_frame - (delays >> 12) - (delays & 4095))
 
 
 def _missing_of_ogg(tail: bytes) -> int:

@@ -199,7 +199,11 @@ class Track:
             yield packet
 
     def _surplus(self) -> int:
-        """Samples decoded beyond the end that an Ogg stream of one page states, where FFmpeg does not cut."""
+        """Samples decoded beyond the end: of an MP3 from a pipe, of an Ogg stream of one page. FFmpeg cuts others."""
+        promise = self.file.promise
+        if promise.mp3_frames and promise.samples and not self.file.seekable():
+            is_joined = self._packets > promise.mp3_frames + _MP3_SLACK_FRAMES
+            return 0 if is_joined else max(0, min(_MOST_SURPLUS, self.end - promise.samples))
         if self._last is None or self._last.duration < _NEGATIVE or self._last.pts is None:
             return 0
         surplus = self.end - _end_of(self._last)
@@ -224,8 +228,9 @@ class Track:
         """What can only be told when all has been read."""
         self._refuse_missing_bytes()
         promise = self.file.promise
-        missing_s = ((promise.samples or 0) - self.end) / self.rate
-        if missing_s > _SLACK_S and self._has_reached(promise.samples or 0):
+        samples = 0 if promise.mp3_frames else promise.samples or 0
+        missing_s = (samples - self.end) / self.rate
+        if missing_s > _SLACK_S and self._has_reached(samples):
             _log.warning("%s: %.2f s of it are damaged and left out", self.file.source_name, missing_s)
             missing_s = 0.0
         if promise.mp3_frames and self._packets + _MP3_SLACK_FRAMES < promise.mp3_frames and not self._has_sought:
