@@ -51,6 +51,7 @@ examples:
     parser.add_argument(
         "--workers", type=count, default=0, metavar="N", help="processes that recognise (default: one a core)"
     )
+    parser.add_argument("--no-vad", action="store_true", help="decode all sound, not only what may be speech")
     limits = parser.add_argument_group("limits")
     for option, default, text in _LIMITS:
         limits.add_argument(
@@ -74,6 +75,7 @@ examples:
             origins=tuple(args.origin),
             strict_models=args.strict_models,
             workers=args.workers or usable_cores(),
+            voice_activity=not args.no_vad,
             limits=Limits(
                 upload_mb=args.upload_mb,
                 audio_s=args.audio_s,
@@ -106,6 +108,7 @@ examples:
     parser.add_argument("--real-time", action="store_true", help="take --input as slowly as it was said")
     add_model(parser)
     parser.add_argument("--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect")
+    parser.add_argument("--no-vad", action="store_true", help="decode all sound, not only what may be speech")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write a file: .txt .srt .vtt .json .tsv")
     args = parser.parse_args(arguments)
     configure_logging()
@@ -127,7 +130,7 @@ examples:
     if args.output:
         check_writable(args.output)
     rate = checked_rate(args.rate)
-    stream = Stream(args.model, rate, decoder=DecodingConfig(hotwords=tuple(args.hotword)))
+    stream = Stream(args.model, rate, decoder=DecodingConfig(hotwords=tuple(args.hotword), vad=not args.no_vad))
     if args.input is None:
         blocks = microphone.microphone(args.device, rate)
     else:

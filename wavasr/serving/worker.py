@@ -165,7 +165,12 @@ class _Worker:
 
 
 def _stream(options: Options, sample_rate: int, partials: bool = True) -> Stream:
-    return Stream(options.model, sample_rate, decoder=DecodingConfig(hotwords=options.hotwords), partials=partials)
+    return Stream(
+        options.model,
+        sample_rate,
+        decoder=DecodingConfig(hotwords=options.hotwords, vad=options.voice_activity),
+        partials=partials,
+    )
 
 
 def _recognised(upload: Upload) -> Iterator[Answer]:
