@@ -178,3 +178,13 @@ def test_a_queue_of_trainings(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     chosen = [json.loads(line)["audio_filepath"] for line in cut(tmp_path / "m.jsonl", 7)]
     assert chosen == [(tmp_path / f"{n}.wav").resolve().as_posix() for n in (0, 5, 1, 6)]
+
+
+def test_the_sampler_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import generation
+
+    monkeypatch.setattr(sys, "argv", ["generation.py", "--quick"])
+    monkeypatch.setattr(generation, "compile_seconds", lambda: (0.0, 0.0))
+    generation.main()
+    told = capsys.readouterr().out
+    assert "a step: 164,032 multiply-adds, 656 kB of weights" in told and "| numba | 4 |" in told

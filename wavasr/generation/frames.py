@@ -23,7 +23,7 @@ PAST_MS = 60.0  # of its own samples, that a generator looks back on to describe
 ACTIVE_LEVEL = 0.1  # root mean square that recordings are brought to, where there is sound
 _MEL_WINDOW_MS = 40.0
 _FLOOR = 1e-9  # power of a sample in silence
-_REFERENCE_LAG = 100.0
+REFERENCE_LAG = 100.0
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def past_samples(config: GeneratorConfig) -> int:
 
 
 def _features(log_mel: Array, pitch: Pitch) -> Array:
-    log_lag = np.log(pitch.lag_samples / _REFERENCE_LAG)
+    log_lag = np.log(pitch.lag_samples / REFERENCE_LAG)
     return np.concatenate([log_mel, pitch.voicing[:, None], log_lag[:, None]], axis=1).astype(np.float32)
 
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from wavasr.config import from_dict
 from wavasr.errors import ModelError
 from wavasr.generation.inputs import Gains
-from wavasr.network.config import GeneratorConfig
-from wavasr.network.files import GENERATOR_FORMAT, read_arrays, read_header, resolve
+from wavasr.network.config import GeneratorConfig, ImproviserConfig
+from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, read_arrays, read_header, resolve
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -57,12 +57,18 @@ class Network:
         gains: what brings signals to its range.
         weights: of one step.
         metadata: what the model file says of its training.
+        improviser: configuration and weights of what makes up frames; None where there is none.
     """
 
     def __init__(
-        self, config: GeneratorConfig, arrays: Mapping[str, Array], metadata: Mapping[str, Any] | None = None
+        self,
+        config: GeneratorConfig,
+        arrays: Mapping[str, Array],
+        metadata: Mapping[str, Any] | None = None,
+        improviser: tuple[ImproviserConfig, Mapping[str, Array]] | None = None,
     ) -> None:
         self.config = config
+        self.improviser = improviser
         self.metadata = dict(metadata or {})
         self.gains = Gains(float(arrays["sample_gain"]), float(arrays["excitation_gain"]))
         self.weights = _step_weights(config, arrays)
@@ -85,7 +91,12 @@ class Network:
         path = resolve(model)
         header = read_header(path, GENERATOR_FORMAT)
         try:
-            return cls(from_dict(GeneratorConfig, header["generator"]), read_arrays(path), header.get("metadata"))
+            improviser = None
+            if "improviser" in header:
+                shape = from_dict(ImproviserConfig, header["improviser"])
+                improviser = shape, read_arrays(path, IMPROVISER)
+            config = from_dict(GeneratorConfig, header["generator"])
+            return cls(config, read_arrays(path), header.get("metadata"), improviser)
         except (KeyError, ValueError) as error:
             raise ModelError(f"{path}: its weights do not fit its configuration; train the model again") from error
 

@@ -15,6 +15,7 @@ from wavasr.audio.reading import Source, load_audio
 from wavasr.errors import WavasrError
 from wavasr.files import atomic_bytes
 from wavasr.generation.frames import Frames, active_gain, frames_of
+from wavasr.generation.improvise import FrameSampler
 from wavasr.generation.network import Network
 from wavasr.generation.sampler import Backend, Sampler
 
@@ -92,10 +93,15 @@ class Voice:
             WavasrError: the model needs to be told what to say, or the time is none.
         """
         check_seconds(seconds)
-        if self.config.condition == "mel":
-            raise WavasrError("this model is a vocoder: it needs a recording to speak again (--like FILE)")
-        sampler = self._sampler([self.network.speaker(speaker)], [seed])
+        number = self.network.speaker(speaker)
         count = max(1, round(seconds * self.config.sample_rate / self.config.hop_samples))
+        if self.config.condition == "mel":
+            if self.network.improviser is None:
+                raise WavasrError("this model is a vocoder: it needs a recording to speak again (--like FILE)")
+            frames = FrameSampler(*self.network.improviser, number, seed, self._temperature)
+            yield from self.render_blocks(frames.frames(count, self.config), speaker, seed)
+            return
+        sampler = self._sampler([number], [seed])
         for drawn in sampler.improvise(count):
             yield drawn.samples[0]
 

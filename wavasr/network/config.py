@@ -338,3 +338,31 @@ class SpeechConfig:
             require(getattr(self, name) >= 1, f"speech.{name} is {getattr(self, name)}; expected 1 or more")
         require(self.kernel % 2 == 1, f"speech.kernel is {self.kernel}; expected an odd number")
         require(0 <= self.dropout < 1, f"speech.dropout is {self.dropout}; expected 0 to below 1")
+
+
+@dataclass(frozen=True)
+class ImproviserConfig:
+    """A causal WaveNet over the frames of a vocoder: it makes up spectra and pitch, which the vocoder then sounds.
+
+    Attributes:
+        codes: typical spectra that a frame has one of.
+        pitch_codes: typical pairs of voicing and pitch, likewise.
+        channels: width of the residual stream and of the skip connections.
+        kernel: taps of each dilated convolution.
+        dilations: one gated block per entry.
+    """
+
+    codes: int = 256
+    pitch_codes: int = 128
+    channels: int = 64
+    kernel: int = 2
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64) * 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("codes", 2), ("pitch_codes", 2), ("channels", 1), ("kernel", 2)):
+            value = getattr(self, name)
+            require(value >= least, f"improviser.{name} is {value}; expected {least} or more")
+        require(
+            len(self.dilations) >= 1 and all(d >= 1 for d in self.dilations),
+            f"improviser.dilations is {self.dilations}; expected at least one, each 1 or more",
+        )

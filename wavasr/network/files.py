@@ -45,6 +45,7 @@ ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
 HEADER, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "graph.onnx"
 LEXICON = "lexicon.txt"
+IMPROVISER = "improviser.safetensors"
 LANGUAGE_MODELS = ("lm.bin", "lm.arpa", "lm.arpa.gz")
 _LONGEST_HEADER = 100_000_000  # bytes
 _KENLM_BINARY = b"mmap lm http://kheafield.com/code"
@@ -121,14 +122,14 @@ def _header_text(path: Path) -> str | bytes:
     return text
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
+def read_arrays(path: Path, member: str = WEIGHTS) -> dict[str, NDArray[np.float32]]:
     """The weights of a model or ear file by name, float32.
 
     Raises:
         ModelError: the file cannot be read, or is damaged.
     """
     try:
-        source: Source = members_of(path)[WEIGHTS] if is_archive(path) else path
+        source: Source = members_of(path)[member] if is_archive(path) else path
         return {name: values.astype(np.float32) for name, values in load(source.read_bytes()).items()}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: its weights cannot be read ({error}); copy or make it again") from error

@@ -24,11 +24,13 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from wavasr.archive import Content
 from wavasr.config import from_dict, to_dict
 from wavasr.errors import ModelError
 from wavasr.network.columns import StackWeights, run_columns
 from wavasr.network.config import GeneratorConfig, StageConfig
-from wavasr.network.files import GENERATOR_FORMAT, WEIGHTS, read_arrays, read_header, resolve, write_model
+from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, WEIGHTS, read_arrays, read_header, resolve, write_model
+from wavasr.network.improviser import Improviser
 from wavasr.network.wavenet import GatedBlock, stack_weights
 
 CONDITION_REACH = 2  # frames to either side ("mel") that a frame's condition depends on; twice as many before ("past")
@@ -162,14 +164,33 @@ def _matrix(layer: nn.Conv1d, dtype: torch.dtype) -> Tensor:
     return layer.weight[..., 0].to(dtype)
 
 
-def save_generator(model: Generator, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write the model file: matrices as float16, vectors as they are. It appears whole or not at all."""
+def save_generator(
+    model: Generator,
+    path: Path,
+    metadata: Mapping[str, Any] | None = None,
+    improviser: Improviser | None = None,
+) -> None:
+    """Write the model file: matrices as float16, vectors as they are. It appears whole or not at all.
+
+    Args:
+        model: what is written.
+        path: the file.
+        metadata: what it says of its training.
+        improviser: what makes up frames for it.
+    """
     header = {"format": GENERATOR_FORMAT, "generator": to_dict(model.config), "metadata": dict(metadata or {})}
-    weights = {
+    parts: dict[str, Content] = {WEIGHTS: save(_stored(model))}
+    if improviser is not None:
+        header["improviser"] = to_dict(improviser.config)
+        parts[IMPROVISER] = save(_stored(improviser))
+    write_model(path, header, parts)
+
+
+def _stored(model: nn.Module) -> dict[str, Tensor]:
+    return {
         name: tensor.detach().cpu().to(torch.float16 if tensor.dim() > 1 else torch.float32).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    write_model(path, header, {WEIGHTS: save(weights)})
 
 
 def start_generator(network: Generator, model: str | Path) -> None:

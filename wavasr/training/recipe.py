@@ -224,7 +224,7 @@ def _check_file(path: Path, known: Sequence[str]) -> None:
         if name not in groups and name not in known:
             raise ConfigError(f"{path}: unknown key {name}{_suggest(str(name), [*groups, *known])}")
         for key in values if name in groups and isinstance(values, dict) else ():
-            if f"{name}.{key}" not in known:
+            if not any(f"{other}.".startswith(f"{name}.{key}.") for other in known):
                 raise ConfigError(f"{path}: unknown key {name}.{key}{_suggest(f'{name}.{key}', known)}")
 
 

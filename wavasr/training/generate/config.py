@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wavasr.config import require
-from wavasr.network.config import GeneratorConfig
+from wavasr.network.config import GeneratorConfig, ImproviserConfig
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,25 @@ class StepsConfig:
 
 
 @dataclass(frozen=True)
+class ImproviseConfig:
+    """How a vocoder is taught, after its own training, to make up frames.
+
+    Attributes:
+        steps: of the frames' network; 0: none, the vocoder only speaks recordings again.
+        minutes: of each speaker, at most, that it learns from.
+        network: its shape.
+    """
+
+    steps: int = 0
+    minutes: float = 10.0
+    network: ImproviserConfig = field(default_factory=ImproviserConfig)
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, f"improviser.steps is {self.steps}; expected 0 or more")
+        require(self.minutes > 0, f"improviser.minutes is {self.minutes}; expected more than 0")
+
+
+@dataclass(frozen=True)
 class GenerateConfig:
     """Everything that decides a generator's training except the machine it runs on (`trainer.*`).
 
@@ -111,6 +130,12 @@ class GenerateConfig:
     start: str = ""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     optim: StepsConfig = field(default_factory=StepsConfig)
+    improviser: ImproviseConfig = field(default_factory=ImproviseConfig)
 
     def __post_init__(self) -> None:
+        require(
+            self.improviser.steps == 0 or self.generator.condition == "mel",
+            f"improviser.steps is {self.improviser.steps}, but generator.condition {self.generator.condition}: only a "
+            "vocoder is told frames; set generator.condition to mel",
+        )
         require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wavasr.network.config import GeneratorConfig
-from wavasr.training.generate.config import GenerateConfig, RecordingsConfig, StepsConfig
+from wavasr.training.generate.config import GenerateConfig, ImproviseConfig, RecordingsConfig, StepsConfig
 from wavasr.training.recipe import add_groups, new_parser, read
 
 TASK = "generate"
-_GROUPS = {"generator": GeneratorConfig, "data": RecordingsConfig, "optim": StepsConfig}
+_GROUPS = {"generator": GeneratorConfig, "data": RecordingsConfig, "optim": StepsConfig, "improviser": ImproviseConfig}
 
 
 class GenerateRecipe(NamedTuple):

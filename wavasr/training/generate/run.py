@@ -27,12 +27,14 @@ from wavasr.errors import ConfigError
 from wavasr.files import atomic_text
 from wavasr.generation.network import Network
 from wavasr.generation.voice import Voice, write_sound
-from wavasr.network.generator import Generator, start_generator
+from wavasr.network.files import GENERATOR_FORMAT, read_header
+from wavasr.network.generator import Generator, load_generator, save_generator, start_generator
 from wavasr.training import folder
 from wavasr.training.callbacks import CsvLog, Keeper, ProgressBar
 from wavasr.training.folder import METRICS_NAME, MODEL_NAME, WholeCheckpoints
 from wavasr.training.generate.config import GenerateConfig
 from wavasr.training.generate.data import CropData, Studio, baselines, gains_of, read_voices
+from wavasr.training.generate.improviser import train_improviser
 from wavasr.training.generate.recipe import GenerateRecipe, parse
 from wavasr.training.generate.task import GenerationTask
 from wavasr.training.interruption import Interrupted, Interruption
@@ -93,6 +95,10 @@ def fit(recipe: GenerateRecipe, stop: Interruption | None = None) -> Path:
     path = config.run_dir / MODEL_NAME
     if not path.exists():
         raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
+    if config.improviser.steps:
+        header = read_header(path, GENERATOR_FORMAT)
+        improviser = train_improviser(studio, config.improviser, config.seed)
+        save_generator(load_generator(path), path, header["metadata"], improviser)
     return path
 
 

@@ -1,0 +1,34 @@
+"""What ships sounds: measured on recordings that it has not learnt."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wavasr.audio.reading import load_audio
+from wavasr.corpora.manifest import read_manifest
+from wavasr.evaluation.generation import compare
+from wavasr.generation.frames import active_gain
+from wavasr.generation.sampler import has_numba
+from wavasr.generation.voice import Voice
+from wavasr.network.files import asset
+
+needs_numba = pytest.mark.skipif(not has_numba(), reason="without numba it takes too long")
+
+
+@needs_numba
+def test_kathleen_speaks_a_recording_again(shared_data: Path) -> None:
+    utterance = read_manifest(shared_data / "kathleen" / "all.jsonl")[-9]
+    natural = load_audio(utterance.audio)[:48000]
+    natural = np.asarray(natural * active_gain(natural), dtype=np.float32)
+    found = compare(natural, Voice.load("kathleen").copy(natural))
+    assert found.pitch_hits > 0.85 * found.voiced_frames > 30
+    assert found.synthetic_periodicity > 0.85 * found.natural_periodicity
+    assert found.distortion_db < 4.5
+
+
+def test_shipped_generators_are_small() -> None:
+    sizes = [
+        path.stat().st_size for path in asset("").glob("*.wavasr") if path.stem in ("kathleen", "voices", "violin")
+    ]
+    assert sizes and sum(sizes) < 8e6
