@@ -105,3 +105,17 @@ def test_settings_are_checked() -> None:
         SpeechConfig(kernel=4)
     with pytest.raises(ConfigError, match="dropout is 1"):
         SpeechConfig(dropout=1.0)
+
+
+def test_pitch_reaches_the_vocoder_in_samples() -> None:
+    """What is taken from a recording as log lag comes out as its pitch period."""
+    from wavasr.generation import reader
+    from wavasr.generation.frames import frames_of
+    from wavasr.network.config import MEL_BANDS, GeneratorConfig
+
+    config = GeneratorConfig()
+    times = np.arange(16000) / 16000
+    frames = frames_of((0.1 * np.sign(np.sin(2 * np.pi * 100 * times))).astype(np.float32), config)
+    log_lag = float(np.median(frames.features[:, MEL_BANDS + 1]))
+    assert np.exp(log_lag) * reader.REFERENCE_LAG == pytest.approx(160, rel=0.02)
+    assert np.median(frames.lag_samples) == pytest.approx(160, abs=3)

@@ -23,7 +23,7 @@ from wavasr.audio.pitch import Pitch
 from wavasr.config import from_dict, to_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.files import write_whole
-from wavasr.generation.frames import described
+from wavasr.generation.frames import REFERENCE_LAG, described
 from wavasr.generation.network import Network
 from wavasr.generation.phrases import Pronounce, Word, arrays, sentences, tokens
 from wavasr.generation.text_to_frames import Speech, SpeechScale, SpokenFeatures
@@ -114,7 +114,7 @@ class Reader:
             if index:
                 yield np.zeros(round(_SENTENCE_PAUSE_S * self.sample_rate), np.float32)
             frames = self.features(sentence, number, rate, semitones)
-            pitch = Pitch(np.exp(frames.log_lag), frames.voicing)
+            pitch = Pitch(np.exp(frames.log_lag) * np.float32(REFERENCE_LAG), frames.voicing)
             described_frames = described(frames.log_mel, pitch, self.voice.config)
             for block in self.voice.render_blocks(described_frames, speaker, seed + index):
                 yield np.clip(block, -1.0, 1.0)

@@ -43,7 +43,7 @@ class SpokenFeatures:
 
     Attributes:
         log_mel: (F, bands).
-        log_lag: (F,) natural logarithm of the pitch period in samples.
+        log_lag: (F,) natural logarithm of the pitch period, in units of `frames.REFERENCE_LAG` samples.
         voicing: (F,) from 0 to 1.
         durations: (P,) frames of each phone.
     """
