@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import wavasr
 from wavasr.audio.reading import load_audio
 from wavasr.errors import AudioError
 from wavasr.recognition.stream import Endpoint, Event, Final, Partial, Stream
+from wavasr.recognition.transcribe import Transcript
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 
@@ -32,6 +35,50 @@ def text_of(events: list[Event]) -> str:
 @pytest.mark.parametrize("piece", [160, 4000, 100_000])
 def test_final_text_is_that_of_the_file_for_any_pieces(speech: np.ndarray, piece: int) -> None:
     assert text_of(streamed(speech, piece)) == wavasr.transcribe(SAMPLES / "plain-sentence.flac").text
+
+
+@pytest.fixture(scope="module")
+def talk(speech: np.ndarray) -> np.ndarray:
+    """Three utterances with pauses, noise between them, and one with no pause behind it."""
+    rng = np.random.default_rng(0)
+    pause = 1e-3 * rng.standard_normal(24_000).astype(np.float32)
+    other = load_audio(SAMPLES / "telephone-number.wav")
+    return np.concatenate([speech, pause, 0.1 * other, pause, 0.05 + speech, pause[:4000], other])
+
+
+@pytest.fixture(scope="module")
+def whole(talk: np.ndarray) -> Transcript:
+    return wavasr.transcribe(talk, sample_rate=16000)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(100, 30_000), min_size=1, max_size=12), st.booleans())
+def test_final_words_are_those_of_the_file_for_any_way_of_cutting(
+    talk: np.ndarray, whole: Transcript, sizes: list[int], partials: bool
+) -> None:
+    """To the bit: words, times, confidences."""
+    stream, events, start = Stream(partials=partials), [], 0
+    for size in itertools.cycle(sizes):
+        events += stream.feed(talk[start : start + size])
+        start += size
+        if start >= len(talk):
+            break
+    events += stream.finish()
+    finals = [event for event in events if isinstance(event, Final)]
+    assert tuple(word for final in finals for word in final.words) == whole.words
+    assert text_of(events) == whole.text
+    assert len(finals) >= 2
+    for final in finals:
+        assert final.text == " ".join(word.word for word in final.words)
+        assert (final.start_s, final.end_s) == (final.words[0].start_s, final.words[-1].end_s)
+
+
+def test_memory_is_flat_and_work_is_bounded_over_a_long_stream(talk: np.ndarray) -> None:
+    stream, held = Stream(partials=False), []
+    for _ in range(3):
+        stream.feed(talk)
+        held.append(len(stream._stretches._posteriors._held))
+    assert max(held) < 16000 * 30 and stream.duration_s == pytest.approx(3 * len(talk) / 16000, abs=1e-6)
 
 
 def test_partials_come_before_finals_and_the_stable_part_only_grows(speech: np.ndarray) -> None:
