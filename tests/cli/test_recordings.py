@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -160,3 +161,12 @@ def test_the_examples_of_the_help_run(
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(clip.read_bytes())))
         assert main(arguments) == 0, (line, capsys.readouterr().err)
         assert capsys.readouterr().out.strip(), line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's way of closing streams")
+@pytest.mark.parametrize(("closed", "code", "said"), [(">&-", 2, "standard output: is closed"), ("2>&-", 2, "")])
+def test_closed_streams_end_in_a_line(closed: str, code: int, said: str, speech: Path, tiny_model: Path) -> None:
+    file = speech if closed == ">&-" else "gone.wav"
+    command = f"{sys.executable} -m wavasr transcribe {file} -m {tiny_model} {closed}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr

@@ -40,8 +40,8 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line (without the program's name) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    prepare_streams()
     try:
+        prepare_streams()
         code = dispatch(arguments)
         sys.stdout.flush()
         return code

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TextIO
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
@@ -59,7 +60,19 @@ def help_stream(arguments: list[str]) -> TextIO:
 
 
 def prepare_streams() -> None:
-    r"""Write UTF-8 wherever Python would not (Windows, old locales), and names that are not UTF-8 as \udcff."""
+    r"""Write UTF-8 wherever Python would not (Windows, old locales), and names that are not UTF-8 as \udcff.
+
+    Raises:
+        OSError: standard output is closed.
+    """
+    # Closed ones too: their numbers would go to the next files that are opened.
+    closed = sys.stdout is None
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream if stream is not None else Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+        for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
+    )
+    if closed:
+        raise OSError(errno.EBADF, "is closed; open it, or send it to a file", "standard output")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -19,15 +19,16 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.decoding.config import DecodingConfig
-from wavasr.decoding.decoder import Decoder, Running
+from wavasr.decoding.decoder import Decoder
 from wavasr.decoding.greedy import Hypothesis, LogProbs, best_path, checked, penalised
 from wavasr.decoding.hotwords import LanguageScore, biased
+from wavasr.decoding.running import Emissions, Search
 from wavasr.decoding.searchtree import Read, SearchTree
 from wavasr.decoding.trellis import Piece, log_likelihoods
 from wavasr.decoding.wordlist import WordList
@@ -46,7 +47,6 @@ _COPIED_COLUMNS_A_FRAME = 16  # likewise; as good as 24, in four fifths of the t
 _BLANK = 0
 _SURELY = 0.995  # probable, a blank is one: that changes no word in a thousand
 _PIECE_FRAMES = 40  # in fewer, results are not cut for their scores
-_NOTHING = Hypothesis((), 0.0, (), (), 0)
 _NATS = math.log(10)  # KenLM's logarithms are decimal
 
 
@@ -257,14 +257,14 @@ class LMDecoder(Decoder):
 
     def draft(self, log_probs: LogProbs) -> Hypothesis:
         """What a narrow search finds best, whose score is not exact, with the frames of its words."""
-        search = _Search(self, min(self._beam, _DRAFT_BEAM))
+        search = Search(self, min(self._beam, _DRAFT_BEAM))
         search.push(log_probs)
         search.close()
         return search.best()
 
-    def begin(self) -> _Search:
+    def begin(self) -> Search:
         """A search of log-probabilities that come bit by bit."""
-        return _Search(self, self._beam)
+        return Search(self, self._beam)
 
     def _decoded(self, log_probs: LogProbs) -> tuple[Hypothesis, float]:
         """A hypothesis, and its score less that of the likeliest label of every frame."""
@@ -287,15 +287,15 @@ class LMDecoder(Decoder):
         words = tuple((self.words[number], first, last) for number, first, last in read.words)
         return Hypothesis(read.ids, best.score, tuple(spans), (), frames, words)
 
-    def emissions(self, log_probs: LogProbs) -> _Emissions:
+    def emissions(self, log_probs: LogProbs) -> Emissions:
         """What the search gets of (T, V) log-probabilities."""
         values = checked(log_probs)
         searched = penalised(values, self.weights.blank_penalty, self._priors)
         sure = (searched[:, _BLANK] > math.log(_SURELY)) & (self._tree is not None)
         columns = self._tree.emissions(searched) if self._tree else np.ascontiguousarray(searched)
-        return _Emissions(values, searched, sure, columns)
+        return Emissions(values, searched, sure, columns)
 
-    def chosen(self, lm: Any, search: Any, given: _Emissions) -> tuple[Hypothesis, float]:
+    def chosen(self, lm: Any, search: Any, given: Emissions) -> tuple[Hypothesis, float]:
         """The hypothesis of a search that has ended, and its score less that of the likeliest label of every frame."""
         values, searched, sure, _ = given
         results = self._results(lm, search.get_all_final_hypothesis(), len(values))
@@ -373,73 +373,6 @@ class LMDecoder(Decoder):
             # The labels do not tell where words begin.
             words = tuple((self._words.words[number], first, end) for number, first, end in found.words)
         return Hypothesis(found.ids, found.score, spans, confidences, len(values), words)
-
-
-class _Emissions(NamedTuple):
-    """What a search gets: log-probabilities (T, V) as they are and as they are searched, frames that are surely blank
-    (T,), and columns (T, C).
-    """
-
-    values: NDArray[np.float32]
-    searched: NDArray[np.float32]
-    sure: NDArray[np.bool_]
-    columns: NDArray[np.float32]
-
-
-class _Search(Running):
-    """One search of an `LMDecoder`, whose frames may come bit by bit."""
-
-    def __init__(self, decoder: LMDecoder, beam: int) -> None:
-        self._decoder = decoder
-        self._lm = decoder.new_lm()
-        self._search = decoder.new_search(self._lm, beam)
-        self._search.decode_begin()
-        self._given: list[_Emissions] = []
-        self._closed = False
-        self.frames = 0
-
-    def push(self, log_probs: LogProbs) -> None:
-        """Go on with (t, V) log-probabilities."""
-        given = self._decoder.emissions(log_probs)
-        self._given.append(given)
-        self.frames += len(given.values)
-        self._step(given.columns, given.sure)
-
-    def _step(self, columns: NDArray[np.float32], sure: NDArray[np.bool_]) -> None:
-        """Of a frame that is surely blank flashlight is told the first column alone, the blank: no label begins there,
-        and those that go on it finds behind that column. So half of the frames cost next to nothing.
-        """
-        data, frame_bytes = columns.ctypes.data, columns.strides[0]
-        edges = np.flatnonzero(np.diff(sure)) + 1
-        for first, end in itertools.pairwise([0, *edges.tolist(), len(columns)]):
-            if first < len(sure) and sure[first]:
-                for frame in range(first, end):
-                    self._search.decode_step(data + frame * frame_bytes, 1, 1)
-            elif end > first:
-                self._search.decode_step(data + first * frame_bytes, end - first, columns.shape[1])
-
-    def best(self) -> Hypothesis:
-        """What is best so far."""
-        return self._decoder.read_best(self._search, self.frames, self._closed) if self.frames else _NOTHING
-
-    def close(self) -> None:
-        """No frames will follow."""
-        if (ending := self._decoder.ending) is not None:
-            self._step(ending, np.zeros(len(ending), np.bool_))
-        self._search.decode_end()
-        self._closed = True
-
-    def finish(self) -> Hypothesis:
-        """The hypothesis of all frames."""
-        return self.decoded()[0]
-
-    def decoded(self) -> tuple[Hypothesis, float]:
-        """A hypothesis, and its score less that of the likeliest label of every frame."""
-        if not self.frames:
-            return _NOTHING, -math.inf
-        self.close()
-        given = _Emissions(*map(np.concatenate, zip(*self._given, strict=True)))
-        return self._decoder.chosen(self._lm, self._search, given)
 
 
 def _pauses(columns: Sequence[int], ends: Sequence[int]) -> NDArray[np.bool_]:

@@ -38,15 +38,18 @@ Floats = NDArray[np.float64]
 Pair = tuple[str, tuple[str, ...]]
 
 
+_LONGEST_WORD = 100  # letters
+
+
 def completed(lexicon: Lexicon, words: Iterable[str], n_best: int = 1) -> Lexicon:
     """The lexicon, and those of the words that it lacks, pronounced as its own suggest; which is told.
 
     Words without its letters are still missing, and all are where it has fewer than `FEWEST_WORDS` to learn from. Those
-    that it has in capitals, as CMUdict does, are not missing.
+    that it has in capitals, as CMUdict does, are not missing. Nobody says words of more than a hundred letters.
     """
     missing = lexicon.missing(words)
     found = {word: lexicon[word.upper()] for word in missing if word.upper() in lexicon}
-    unknown = [word for word in missing if word not in found]
+    unknown = [word for word in missing if word not in found and len(word) <= _LONGEST_WORD]
     if unknown and len(lexicon) >= FEWEST_WORDS:
         pronounce = pronouncer(lexicon)
         guessed = {word: tuple(spoken) for word in unknown if (spoken := pronounce(word, n_best))}
