@@ -71,16 +71,18 @@ class AuxiliaryLoss(nn.Module):
             self.output = nn.Linear(CONTEXT_CHANNELS, first.stride * config.levels)
             _start_near_uniform(self.output)
 
-    def hide(self, waveform: Tensor, lengths: Tensor, generator: torch.Generator | None = None) -> Hidden:
+    def hide(
+        self, waveform: Tensor, lengths: Tensor, generators: torch.Generator | Sequence[torch.Generator] | None = None
+    ) -> Hidden:
         """Choose steps to ask for and, for a non-causal encoder, hide their samples.
 
         Args:
             waveform: (B, S) float32 in [-1, 1].
             lengths: (B,) int64 samples.
-            generator: of the random choice.
+            generators: of the random choice; one for each utterance, or one for all.
         """
         steps = -(-waveform.shape[1] // self.stride)
-        return self.hide_steps(waveform, self._choose(lengths // self.stride, steps, generator))
+        return self.hide_steps(waveform, self._choose(lengths // self.stride, steps, generators))
 
     def hide_steps(self, waveform: Tensor, asked: Tensor) -> Hidden:
         """Ask for these steps: (B, S) and (B, N) bool, N steps of `stride` samples, the last perhaps not whole."""
@@ -92,9 +94,14 @@ class AuxiliaryLoss(nn.Module):
         classes = mu_law_encode(steps[utterances, indices].detach().clamp(-1, 1), self.config.levels)
         return Hidden(waveform if self.causal else silenced, utterances, indices, classes, clean)
 
-    def _choose(self, whole: Tensor, steps: int, generator: torch.Generator | None) -> Tensor:
+    def _choose(
+        self, whole: Tensor, steps: int, generators: torch.Generator | Sequence[torch.Generator] | None
+    ) -> Tensor:
         """Which steps are asked for, only whole ones: (B,) whole steps -> (B, N) bool."""
-        draws = torch.rand(len(whole), steps + 1, generator=generator).to(whole.device)
+        if generators is None or isinstance(generators, torch.Generator):
+            draws = torch.rand(len(whole), steps + 1, generator=generators).to(whole.device)
+        else:
+            draws = torch.stack([torch.rand(steps + 1, generator=one) for one in generators]).to(whole.device)
         positions = torch.arange(steps, device=whole.device)
         inside = positions < whole[:, None]
         if self.causal:

@@ -25,6 +25,7 @@ class DataConfig:
         dev_every: hold out every n-th utterance of `train`; only where the test set has the same speakers too.
         unlabelled: manifests or folders of recordings that train by the generative loss alone, without their texts.
         unlabelled_share: of the batches; 1 is pre-training by the generative loss alone.
+        align: the manifests hold words; the start model makes phones of them, once, before training.
         batch_s: seconds of audio in a batch, padding included; several processes share each batch.
         buckets: how many different batch lengths; each new shape costs CPU convolutions a new plan.
         short_first_epochs: in the first epochs short utterances come first: CTC finds their letters sooner
@@ -45,6 +46,7 @@ class DataConfig:
     dev_every: int = 0
     unlabelled: tuple[str, ...] = ()
     unlabelled_share: float = 0.5
+    align: bool = False
     batch_s: float = 60.0
     buckets: int = 8
     short_first_epochs: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,6 +54,10 @@ class Loss(nn.Module):
         """The mean over the batch in the key's unit, a scalar; None where the batch has nothing to learn it from."""
         raise NotImplementedError
 
+    def count(self, outputs: Any) -> Tensor:
+        """What that mean is divided by: how many of the unit this process has of the batch."""
+        raise NotImplementedError
+
 
 class CtcLoss(Loss):
     """CTC in nats per label."""
@@ -65,6 +70,10 @@ class CtcLoss(Loss):
             return None
         nats = ctc_nats(outputs.log_probs, outputs.features[-1].lengths, outputs.batch)
         return nats.sum() / outputs.batch.target_lengths.sum().clamp(min=1)
+
+    def count(self, outputs: Outputs) -> Tensor:
+        """Labels."""
+        return outputs.batch.target_lengths.sum()
 
 
 class CrfDenominator(Loss):
@@ -88,6 +97,10 @@ class CrfDenominator(Loss):
         nats = self.nats(outputs.log_probs, outputs.features[-1].lengths, outputs.batch)
         return nats.sum() / outputs.batch.target_lengths.sum().clamp(min=1)
 
+    def count(self, outputs: Outputs) -> Tensor:
+        """Labels."""
+        return outputs.batch.target_lengths.sum()
+
 
 class GenerativeLoss(Loss):
     """The likelihood of samples that the encoder has not seen: see `wavasr.network.likelihood`."""
@@ -104,6 +117,11 @@ class GenerativeLoss(Loss):
             return None
         nats: Tensor = self.likelihood(outputs.features, outputs.hidden)
         return nats
+
+    def count(self, outputs: Outputs) -> Tensor:
+        """Samples that are asked for."""
+        assert outputs.hidden is not None
+        return torch.tensor(outputs.hidden.classes.numel(), device=outputs.log_probs.device)
 
 
 class FrameLoss(Loss):
@@ -125,10 +143,14 @@ class FrameLoss(Loss):
         known = (targets != IGNORED).sum().clamp(min=1)
         return F.cross_entropy(scores, targets, ignore_index=IGNORED, reduction="sum") / known
 
+    def count(self, outputs: Outputs) -> Tensor:
+        """Frames with a known phone."""
+        return (outputs.batch.frame_targets != IGNORED).sum()
+
 
 def labelled(batch: Batch) -> bool:
     """Whether a batch has text; one of recordings without text trains by the generative loss alone."""
-    return bool(batch.target_lengths.any())
+    return min(batch.places, default=0) >= 0
 
 
 def ctc_nats(log_probs: Tensor, frames: Tensor, batch: Batch) -> Tensor:

@@ -123,7 +123,7 @@ class RecognitionTask(Task[Recognizer]):
         else:
             waveform = batch.waveform
             if self.generative is not None:
-                hidden = self.generative.likelihood.hide(waveform, batch.lengths, generator)
+                hidden = self.generative.likelihood.hide(waveform, batch.lengths, _generators(generator, batch))
                 waveform = hidden.waveform
             features = self.recognizer.features(waveform, batch.lengths)
         return Outputs(batch, features, self.recognizer.head(features[-1]), hidden)
@@ -136,13 +136,15 @@ class RecognitionTask(Task[Recognizer]):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the loss and the greedy transcripts."""
+        if not batch.counts:
+            return
         log_probs, frames = self.evaluated(batch.waveform, batch.lengths)
         nats = ctc_nats(log_probs, frames, batch)
         crf = nats
         if self.denominator is not None:
             crf = nats + self.denominator.nats(log_probs, frames, batch)
         ctc_nats_of, crf_nats_of = nats.tolist(), crf.tolist()  # one wait for the device, not one an utterance
-        self._add_generative_nats(batch, batch_idx)
+        self._add_generative_nats(batch)
         units = self.recognizer.units
         for row, name in enumerate(batch.ids):
             probs = log_probs[row, : int(frames[row])].double().exp().cpu()
@@ -154,12 +156,12 @@ class RecognitionTask(Task[Recognizer]):
                 reference, units.decode(hypothesis), ctc_nats_of[row], crf_nats_of[row], labels
             )
 
-    def _add_generative_nats(self, batch: Batch, batch_idx: int) -> None:
+    def _add_generative_nats(self, batch: Batch) -> None:
         """Of the network that is trained, whose frames the likelihood knows; the same hidden spans in every epoch."""
         if self.generative is None:
             return
-        generator = torch.Generator().manual_seed(seed_of(self.seed, batch_idx, self.global_rank))
-        hidden = self.generative.likelihood.hide(batch.waveform, batch.lengths, generator)
+        generators = _generators(torch.Generator().manual_seed(self.seed), batch)
+        hidden = self.generative.likelihood.hide(batch.waveform, batch.lengths, generators)
         nats = self.generative.likelihood(self.recognizer.features(hidden.waveform, batch.lengths), hidden)
         asked = hidden.classes.numel()
         self._generative_sums += torch.tensor([float(nats) * asked, asked], dtype=torch.float64)
@@ -169,7 +171,7 @@ class RecognitionTask(Task[Recognizer]):
         sums = sum(gathered({str(self.global_rank): self._label_sums}).values(), torch.zeros(()))
         self.label_priors = [round(float(value), 7) for value in sums[:-1] / sums[-1].clamp(min=1)]
         self._label_sums = torch.zeros_like(self._label_sums)
-        validated = list(gathered(self._validated).values())
+        validated = [one for _, one in sorted(gathered(self._validated).items())]  # sums do not depend on the processes
         references, hypotheses = [v.reference for v in validated], [v.hypothesis for v in validated]
         rates = error_rates(references, hypotheses, self.recognizer.units, self.phone_set)
         labels = max(1, sum(v.labels for v in validated))
@@ -189,6 +191,12 @@ class RecognitionTask(Task[Recognizer]):
             )
         for name, rate in rates.items():
             self.log(name, rate, prog_bar=name in self.chosen_by, sync_dist=connected())
+
+
+def _generators(generator: torch.Generator, batch: Batch) -> list[torch.Generator]:
+    """One for each utterance, so that what is drawn does not depend on which process has it."""
+    seed = generator.initial_seed()
+    return [torch.Generator().manual_seed(seed_of(seed, place % 2**32)) for place in batch.places]
 
 
 def error_rates(

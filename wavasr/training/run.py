@@ -16,12 +16,15 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies.launchers import subprocess_script
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import wavasr
 from wavasr.config import to_dict
-from wavasr.decoding.config import GREEDY
-from wavasr.errors import ConfigError, TextError
+from wavasr.corpora.manifest import Utterance, read_manifest
+from wavasr.decoding.config import GREEDY, DecodingConfig
+from wavasr.decoding.factory import decoder_of
+from wavasr.errors import ConfigError, TextError, WavasrError
 from wavasr.evaluation.evaluate import calibrate, evaluate
 from wavasr.evaluation.report import write_report
 from wavasr.language.text import Units, build_units
@@ -29,6 +32,7 @@ from wavasr.network.files import read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_ear, start_from
 from wavasr.recognition.models import load_acoustic_model
 from wavasr.training import folder
+from wavasr.training.aligning import said, with_phones, words_of
 from wavasr.training.callbacks import (
     CsvLog,
     FrozenEar,
@@ -42,10 +46,10 @@ from wavasr.training.cost import GenerativeCost
 from wavasr.training.data import SpeechData
 from wavasr.training.folder import LAST_NAME, METRICS_NAME, MODEL_NAME, WholeCheckpoints
 from wavasr.training.interruption import Interrupted, Interruption, requeue, requeued
-from wavasr.training.processes import has_fast_bfloat16
+from wavasr.training.processes import connected, has_fast_bfloat16, is_lost_connection, lost_process, watch
 from wavasr.training.recipe import Recipe, parse
 from wavasr.training.recognize import RecognitionTask
-from wavasr.training.splits import Split, Splits, fingerprints, read_splits, spelled_share
+from wavasr.training.splits import Splits, fingerprints, read_splits, spelled_share
 
 log = logging.getLogger("wavasr")
 
@@ -65,15 +69,18 @@ def main(argv: Sequence[str]) -> int:
         try:
             if first:
                 lock.enter_context(folder.held(run_dir))
-            splits = read_splits(recipe.config)
+            splits = read_splits(with_phones(recipe.config, first))
             model = fit(recipe, splits, stop)
             if not first:  # one measures
                 return 0
-            parts = (("dev", splits.dev), ("test", splits.test))
-            results = [measure(recipe.config, name, split) for name, split in parts]
+            results = [measure(recipe.config, name, split) for name, split in evaluated(recipe.config, splits)]
         except Interrupted as signal:
             tell_how_to_go_on(signal, run_dir)
             raise
+        except RuntimeError as error:
+            if not (connected() and is_lost_connection(error)):
+                raise
+            raise WavasrError(f"{lost_process()}; `wavasr fit --run_dir {run_dir} --resume` goes on") from error
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
 
@@ -139,6 +146,11 @@ def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Pat
     )  # fmt: skip
     folder.require_space(config.run_dir, sum(p.numel() for p in recognizer.parameters()))
     trainer = make_trainer(recipe, record, last, stop or Interruption())
+    if trainer.world_size > 1:
+        log.info(
+            "%d processes, %.2f h of each epoch for each; %.0f %% padding",
+            trainer.world_size, splits.train.hours / trainer.world_size, 100 * data.plan().padding_share,
+        )  # fmt: skip
     trainer.fit(task, data, ckpt_path=last, weights_only=True)
     path = config.run_dir / MODEL_NAME
     if not path.exists():
@@ -178,6 +190,8 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None, s
     # This package's own handlers leave a checkpoint and requeue a job of SLURM.
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
+    # Lightning's own would kill this process within seconds of another's end, without a word.
+    setattr(subprocess_script, "_launch_process_observer", watch)  # noqa: B010
     return pl.Trainer(
         **options,
         default_root_dir=run_dir,
@@ -197,22 +211,34 @@ def _slow_in_bfloat16(accelerator: str) -> bool:
     return (accelerator == "cpu" or (accelerator == "auto" and not others)) and not has_fast_bfloat16()
 
 
-def measure(config: FitConfig, name: str, split: Split) -> str:
-    """Evaluate the finished model's own output, decoded greedily, and write its report: a line about both.
+def evaluated(config: FitConfig, splits: Splits) -> Iterator[tuple[str, Sequence[Utterance]]]:
+    """What the finished model is evaluated on; where training made phones of words, on the words."""
+    data = config.data
+    if not data.align:
+        yield from (("dev", splits.dev.utterances), ("test", splits.test.utterances))
+        return
+    yield "dev", words_of(config, data.dev or data.train, splits.dev.utterances)
+    yield "test", said(u for name in data.test for u in read_manifest(data.root / name))
 
-    On dev its confidences are calibrated first.
+
+def measure(config: FitConfig, name: str, utterances: Sequence[Utterance]) -> str:
+    """Evaluate the finished model, and write its report: a line about both.
+
+    Texts of words are decoded as `transcribe` does, phones greedily. On dev the confidences are calibrated first.
     """
-    if not split.utterances:
+    if not utterances:
         return ""
     path = config.run_dir / MODEL_NAME
     names = config.data.test if name == "test" else config.data.dev
     manifest = config.data.root / names[0] if len(names) == 1 else None
+    model = load_acoustic_model(path)
+    decoder = decoder_of(GREEDY if model.units.is_phones and not config.data.align else DecodingConfig(), model)
     evaluation = evaluate(
-        load_acoustic_model(path), split.utterances, decoder=GREEDY, model_name=path.as_posix(), manifest=manifest
+        model, utterances, decoder=decoder, model_name=path.as_posix(), manifest=manifest, progress=sys.stderr.isatty()
     )
     if name == "dev":
         try:
-            evaluation = calibrate(evaluation, path)
+            evaluation = calibrate(evaluation, path, decoder.calibration_key)
         except TextError as error:
             log.info("confidences stay as they are: %s", error)
     page = write_report(evaluation, config.run_dir / name)

@@ -89,21 +89,38 @@ class Task(pl.LightningModule, Generic[Network]):
         Raises:
             WavasrError: it is not finite.
         """
-        seed = seed_of(self.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(seed)  # of dropout
-        values = self.values(self.outputs(batch, torch.Generator().manual_seed(seed)))
+        torch.manual_seed(seed_of(self.seed, self.current_epoch, batch_idx, self.global_rank))  # of dropout
+        values = self.objective(batch, self.current_epoch, batch_idx)
         total = self.total(values)
-        if not torch.isfinite(total):
+        told = averaged({**values, "": total})
+        if not torch.isfinite(told[""]):
             raise WavasrError(
-                f"the loss is {float(total.detach())} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
+                f"the loss is {float(told[''])} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
                 f"{', '.join(batch.ids[:5])} ...); lower optim.lr or set trainer.precision: 32-true"
             )
-        self.epoch_losses.append(float(total.detach()))
+        self.epoch_losses.append(float(told[""]))
         nothing = total.new_full((), math.nan)  # else Lightning repeats the value of an earlier batch
-        self.log_dict({f"train_{key}": values.get(key, nothing).detach() for key in self.keys()}, batch_size=1)
-        self.log("train_loss", total.detach(), prog_bar=True, batch_size=1)
+        self.log_dict({f"train_{key}": told.get(key, nothing) for key in self.keys()}, batch_size=1)
+        self.log("train_loss", told[""], prog_bar=True, batch_size=1)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
         return total
+
+    def objective(self, batch: Any, epoch: int, batch_idx: int) -> dict[str, Tensor]:
+        """The losses by their keys, so that their mean over all processes is that of the whole global batch.
+
+        Processes have different shares of what a loss counts; the gradients, which are averaged over the processes, are
+        those of one process that has the whole batch.
+        """
+        outputs = self.outputs(batch, torch.Generator().manual_seed(seed_of(self.seed, epoch, batch_idx)))
+        values = self.values(outputs)
+        if not connected():
+            return values
+        losses = [loss for loss in cast(Sequence[Loss], self.losses) if loss.key in values]
+        counts = torch.stack([loss.count(outputs) for loss in losses]).float() * float(batch.counts)
+        all_counts = counts.clone()
+        torch.distributed.all_reduce(all_counts)
+        shares = counts / all_counts.clamp(min=1) * torch.distributed.get_world_size()
+        return {loss.key: values[loss.key] * share for loss, share in zip(losses, shares, strict=True)}
 
     def keys(self) -> list[str]:
         """Of the losses."""
@@ -164,6 +181,15 @@ class Task(pl.LightningModule, Generic[Network]):
         for parameter in self.front_end():
             parameter.requires_grad_(not frozen)
         self.epoch_losses.clear()
+
+
+def averaged(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Means over all processes, without gradients."""
+    mean = torch.stack([value.detach().float() for value in values.values()])
+    if connected():
+        torch.distributed.all_reduce(mean)
+        mean /= torch.distributed.get_world_size()
+    return dict(zip(values, mean, strict=True))
 
 
 def gathered(mine: dict[str, T]) -> dict[str, T]:

@@ -93,7 +93,7 @@ class UnlabelledBatches:
             targets=empty,
             target_lengths=empty[:, 0],
             ids=ids,
-            places=[-1] * len(own),
+            places=[-1 - crop_number for crop_number in own],
             frame_targets=empty[:, :0],
             counts=self._rank < self._crops,
         )
