@@ -6,7 +6,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,24 @@ class Keeper(pl.Callback):
         minutes: how often the checkpoint is written within an epoch; it is always written after one.
         record: what the model file says about the run.
         stop: what signals ask of the run.
+        patience: validations without a better one after which training stops; 0: never.
+        score: what else is told of a model file that is the best so far.
     """
 
     def __init__(
-        self, run_dir: Path, minutes: float, record: Mapping[str, Any], stop: Interruption | None = None
+        self,
+        run_dir: Path,
+        minutes: float,
+        record: Mapping[str, Any],
+        stop: Interruption | None = None,
+        *,
+        patience: int = 0,
+        score: Callable[[Path], str] | None = None,
     ) -> None:
         self.run_dir = run_dir
         self.best = (math.inf, math.inf)
-        self.best_epoch = -1
+        self.best_epoch = -1  # the model that training starts from
+        self._patience, self._since_best, self._score, self._said = patience, 0, score, ""
         self._seconds = minutes * 60
         self._record = record
         self._saved = time.monotonic()
@@ -112,28 +122,40 @@ class Keeper(pl.Callback):
             for name in ("dev_per", "dev_wer", "dev_cer")
             if name in found
         )
+        validated = pl_module.chosen_by[0] in found
+        dev = found.get("dev_crf_nats_per_label", found.get("dev_ctc_nats_per_label", math.nan))
+        best = f"best so far: {f'epoch {self.best_epoch}' if self.best_epoch >= 0 else 'the model before training'}"
         log.info(
-            "epoch %d of %s: loss %.3f, dev %.3f nats/label, %s (best so far: epoch %d), %.0f audio-s/s",
+            "epoch %d of %s: loss %.3f, %s%.0f audio-s/s",
             trainer.current_epoch,
             trainer.max_epochs,
             sum(losses) / max(1, len(losses)),
-            found.get("dev_crf_nats_per_label", found.get("dev_ctc_nats_per_label", math.nan)),
-            rates,
-            self.best_epoch,
+            f"dev {dev:.3f} nats/label, {rates}{self._said} ({best}), " if validated else "",
             found.get("audio_s_per_s", math.nan),
         )
+        for reference, hypothesis in pl_module.examples:
+            log.info("  said %s | recognised %s", reference, hypothesis or "nothing")
         self._raise_if_stopping()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the model if it is the best so far."""
+        """Keep the model if it is the best so far; stop when none has been for long."""
         assert isinstance(pl_module, Task)
         names = pl_module.chosen_by
-        reached = (float(trainer.callback_metrics[names[0]]), float(trainer.callback_metrics[names[1]]))
+        found = pl_module.trainer.callback_metrics
+        reached = (float(found[names[0]]), float(found[names[1]]))
+        before = trainer.sanity_checking
+        if before:
+            log.info("before training: %s", ", ".join(f"{name} {float(found[name]):.3f}" for name in names))
+        self._since_best += 1
         if reached < self.best:
-            self.best, self.best_epoch = reached, trainer.current_epoch
+            self.best, self.best_epoch, self._since_best = reached, -1 if before else trainer.current_epoch, 0
             if trainer.is_global_zero:
                 best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
                 pl_module.save(self.run_dir / MODEL_NAME, {**self._record, "best": best})
+                self._said = f", {self._score(self.run_dir / MODEL_NAME)}" if self._score else ""
+        if self._patience and self._since_best >= self._patience:
+            log.info("no better epoch for %d validations (patience): training stops", self._since_best)
+            trainer.should_stop = True
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run_dir / LAST_NAME)
@@ -141,11 +163,12 @@ class Keeper(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the checkpoint."""
-        return {"best": list(self.best), "best_epoch": self.best_epoch}
+        return {"best": list(self.best), "best_epoch": self.best_epoch, "since_best": self._since_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.best, self.best_epoch = tuple(state_dict["best"]), state_dict["best_epoch"]
+        self._since_best = state_dict.get("since_best", 0)
 
 
 class FrozenEar(pl.Callback):

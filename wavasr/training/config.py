@@ -144,12 +144,16 @@ class FitConfig:
         start: a model file to go on from (fine-tuning) instead of `encoder.init`: its encoder, and the outputs of the
             units that it shares.
         checkpoint_minutes: a checkpoint to resume from is written this often, and after every epoch.
+        patience: stop after this many validations without a better one; 0 trains all epochs.
+        logger: where losses and error rates go beside metrics.csv: "tensorboard", "wandb", "mlflow" or "csv" (nowhere).
     """
 
     run_dir: Path
     seed: int = 0
     start: str = ""
     checkpoint_minutes: float = 10.0
+    patience: int = 0
+    logger: Literal["tensorboard", "wandb", "mlflow", "csv"] = "tensorboard"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -165,4 +169,6 @@ class FitConfig:
             "data.unlabelled is given, and auxiliary.weight is 0; recordings without text train by the generative loss "
             "alone, so set auxiliary.weight",
         )
+        require(self.patience >= 0, f"patience is {self.patience}; expected 0 or more")
+        one_of("logger", self.logger, "tensorboard", "wandb", "mlflow", "csv")
         require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")

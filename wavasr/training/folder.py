@@ -39,6 +39,8 @@ _LOCK_NAME = ".lock"
 _FREE_KEYS = (
     "run_dir",
     "checkpoint_minutes",
+    "logger",
+    "patience",
     "data.root",
     "data.workers",
     "data.cache_mb",

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -74,6 +74,8 @@ def parse(argv: Sequence[str]) -> Recipe:
         seed=found.values.seed,
         start=found.values.start,
         checkpoint_minutes=found.values.checkpoint_minutes,
+        patience=found.values.patience,
+        logger=found.values.logger,
         **{name: found.made[name] for name in _GROUPS},
     )
     recipe = Recipe(config, found.values.trainer.as_dict(), found.values.resume, found.text)
@@ -250,6 +252,15 @@ def _parser() -> ArgumentParser:
         type=float,
         default=FitConfig.checkpoint_minutes,
         help="a checkpoint this often, and after every epoch",
+    )
+    parser.add_argument(
+        "--patience", type=int, default=FitConfig.patience, help="stop after so many validations without a better one"
+    )
+    parser.add_argument(
+        "--logger",
+        type=Literal["tensorboard", "wandb", "mlflow", "csv"],
+        default=FitConfig.logger,
+        help="where losses go beside metrics.csv",
     )
     add_groups(parser, _GROUPS)
     return parser

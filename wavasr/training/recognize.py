@@ -25,6 +25,8 @@ from wavasr.training.task import Task, gathered, seed_of
 
 log = logging.getLogger("wavasr")
 
+_EXAMPLES = 2  # recognised texts that are shown after each validation
+
 
 class Validated(NamedTuple):
     """One validation utterance: its text, what was recognised, and its losses in nats."""
@@ -173,6 +175,7 @@ class RecognitionTask(Task[Recognizer]):
         self._label_sums = torch.zeros_like(self._label_sums)
         validated = [one for _, one in sorted(gathered(self._validated).items())]  # sums do not depend on the processes
         references, hypotheses = [v.reference for v in validated], [v.hypothesis for v in validated]
+        self.examples = list(zip(references, hypotheses, strict=True))[:_EXAMPLES]
         rates = error_rates(references, hypotheses, self.recognizer.units, self.phone_set)
         labels = max(1, sum(v.labels for v in validated))
         rates["dev_ctc_nats_per_label"] = sum(v.ctc_nats for v in validated) / labels

@@ -7,7 +7,7 @@ import logging
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.strategies.launchers import subprocess_script
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -53,6 +53,9 @@ from wavasr.training.splits import Splits, fingerprints, read_splits, spelled_sh
 
 log = logging.getLogger("wavasr")
 
+CURVES_NAME = "curves.png"
+_SCORED_S = 300.0  # of dev, after each best epoch
+
 
 def main(argv: Sequence[str]) -> int:
     """`wavasr fit`: train, evaluate the best model, print where it and its reports are.
@@ -81,8 +84,17 @@ def main(argv: Sequence[str]) -> int:
             if not (connected() and is_lost_connection(error)):
                 raise
             raise WavasrError(f"{lost_process()}; `wavasr fit --run_dir {run_dir} --resume` goes on") from error
+        draw_curves(run_dir)
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
+
+
+def draw_curves(run_dir: Path) -> None:
+    """The learning curves as a picture, where matplotlib is installed."""
+    with contextlib.suppress(ImportError):
+        from wavasr.pictures.training import learning_curves
+
+        learning_curves(run_dir).savefig(run_dir / CURVES_NAME)
 
 
 def tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
@@ -145,7 +157,8 @@ def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Pat
         recognizer.units.kind, sum(p.numel() for p in recognizer.parameters()) / 1e6,
     )  # fmt: skip
     folder.require_space(config.run_dir, sum(p.numel() for p in recognizer.parameters()))
-    trainer = make_trainer(recipe, record, last, stop or Interruption())
+    trainer = make_trainer(recipe, record, last, stop or Interruption(), word_score(config, splits))
+    log.info("the best epoch is that with the lowest %s on dev", task.chosen_by[0].removeprefix("dev_"))
     if trainer.world_size > 1:
         log.info(
             "%d processes, %.2f h of each epoch for each; %.0f %% padding",
@@ -153,8 +166,8 @@ def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Pat
         )  # fmt: skip
     trainer.fit(task, data, ckpt_path=last, weights_only=True)
     path = config.run_dir / MODEL_NAME
-    if not path.exists():
-        raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
+    if not path.exists():  # stopped by max_steps or max_time within the first epoch
+        trainer.validate(task, data, verbose=False)
     if trainer.max_epochs and trainer.current_epoch < trainer.max_epochs:
         log.info("stopped in epoch %d of %d (trainer.max_time, max_steps)", trainer.current_epoch, trainer.max_epochs)
     return path
@@ -170,7 +183,54 @@ def _units(config: FitConfig, splits: Splits) -> tuple[Units, Path | None]:
     return build_units(splits.train.texts, config.units), None
 
 
-def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None, stop: Interruption) -> pl.Trainer:
+def word_score(config: FitConfig, splits: Splits) -> Callable[[Path], str] | None:
+    """The word error rate of a model file on some minutes of dev, where training made phones of words."""
+    if not config.data.align:
+        return None
+    chosen, total_s = [], 0.0
+    for utterance in words_of(config, config.data.dev or config.data.train, splits.dev.utterances):
+        total_s += utterance.duration_s
+        if total_s <= _SCORED_S:
+            chosen.append(utterance)
+
+    def score(path: Path) -> str:
+        return f"WER {100 * evaluate(load_acoustic_model(path), chosen, progress=False).rate.value:.1f} %"
+
+    return score if chosen else None
+
+
+def logger_of(config: FitConfig, text: str) -> list[Logger]:
+    """What `logger` names; it gets the whole recipe too.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
+    made: Logger
+    try:
+        if config.logger == "tensorboard":
+            made = TensorBoardLogger(config.run_dir, name="", version="tensorboard")
+            if process_rank() == 0:
+                made.experiment.add_text("recipe", f"<pre>{text}</pre>")
+        elif config.logger == "wandb":
+            made = WandbLogger(name=config.run_dir.name, save_dir=config.run_dir, project="wavasr")
+        elif config.logger == "mlflow":
+            made = MLFlowLogger(experiment_name="wavasr", run_name=config.run_dir.name)
+        else:
+            return []
+    except (ImportError, ModuleNotFoundError) as error:
+        raise ConfigError(f"logger is {config.logger}, which is not installed; pip install {config.logger}") from error
+    if config.logger != "tensorboard":
+        made.log_hyperparams({"recipe": text, **to_dict(config)})
+    return [made]
+
+
+def make_trainer(
+    recipe: Recipe,
+    record: Mapping[str, Any],
+    last: Path | None,
+    stop: Interruption,
+    score: Callable[[Path], str] | None = None,
+) -> pl.Trainer:
     """Lightning's trainer with this package's logs and files."""
     run_dir = recipe.config.run_dir
     first_step = folder.first_step(last)
@@ -186,7 +246,9 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None, s
         # recordings without text.
         several = options["strategy"] == "ddp" or options["devices"] not in ("auto", 1, "1")
         options["strategy"] = "ddp_find_unused_parameters_true" if several else options["strategy"]
-    keeper = Keeper(run_dir, recipe.config.checkpoint_minutes, portable(record), stop)
+    _say_device(options["accelerator"])
+    config = recipe.config
+    keeper = Keeper(run_dir, config.checkpoint_minutes, portable(record), stop, patience=config.patience, score=score)
     # This package's own handlers leave a checkpoint and requeue a job of SLURM.
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
@@ -195,14 +257,31 @@ def make_trainer(recipe: Recipe, record: Mapping[str, Any], last: Path | None, s
     return pl.Trainer(
         **options,
         default_root_dir=run_dir,
-        logger=[CsvLog(run_dir / METRICS_NAME, first_step), TensorBoardLogger(run_dir, name="", version="tensorboard")],
+        logger=[CsvLog(run_dir / METRICS_NAME, first_step), *logger_of(config, recipe.text)],
         callbacks=[FrozenEar(), keeper, Stopwatch(), GenerativeCost(), *bar],
         plugins=[WholeCheckpoints(), *slurm],
         enable_checkpointing=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if config.start and last is None else 0,  # how good is the model that it starts from?
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
+
+
+def _say_device(accelerator: str) -> None:
+    """One line where there is no GPU.
+
+    Raises:
+        ConfigError: one is asked for.
+    """
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        return
+    if accelerator in ("gpu", "cuda", "mps"):
+        raise ConfigError(
+            f"trainer.accelerator is {accelerator}, and PyTorch finds no GPU here; install a PyTorch for your GPU "
+            "(pytorch.org), or set trainer.accelerator: cpu"
+        )
+    if accelerator == "auto":
+        log.info("no GPU: training on %d threads of the processor", torch.get_num_threads())
 
 
 def _slow_in_bfloat16(accelerator: str) -> bool:

@@ -52,6 +52,7 @@ class Task(pl.LightningModule, Generic[Network]):
         self.seed = seed
         self.average = copy.deepcopy(network).requires_grad_(False) if optim.average_decay else None
         self.epoch_losses: list[float] = []
+        self.examples: list[tuple[str, str]] = []  # of the last validation: what was said and what was recognised
 
     @property
     def evaluated(self) -> Network:
