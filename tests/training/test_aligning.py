@@ -28,7 +28,7 @@ def test_words_become_phones_once(words: Path, monkeypatch: pytest.MonkeyPatch) 
     recipe = parse(["--config", "own", "--data.root", str(words), "--run_dir", str(words / "run")])
     config = with_phones(recipe.config)
     splits = read_splits(config)
-    assert next(iter(splits.train.texts)).split()[:2] == ["DH", "AH"] and splits.train.utterances[0].alignment
+    assert next(iter(splits.train.texts)).split()[0] == "DH" and splits.train.utterances[0].alignment
     assert list(splits.dev.texts) == ["Y EH S"]
     monkeypatch.setattr("wavasr.training.aligning._align", None)  # is not asked again
     assert with_phones(recipe.config) == config

@@ -128,6 +128,7 @@ COMMANDS = {
     "evaluate": _command("error rates of a model on a manifest, with a report", "evaluation.evaluate"),
     "calibrate": _command("make a model's confidences probabilities", "evaluation.calibrate"),
     "prepare": _command("a corpus on disk to manifests", "training.prepare"),
+    "shard": _command("the recordings of a manifest to tar files", "training.shard"),
     "warmup": _command("train the first stages without labels", "training.warmup"),
     "export": _command("a model to ONNX, also in 8 bits", "models.export"),
     "lm": _command("make a language model, or choose its weights", "language.lm"),

@@ -190,3 +190,39 @@ def shipped_recipes() -> list[str]:
     package = Path(__file__).resolve().parent.parent
     folders = (package.parent / "configs", package / "configs")
     return next((sorted(path.name for path in folder.glob("*.yaml")) for folder in folders if folder.is_dir()), [])
+
+
+def shard(arguments: list[str]) -> int:
+    """`wavasr shard`: the recordings of a manifest to few tar files."""
+    parser = Parser(
+        prog="wavasr shard",
+        description="Copy the recordings of a manifest into tar files that WebDataset and tar read, with an index\n"
+        "that every command takes instead of a manifest. DIR may be a URL (s3://bucket/corpus; wavasr[remote]).",
+        epilog="examples:\n"
+        "  wavasr shard data/librispeech/train.jsonl --output shards/train\n"
+        "  wavasr fit --config librispeech.yaml --data.root shards --data.train train\n"
+        "  wavasr evaluate --model default --manifest shards/dev",
+    )
+    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="JSON lines with audio and text")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the shards go")
+    parser.add_argument("--size", type=float, default=100.0, metavar="MB", help="of a shard (default: %(default)g)")
+    args = parser.parse_args(arguments)
+    configure_logging()
+    from tqdm import tqdm
+
+    from wavasr.corpora.listing import read_listing
+    from wavasr.corpora.remote import url_of
+    from wavasr.corpora.shards import write_shards
+    from wavasr.files import check_writable_folder
+
+    if not args.size > 0:
+        parser.error(f"--size is {args.size:g}; expected megabytes above 0")
+    if url_of(args.output) is None:
+        check_writable_folder(args.output)
+    utterances = read_listing([args.manifest])
+    shards = 0
+    bar = tqdm(utterances, "writing shards", unit=" utterances", disable=None, delay=1)
+    for _ in write_shards(bar, args.output, args.size):
+        shards += 1
+    print(f"{url_of(args.output) or args.output}: {len(utterances)} utterances in {shards} shards and index.jsonl")
+    return OK

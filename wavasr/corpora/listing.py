@@ -16,7 +16,8 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.corpora.manifest import Utterance, names_of, parse_line
+from wavasr.corpora.manifest import Utterance, file_of, folder_of, names_of, parse_line
+from wavasr.corpora.remote import read_bytes, url_of
 from wavasr.errors import CorpusError
 
 _GIVEN = 3  # names of utterances: 0 to 2 as `names_of` proposes, 3 as the manifest says
@@ -26,12 +27,15 @@ class Manifest:
     """One manifest, mapped into memory; `line(start)` is an utterance without its name settled."""
 
     def __init__(self, path: Path, name: str = "") -> None:
-        self.path, self.name = path, name or path.name
-        self.folder = path.parent.absolute()
+        self.path, self.name = file_of(path), name or path.name
+        self.folder = folder_of(self.path)
         self._map: mmap.mmap | bytes = b""
         self._open()
 
     def _open(self) -> None:
+        if url_of(self.path):
+            self._map = read_bytes(self.path)
+            return
         try:
             with self.path.open("rb") as stream:
                 size = stream.seek(0, 2)

@@ -9,6 +9,7 @@ manifests of other toolkits can be read as they are.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -20,10 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wavasr.audio.source import printable
+from wavasr.corpora.remote import read_bytes, url_of
 from wavasr.errors import CorpusError
 from wavasr.files import atomic_text
 
 log = logging.getLogger("wavasr")
+
+INDEX_NAME = "index.jsonl"  # the manifest in a folder of shards
 
 
 class AlignedPhone(NamedTuple):
@@ -67,8 +71,8 @@ def read_manifest(path: Path | str) -> list[Utterance]:
         CorpusError: "file:line: ..." for a line that is not JSON, lacks a key, holds an impossible value or repeats
             another; also for a manifest that is missing, empty or not UTF-8.
     """
-    path = Path(path)
-    folder = path.parent.absolute()
+    path = file_of(path)
+    folder = folder_of(path)
     utterances: list[Utterance] = []
     lines: list[int] = []
     for number, line in _numbered_lines(path):
@@ -80,6 +84,18 @@ def read_manifest(path: Path | str) -> list[Utterance]:
     utterances = _name(utterances, folder)
     _refuse_duplicates(utterances, lines, path)
     return utterances
+
+
+def file_of(path: Path | str) -> Path:
+    """The manifest that a path means: a file, a URL, or the index in a folder of shards."""
+    path = Path(path)
+    index = path / INDEX_NAME
+    return index if url_of(path) is None and index.is_file() else path
+
+
+def folder_of(path: Path) -> Path:
+    """What the sound files of a manifest are relative to."""
+    return path.parent if url_of(path) else path.parent.absolute()
 
 
 def parse_line(raw: bytes, folder: Path, where: str, first: bool = False) -> Utterance:
@@ -115,7 +131,7 @@ def write_manifest(path: Path | str, utterances: Iterable[Utterance]) -> None:
     try:
         with atomic_text(path) as stream:
             for utterance in utterances:
-                stream.write(_line(utterance, folder) + "\n")
+                stream.write(manifest_line(utterance, _portable(utterance.audio, folder)) + "\n")
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot be written ({error.strerror}); choose a folder with room and access"
@@ -135,7 +151,7 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers from 1."""
     number = 0
     try:
-        with path.open("rb") as stream:
+        with io.BytesIO(read_bytes(path)) if url_of(path) else path.open("rb") as stream:
             for number, raw in enumerate(stream, start=1):
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 if line:
@@ -283,10 +299,11 @@ def _refuse_duplicates(utterances: Sequence[Utterance], lines: Sequence[int], pa
         seen[utterance.id] = line
 
 
-def _line(utterance: Utterance, folder: Path) -> str:
+def manifest_line(utterance: Utterance, audio: str) -> str:
+    """An utterance as a line of a manifest that calls its recording `audio`."""
     values: dict[str, Any] = {
         "id": utterance.id,
-        "audio_filepath": _portable(utterance.audio, folder),
+        "audio_filepath": audio,
         "duration": utterance.duration_s,
         "text": utterance.text,
         "speaker": utterance.speaker,
@@ -299,6 +316,8 @@ def _line(utterance: Utterance, folder: Path) -> str:
 
 
 def _portable(audio: Path, folder: Path) -> str:
+    if url := url_of(audio):
+        return url
     absolute = _normal(audio.absolute())
     return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else absolute.as_posix()
 

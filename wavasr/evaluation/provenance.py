@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 
 import wavasr
+from wavasr.corpora.manifest import file_of
+from wavasr.corpora.remote import read_bytes
 from wavasr.evaluation.results import Provenance
 from wavasr.language.config import TextConfig
 from wavasr.network.runtime import AcousticModel
@@ -47,7 +49,7 @@ def _describe(text: TextConfig) -> str:
 
 def file_sha256(path: Path) -> str:
     """Fingerprint of a manifest."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(file_of(path))).hexdigest()
 
 
 def machine() -> str:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from wavasr.corpora.listing import places
-from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
+from wavasr.corpora.manifest import Utterance, file_of, read_manifest, write_manifest
+from wavasr.corpora.remote import join, read_bytes
 from wavasr.errors import ConfigError, TextError
 from wavasr.language.spoken import spoken
 from wavasr.language.text import normalise
@@ -51,14 +52,14 @@ def with_phones(config: FitConfig, first: bool = True) -> FitConfig:
         while not first and not path.exists():
             time.sleep(0.5)
         if not path.exists():
-            _align(data.root / name, path, load_acoustic_model(config.start))
+            _align(join(data.root, name), path, load_acoustic_model(config.start))
     train, dev = (tuple(names[name] for name in part) for part in (data.train, data.dev))
     return replace(config, data=replace(data, root=config.run_dir, train=train, dev=dev, test=()))
 
 
 def aligned_name(config: FitConfig, name: str) -> str:
     """Where the phones of a manifest lie in the run's folder: another start model or other texts, another file."""
-    digest = hashlib.sha256((config.data.root / name).read_bytes())
+    digest = hashlib.sha256(read_bytes(file_of(join(config.data.root, name))))
     digest.update(resolve(config.start).read_bytes())
     return f"phones/{Path(name).stem}-{digest.hexdigest()[:12]}.jsonl"
 
@@ -89,5 +90,5 @@ def said(utterances: Iterable[Utterance]) -> list[Utterance]:
 def words_of(config: FitConfig, names: Sequence[str], chosen: Sequence[Utterance]) -> list[Utterance]:
     """The chosen utterances with the words of their manifests, numbers read out."""
     wanted = set(places(chosen).tolist())
-    found = [u for name in names for u in read_manifest(config.data.root / name)]
+    found = [u for name in names for u in read_manifest(join(config.data.root, name))]
     return said(u for u, place in zip(found, places(found).tolist(), strict=True) if place in wanted)

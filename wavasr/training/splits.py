@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from wavasr.corpora import guess
 from wavasr.corpora.listing import Listing, durations_s, places, read_listing, speakers, take
-from wavasr.corpora.manifest import Utterance, report_dropped
+from wavasr.corpora.manifest import Utterance, file_of, report_dropped
+from wavasr.corpora.remote import join, read_bytes, url_of
 from wavasr.errors import ConfigError, CorpusError, TextError
 from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.language.lexicon import TIMIT_61, fold
@@ -93,20 +94,20 @@ def read_manifests(root: Path, names: Iterable[str]) -> Sequence[Utterance]:
         CorpusError: one cannot be used; where `root` is a corpus instead, the message has the command that prepares it.
     """
     names = list(names)
-    missing = [name for name in names if not (root / name).exists()]
+    missing = [name for name in names if url_of(join(root, name)) is None and not (root / name).exists()]
     if missing and (corpus := guess(root)):
         raise CorpusError(
             f"{root}: is a corpus and has no {missing[0]}; make manifests with `wavasr prepare {corpus} {root} "
             f"--output data/{corpus}`, then give --data.root data/{corpus}"
         )
-    return read_listing((root / name for name in names), names)
+    return read_listing((join(root, name) for name in names), names)
 
 
 def fingerprints(data: DataConfig) -> dict[str, str]:
     """SHA-256 of every manifest that the recipe names."""
     unlabelled = (name for name in data.unlabelled if not (data.root / name).is_dir())
     names = dict.fromkeys((*data.train, *data.dev, *data.test, *unlabelled))
-    return {name: hashlib.sha256((data.root / name).read_bytes()).hexdigest() for name in names}
+    return {name: hashlib.sha256(read_bytes(file_of(join(data.root, name)))).hexdigest() for name in names}
 
 
 def hold_out_speakers(utterances: Sequence[Utterance], count: int) -> tuple[Sequence[Utterance], Sequence[Utterance]]:

@@ -1,0 +1,110 @@
+"""Shards: tar files that others read, an index that every command takes, from disks and URLs."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavasr.cli import main
+from wavasr.corpora.listing import read_listing
+from wavasr.corpora.manifest import AlignedPhone, Utterance, read_manifest, write_manifest
+from wavasr.corpora.recordings import load_utterance
+from wavasr.corpora.remote import url_of
+from wavasr.corpora.shards import stretch_of, write_shards
+from wavasr.errors import AudioError, CorpusError
+
+RATE = 16000
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Five whole recordings and two pieces of a longer one."""
+    rng = np.random.default_rng(0)
+    utterances = []
+    for n in range(5):
+        path = tmp_path / f"{n}.{'wav' if n % 2 else 'flac'}"
+        soundfile.write(path, 0.1 * rng.standard_normal(1600 * (n + 1)), RATE, subtype="PCM_16")
+        spans = (AlignedPhone("aa", 0.0, 0.05),)
+        utterances.append(Utterance(f"u{n}", path, 0.1 * (n + 1), f"text {n} ünï", f"s{n % 2}", 0.0, spans))
+    soundfile.write(tmp_path / "long.wav", 0.1 * rng.standard_normal(RATE * 3), RATE, subtype="PCM_16")
+    utterances += [Utterance(f"p{n}", tmp_path / "long.wav", 0.5, "piece", "s", offset_s=n) for n in (0, 1)]
+    write_manifest(tmp_path / "all.jsonl", utterances)
+    return tmp_path / "all.jsonl"
+
+
+@pytest.mark.parametrize("where", ["folder", "file", "memory"])
+def test_shards_hold_what_the_manifest_does(manifest: Path, tmp_path: Path, where: str) -> None:
+    output = {"folder": tmp_path / "out", "file": Path(f"file://{tmp_path}/out"), "memory": Path("memory://shards/out")}
+    shards = list(write_shards(read_listing([manifest]), output[where], shard_mb=0.02))
+    assert len(shards) > 2 and sum(count for _, count in shards) == 7
+    index = output[where] / "index.jsonl"
+    for stored in (list(read_listing([index])), read_manifest(index)):
+        for ours, theirs in zip(stored, read_manifest(manifest), strict=True):
+            assert (ours.id, ours.text, ours.speaker, ours.duration_s, ours.alignment) == (
+                theirs.id, theirs.text, theirs.speaker, theirs.duration_s, theirs.alignment
+            )  # fmt: skip
+            samples = load_utterance(theirs, RATE)
+            assert np.abs(load_utterance(ours, RATE) - samples).max() <= (1 / 32767 if theirs.id[0] == "p" else 0)
+    if where == "folder":
+        assert list(read_listing([output[where]])) == list(read_listing([index]))  # the folder means its index
+
+
+def test_others_read_them(manifest: Path, tmp_path: Path) -> None:
+    list(write_shards(read_listing([manifest]), tmp_path / "out"))
+    with tarfile.open(tmp_path / "out" / "000000.tar") as tar:
+        names = tar.getnames()
+        told = json.load(tar.extractfile("000000-000001.json"))  # type: ignore[arg-type]
+    assert names[:4] == ["000000-000000.flac", "000000-000000.json", "000000-000001.wav", "000000-000001.json"]
+    assert told["text"] == "text 1 ünï" and told["audio_filepath"] == "000000-000001.wav"
+    webdataset = pytest.importorskip("webdataset")
+    with (tmp_path / "out" / "000000.tar").open("rb") as stream:
+        members = webdataset.tariterators.tar_file_expander(iter([{"url": "000000.tar", "stream": stream}]))
+        samples = list(webdataset.tariterators.group_by_keys(members))
+    assert len(samples) == 7
+    sound, _ = soundfile.read(io.BytesIO(samples[4]["flac"]))
+    assert len(sound) == 8000
+
+
+def test_commands_take_them(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_model: Path
+) -> None:
+    assert main(["shard", str(manifest), "--output", str(tmp_path / "out"), "--size", "0.05"]) == 0
+    assert "7 utterances in " in capsys.readouterr().out
+    options = ["--model", str(tiny_model), "--lm", "none", "--lexicon", "none"]
+    results = []
+    for source in (manifest, tmp_path / "out"):
+        (tmp_path / "report").mkdir(exist_ok=True)
+        assert main(["evaluate", *options, "--manifest", str(source), "--report", str(tmp_path / "report")]) == 0
+        report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+        results.append((report["wer"], [u["hypothesis"] for u in report["utterances"]]))
+    assert results[0] == results[1]
+
+
+def test_what_is_wrong_is_named(manifest: Path, tmp_path: Path) -> None:
+    list(write_shards(read_listing([manifest]), tmp_path / "out"))
+    shard = tmp_path / "out" / "000000.tar"
+    last = read_manifest(tmp_path / "out")[-1]
+    shard.write_bytes(shard.read_bytes()[:20000])
+    with pytest.raises(CorpusError, match=r"000000\.tar: ends before the recording at byte"):
+        load_utterance(last, RATE)
+    shard.write_bytes(bytes(10**6))
+    with pytest.raises(AudioError, match=r"000000\.tar#\d+\+\d+: "):
+        load_utterance(last, RATE)
+    shard.unlink()
+    with pytest.raises(AudioError, match=r"000000\.tar#.*cannot be read"):
+        load_utterance(last, RATE)
+    with pytest.raises(CorpusError, match=r"nowhere://x/index\.jsonl: "):
+        read_manifest("nowhere://x/index.jsonl")
+    with pytest.raises(CorpusError, match="there is nothing to write"):
+        list(write_shards([], tmp_path / "none"))
+
+
+def test_paths_and_urls_are_told_apart() -> None:
+    assert url_of(Path("s3://bucket/a b.tar")) == "s3://bucket/a b.tar"
+    assert url_of(Path("file:///x/y")) == "file:///x/y"
+    assert [url_of(Path(name)) for name in ("a.wav", "/x/a:b.wav", "C:/x.wav", "x/s3://a")] == [None] * 4
+    assert stretch_of(Path("a/b.tar#12+34")) == (Path("a/b.tar"), 12, 34) and stretch_of(Path("a#1.wav")) is None
