@@ -1,5 +1,6 @@
 """Shards: tar files that others read, an index that every command takes, from disks and URLs."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -108,3 +109,30 @@ def test_paths_and_urls_are_told_apart() -> None:
     assert url_of(Path("file:///x/y")) == "file:///x/y"
     assert [url_of(Path(name)) for name in ("a.wav", "/x/a:b.wav", "C:/x.wav", "x/s3://a")] == [None] * 4
     assert stretch_of(Path("a/b.tar#12+34")) == (Path("a/b.tar"), 12, 34) and stretch_of(Path("a#1.wav")) is None
+
+
+def test_lhotse_shar_is_read_where_it_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the layout that `lhotse.shar.SharWriter` writes: one tar member and one JSON a cut, in the cuts' order."""
+    shar, rng = tmp_path / "shar", np.random.default_rng(0)
+    shar.mkdir()
+    waveforms = {f"cut-{n}": 0.1 * rng.standard_normal(800 * (n + 1)) for n in range(3)}
+    with (
+        gzip.open(shar / "cuts.000000.jsonl.gz", "wt", encoding="utf-8") as cuts,
+        tarfile.open(shar / "recording.000000.tar", "w") as tar,
+    ):
+        for name, waveform in waveforms.items():
+            supervision = {"id": name, "recording_id": name, "start": 0.0, "duration": len(waveform) / RATE,
+                           "channel": 0, "text": f"said  {name}", "speaker": "anna"}  # fmt: skip
+            cut = {"id": name, "start": 0, "duration": len(waveform) / RATE, "channel": 0, "type": "MonoCut"}
+            cuts.write(json.dumps({**cut, "supervisions": [supervision]}) + "\n")
+            encoded = io.BytesIO()
+            soundfile.write(encoded, waveform, RATE, format="FLAC")
+            for suffix, content in ((".flac", encoded.getvalue()), (".json", b"{}")):
+                member = tarfile.TarInfo(name + suffix)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    assert main(["prepare", "shar", str(shar), "--output", str(tmp_path / "out")]) == 0, capsys.readouterr().err
+    found = read_manifest(tmp_path / "out" / "train.jsonl")
+    assert [(u.id, u.text, u.speaker) for u in found] == [(n, f"said {n}", "anna") for n in waveforms]
+    for utterance, waveform in zip(found, waveforms.values(), strict=True):
+        assert np.abs(load_utterance(utterance, RATE) - waveform).max() < 1e-4

@@ -27,6 +27,7 @@ NAMES: dict[str, str] = {
     "speech-commands": "Speech Commands, one word a file",
     "kaldi": "Kaldi data directories (wav.scp, text, segments, utt2spk)",
     "folder": "a folder of recordings with a .txt beside each",
+    "shar": "Lhotse Shar (cuts.*.jsonl.gz and recording.*.tar)",
     "jsonl": "JSON-lines manifests, checked and copied",
 }
 
