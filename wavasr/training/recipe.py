@@ -190,9 +190,8 @@ def _resolve_configs(argv: list[str]) -> tuple[list[str], list[str]]:
             names.append(argv[index + 1])
             argv[index + 1] = str(_find(names[-1]))
         elif argument.removeprefix("--") in _LIST_KEYS and index + 1 < len(argv):
-            argv[index] = f"{argument}={argv[index + 1]}"
-            argv[index + 1] = ""
-    return [argument for argument in argv if argument], names
+            argv[index : index + 2] = [f"{argument}={argv[index + 1]}"]
+    return argv, names
 
 
 def _find(name: str) -> Path:
