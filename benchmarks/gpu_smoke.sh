@@ -17,7 +17,7 @@ import sys, torch
 name = torch.cuda.get_device_name() if sys.argv[1] != "cpu" and torch.cuda.is_available() else "processor"
 print(f"device: {name}; torch {torch.__version__}")
 P
-common=(--trainer.accelerator "$accelerator" --trainer.devices 1 --trainer.precision "$precision" --data.workers 2)
+common=(--trainer.accelerator "$accelerator" --trainer.devices 1 --trainer.precision "$precision" --data.workers 2 --trainer.log_every_n_steps 1)
 for part in train dev; do
   python -c "import sys; from wavasr.corpora.manifest import *; n = int(sys.argv[3])
 write_manifest(sys.argv[2], read_manifest(sys.argv[1])[:n])" "data/samples/demo/$part.jsonl" "$out/words/$part.jsonl" "$rows"
