@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -76,7 +77,15 @@ def fit(arguments: list[str]) -> int:
     if task not in _TASKS:
         raise ConfigError(f"task is {task!r}; expected one of {', '.join(_TASKS)}")
     train = import_module(_TASKS[task]).main
-    return int(train(arguments) or OK)
+    return int((train(arguments, draw_curves) if task == "recognise" else train(arguments)) or OK)
+
+
+def draw_curves(run_dir: Path) -> None:
+    """The learning curves of a run as a picture in its folder, where matplotlib is installed."""
+    with contextlib.suppress(ImportError):
+        from wavasr.pictures.training import learning_curves
+
+        learning_curves(run_dir).savefig(run_dir / "curves.png")
 
 
 def warmup(arguments: list[str]) -> int:

@@ -53,12 +53,15 @@ from wavasr.training.splits import Splits, fingerprints, read_splits, spelled_sh
 
 log = logging.getLogger("wavasr")
 
-CURVES_NAME = "curves.png"
 _SCORED_S = 300.0  # of dev, after each best epoch
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], finished: Callable[[Path], None] | None = None) -> int:
     """`wavasr fit`: train, evaluate the best model, print where it and its reports are.
+
+    Args:
+        argv: the command line.
+        finished: what is done with the run's folder at the end.
 
     Raises:
         WavasrError: the recipe, the data or the run folder cannot be used.
@@ -84,17 +87,10 @@ def main(argv: Sequence[str]) -> int:
             if not (connected() and is_lost_connection(error)):
                 raise
             raise WavasrError(f"{lost_process()}; `wavasr fit --run_dir {run_dir} --resume` goes on") from error
-        draw_curves(run_dir)
+        if finished is not None:
+            finished(run_dir)
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
-
-
-def draw_curves(run_dir: Path) -> None:
-    """The learning curves as a picture, where matplotlib is installed."""
-    with contextlib.suppress(ImportError):
-        from wavasr.pictures.training import learning_curves
-
-        learning_curves(run_dir).savefig(run_dir / CURVES_NAME)
 
 
 def tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
