@@ -20,7 +20,8 @@ from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import change_model, language_of
 from wavasr.network.recognizer import Recognizer, save_model
-from wavasr.recognition.align import SILENCE, Spoken, align, chosen, with_silences
+from wavasr.recognition.align import SILENCE, Spoken, align, chosen, lexicon_of, pronounced, with_silences
+from wavasr.recognition.models import load_acoustic_model
 
 LEXICON = "the  DH AH\nthe(2)  DH IY\nend  EH N D\n"
 
@@ -165,3 +166,15 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytes
         code = int(stopped.code or 0)
     error = capsys.readouterr().err
     assert code == 2 and message in error and "Traceback" not in error
+
+
+def test_numbers_and_abbreviations_are_read_out() -> None:
+    """Only of English, which a lexicon of its common words tells."""
+    model = load_acoustic_model("default")
+    lexicon = lexicon_of(model)
+    assert lexicon is not None
+    said = [word.text for word in pronounced("On the 23rd Dr. Lee had 2 dogs", model, lexicon)]
+    assert said == "on the twenty third doctor lee had two dogs".split()
+    few = Lexicon({"lee": lexicon["lee"]})
+    with pytest.raises(TextError, match="'2' not in the lexicon"):
+        pronounced("Lee 2", model, few)
