@@ -7,6 +7,7 @@ which is compared when it is read to its end. Nothing is ever unpacked to a path
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import shutil
@@ -204,5 +205,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             if any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in infos):
                 raise ValueError("a member is compressed")
             yield archive
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before the beginning
+            raise
         raise ModelError(f"{path}: is damaged ({' '.join(str(error).split())}); copy or make it again") from error

@@ -1,0 +1,124 @@
+"""What commands write to: devices, pipes and links are written through, failures name what was given."""
+
+import os
+import resource
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wavasr import cli
+from wavasr.network.files import read_header
+
+Make = Callable[[Path, Path, Path], list[str]]
+WRITERS: dict[str, Make] = {
+    "lm build": lambda output, model, speech: [
+        "lm", "build", str(speech.with_name("text.txt")), "-o", str(output), "--model", str(model)
+    ],
+    "align": lambda output, model, speech: [
+        "align", str(speech), "--text", "fox", "--model", str(model), "--output", str(output), "--format", "json"
+    ],
+    "export": lambda output, model, speech: ["export", str(model), "-o", str(output)],
+}  # fmt: skip
+SUFFIX = {"lm build": ".arpa", "align": ".json", "export": ".wavasr"}
+
+
+@pytest.fixture(params=WRITERS)
+def writer(request: pytest.FixtureRequest, tiny_model: Path, speech: Path) -> Callable[[Path], list[str]]:
+    """Output -> a command that writes it."""
+    speech.with_name("text.txt").write_text("the quick fox\n", encoding="utf-8")
+    return lambda output: WRITERS[request.param](output, tiny_model, speech)
+
+
+@pytest.fixture
+def suffix(writer: object, request: pytest.FixtureRequest) -> str:
+    return SUFFIX[request.node.callspec.params["writer"]]
+
+
+def test_a_link_stays_one(writer: Callable[[Path], list[str]], suffix: str, tmp_path: Path) -> None:
+    link, target, plain = (tmp_path / f"{name}{suffix}" for name in ("link", "target", "plain"))
+    target.write_text("real", encoding="utf-8")
+    link.symlink_to(target.name)
+    assert cli.main(writer(link)) == cli.main(writer(plain)) == 0
+    assert link.is_symlink() and target.read_bytes() == plain.read_bytes() != b"real"
+
+
+def test_a_pipe_gets_what_a_file_would(writer: Callable[[Path], list[str]], suffix: str, tmp_path: Path) -> None:
+    fifo, plain, found = tmp_path / f"fifo{suffix}", tmp_path / f"plain{suffix}", list[bytes]()
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: found.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    assert cli.main(writer(fifo)) == cli.main(writer(plain)) == 0
+    reader.join(20)
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    if suffix == ".wavasr":  # sizes come after what they are of, where there is no way back
+        plain.write_bytes(found[0])
+        assert read_header(plain)["format"] == "wavasr-model"
+    else:
+        assert found == [plain.read_bytes()]
+
+
+def test_a_device_stays_one(writer: Callable[[Path], list[str]], suffix: str, tmp_path: Path) -> None:
+    device = tmp_path / f"null{suffix}"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        device.write_bytes(b"x")
+    except OSError:
+        pytest.skip("this user cannot make devices here")
+    assert cli.main(writer(device)) == 0
+    assert stat.S_ISCHR(device.stat().st_mode)
+
+
+@pytest.mark.parametrize("place", ["folder", "file/below", "x" * 255])
+def test_an_output_that_cannot_be(
+    place: str, writer: Callable[[Path], list[str]], suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / f"folder{suffix}").mkdir()
+    (tmp_path / "file").touch()
+    output = tmp_path / f"{place}{suffix}"
+    assert cli.main(writer(output)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("wavasr: ") and str(output) in message and message.count("\n") == 1
+    assert "; " in message, "with a remedy"
+
+
+def test_a_full_disk_names_the_file(
+    writer: Callable[[Path], list[str]], suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"new{suffix}"
+    before = sorted(path.name for path in tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        code = cli.main(writer(output))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = capsys.readouterr().err
+    assert code == 2 and message.startswith(f"wavasr: {output}: file too large; ") and message.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_one_result_that_cannot_be_written_is_one_failure(
+    tiny_model: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, long = tmp_path / "out", tmp_path / f"{'x' * 240}.wav"
+    long.write_bytes(speech.read_bytes())
+    (folder / "speech.txt").mkdir(parents=True)
+    assert (
+        cli.main(["transcribe", str(speech), str(long), "--model", str(tiny_model), "--output-dir", str(folder)]) == 1
+    )
+    said = capsys.readouterr()
+    assert said.out == f"{folder / ('x' * 240 + '.txt')}\n"
+    assert f"{folder / 'speech.txt'}: is a directory; give a file" in said.err
+
+
+def test_a_pipe_through_standard_output(tiny_model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick fox\n", encoding="utf-8")
+    command = [sys.executable, "-m", "wavasr", "lm", "build", text, "-o", "/dev/stdout", "--model", tiny_model]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stdout.startswith(b"\\data\\\n") and b"\\end\\\n" in done.stdout
