@@ -98,17 +98,27 @@ def describe_model(path: Path, header: dict[str, Any], facts: dict[str, Any]) ->
         "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
     }
     if decoding := header.get("decoding"):
-        lines["decoding"] = ", ".join(f"{key} {value}" for key, value in decoding.items())
+        lines["decoding"] = _plain(decoding)
     metadata = dict(header["metadata"])
     config = metadata.pop("config", {})  # all of it with --json, and the priors
     metadata.pop(PRIORS, None)
     attribution = metadata.pop("attribution", [])
-    lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
+    metadata.pop("manifests_sha256", None)
+    lines |= {str(key): one_line(_plain(value))[:200] for key, value in metadata.items()}
     width = max(map(len, [*lines, "trained on", "attribution"]))
     rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]
     sources = config.get("data", {}).get("sources", []) if isinstance(config, dict) else []
     rows += [f"{'trained on':<{width}}  {one_line(str(source))}" for source in sources]
     return "\n".join([*rows, *(f"{'attribution':<{width}}  {one_line(str(text))}" for text in attribution)])
+
+
+def _plain(value: Any) -> str:
+    """A value of a header for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def export(arguments: list[str]) -> int:
