@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wavasr.corpora.base import Corpus, Draft, build, hold_out, read_lines, search, with_suffix_of
 from wavasr.errors import CorpusError
+from wavasr.files import atomic_bytes
 
 LAYOUT = "an4/etc/an4_train.fileids, an4_train.transcription, and an4/wav"
 SAMPLE_RATE = 16000
@@ -82,10 +83,7 @@ def _convert(raw: Path, wav: Path) -> Path:
     content = raw.read_bytes()
     both = [np.frombuffer(content[: len(content) // 2 * 2], dtype=order) for order in (">i2", "<i2")]
     samples = min(both, key=lambda s: float(np.abs(np.diff(s.astype(np.float64))).mean()) if len(s) > 1 else 0.0)
-    wav.parent.mkdir(parents=True, exist_ok=True)
-    part = wav.with_suffix(".part")
-    with wave.open(str(part), "wb") as stream:
+    with atomic_bytes(wav) as file, wave.open(file, "wb") as stream:
         stream.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         stream.writeframes(samples.astype("<i2").tobytes())
-    part.replace(wav)
     return wav

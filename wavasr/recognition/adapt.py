@@ -86,7 +86,7 @@ def adapt(
     Args:
         waveforms: the recordings, (S,) float32 each, at the model's rate.
         model: a model file or shipped name.
-        decoding: what it understands them by; the language model and words beside the model where it names none.
+        decoding: what it understands them by; the model's own language model and words where it names none.
         config: how far the model is moved.
         progress: show a bar on stderr.
 

@@ -135,7 +135,7 @@ def transcribe(
             or int16.
         sample_rate: of samples, in Hz; files tell theirs.
         model: a loaded model, a model file (.wavasr or .onnx), or the name of a shipped model.
-        decoder: how log-probabilities become text: a configuration (what it leaves open lies beside the model file, see
+        decoder: how log-probabilities become text: a configuration (what it leaves open is as the model file says, see
             `DecodingConfig.lm`), or what `decoding.factory.decoder_of` returns.
         model_name: what the transcript calls the model; by default its file or shipped name.
         progress: show a bar on stderr when it takes more than two seconds.
