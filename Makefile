@@ -1,8 +1,9 @@
-# The verbs: demo, test, lint, bench, clean. Each makes the virtual environment first when it is not there.
+# The verbs: demo, test, lint, bench, fuzz, clean. Each makes the virtual environment first when it is not there.
 #   make test PYTHON=/usr/bin/python3.12     another interpreter (3.11 or 3.12)
 #   make test VENV=/somewhere/else           another place for the environment
 
 VENV ?= .venv
+MINUTES ?= 5
 PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
     $$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
     && { echo $$python; break; }; done)
@@ -11,12 +12,13 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
 BIN = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 INSTALLED = $(VENV)/installed
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench fuzz clean
 help:
 	@echo "make demo    install, transcribe the sample clips, teach the model new voices, print its report's path"
 	@echo "make test    install and run the tests"
 	@echo "make lint    linter, formatter and type checker"
 	@echo "make bench   speed on this machine, beside other recognisers: runs/bench/report.md (about ten minutes)"
+	@echo "make fuzz    damage files of every kind for MINUTES=5 and look for crashes, hangs and tracebacks"
 	@echo "make clean   remove what the verbs made, the environment too (runs other than the demo's stay)"
 
 $(INSTALLED): pyproject.toml
@@ -40,6 +42,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m benchmarks.fuzz --minutes $(MINUTES)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache runs/demo runs/demo-data
