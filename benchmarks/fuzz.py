@@ -183,7 +183,8 @@ def _serve() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from wavasr.errors import WavasrError
 
-    resource.setrlimit(resource.RLIMIT_AS, (4 * _LIMIT_BYTES, 4 * _LIMIT_BYTES))
+    with contextlib.suppress(ValueError, OSError):  # macOS does not know it
+        resource.setrlimit(resource.RLIMIT_AS, (4 * _LIMIT_BYTES, 4 * _LIMIT_BYTES))
     answers.write("ready\n")
     answers.flush()
     warm = set()

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from wavasr.audio.reading import load_audio
-from wavasr.errors import AudioError, CorpusError, WavasrError
+from wavasr.config import from_dict
+from wavasr.errors import AudioError, ConfigError, CorpusError, WavasrError
+from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
 
 
@@ -58,4 +60,10 @@ def test_a_very_long_word_is_quoted_in_part(tmp_path: Path) -> None:
     (tmp_path / "lexicon.txt").write_text("A" * 100_000, encoding="utf-8")
     with pytest.raises(CorpusError) as caught:
         Lexicon.read(tmp_path / "lexicon.txt")
+    assert len(str(caught.value)) < 500
+
+
+def test_a_very_long_key_is_quoted_in_part() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(TextConfig, {"a" * 5000: 1})
     assert len(str(caught.value)) < 500

@@ -16,6 +16,9 @@ from wavasr.errors import ConfigError
 T = TypeVar("T")
 
 
+_LONGEST_KEY = 60  # of unknown keys in messages
+
+
 def require(condition: bool, message: str) -> None:
     """Raise a ConfigError with this message unless the condition holds."""
     if not condition:
@@ -35,7 +38,8 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     """
     hints = typing.get_type_hints(cls)
     unknown = set(values) - set(hints)
-    require(not unknown, f"{cls.__name__} has no key {sorted(unknown)}; known keys: {sorted(hints)}")
+    named = [key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}..." for key in sorted(unknown)[:3]]
+    require(not unknown, f"{cls.__name__} has no key {named}; known keys: {sorted(hints)}")
     try:
         return cls(**{key: _convert(hints[key], value) for key, value in values.items()})
     except TypeError as error:
