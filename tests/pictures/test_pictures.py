@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,14 @@ def test_a_recording_has_its_panels_and_times(tmp_path: Path, tone: np.ndarray) 
         recording(tmp_path / "tone.wav", model=None, start_s=5.0)
     with pytest.raises(WavasrError, match="no picture format"):
         save(figure, tmp_path / "x.doc")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_file_whose_name_is_not_utf8(tmp_path: Path, tone: np.ndarray) -> None:
+    soundfile.write(tmp_path / "a.wav", tone, RATE)
+    odd = tmp_path / os.fsdecode(b"x\xe9.wav")
+    (tmp_path / "a.wav").rename(odd)
+    save(recording(odd, model=None), tmp_path / "a.png")
 
 
 def test_words_stand_at_their_times(repository: Path) -> None:
@@ -242,6 +252,9 @@ def test_the_lecture_stands_alone(
         (["-o", "x.png"], "give a recording, the folder of a run, or --model MODEL"),
         (["x.wav", "-o", "x.doc"], "no picture format .doc"),
         (["nowhere.wav", "-o", "x.png"], "nowhere.wav"),
+        (["speech.wav", "--from", "nan", "-o", "x.png"], "speech.wav: from nan to 0.5 s is no stretch"),
+        (["speech.wav", "--text", "", "-o", "x.png"], "speech.wav: "),
+        (["speech.wav", "--text", "\u0416", "-o", "x.png"], "speech.wav: "),
         (["--lecture", "x"], "give a recording"),
         ([".", "-o", "x.png"], "metrics.csv: cannot be read"),
         (["--model", "nowhere.wavasr", "-o", "x.png"], "nowhere.wavasr"),
@@ -252,13 +265,14 @@ def test_mistakes_are_one_line(
     message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    speech: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["show", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [speech]
 
 
 def test_no_figure_is_known_to_pyplot(tone: np.ndarray) -> None:

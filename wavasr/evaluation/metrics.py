@@ -149,7 +149,7 @@ def align_all(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence
     """`align` for every pair.
 
     Where a stretch of errors is longer on one side, any choice of partners costs the same: symbols spelled alike
-    are paired, so that tables of confusions say what was heard as what.
+    are paired, so that tables of confusions say what was recognised as what.
     """
     aligned = []
     for reference, hypothesis, chunks in zip(references, hypotheses, _chunks(references, hypotheses), strict=True):

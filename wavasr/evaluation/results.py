@@ -25,7 +25,7 @@ class UtteranceResult:
         ops: the alignment of the two in words or phones.
         character_counts: None for phones.
         compute_s: network and decoder, its share of the batch by duration.
-        confidence: mean confidence of the words, calibrated where the model is; None where nothing was heard.
+        confidence: mean confidence of the words, calibrated where the model is; None where nothing was recognised.
         word_confidences: of each word (or phone) of the hypothesis, before calibration; empty where unknown.
         greedy: what the model says without word list and language model, where it was decoded with one.
         greedy_counts: its errors.

@@ -82,14 +82,14 @@ def tune(
         raise TextError("there are no utterances to tune on; expected a manifest with at least one line")
     scale = Scale.of(model.units, model.text, words=decoder.spells_words)
     references = [scale.reference(utterance) for utterance in utterances]
-    heard = [
+    log_probs = [
         listen(model, u, decoder.config.vad)
         for u in tqdm(utterances, desc="listen", unit=" utterances", disable=not progress)
     ]
 
     def errors(decode: Decoder) -> ErrorCounts:
         with Workers(decode, processes if decode.is_search else 0) as workers:
-            begun = [[workers.submit(values) for values in parts] for parts in heard]
+            begun = [[workers.submit(values) for values in parts] for parts in log_probs]
             texts = [joined([part.result() for part in parts], model.units).text(model.units) for parts in begun]
         return ErrorCounts.total(metrics.count_all(references, [scale.symbols(text) for text in texts]))
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.audio.reading import load_audio
+from wavasr.audio.source import printable
 from wavasr.files import atomic_text
 from wavasr.pictures import lessons, voices
 from wavasr.pictures.network import network
 from wavasr.pictures.page import embedded, render
-from wavasr.pictures.recording import draw, heard, likelihood
+from wavasr.pictures.recording import draw, likelihood, spoken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ class Chapter:
 
     Attributes:
         drawn: it holds lines and becomes SVG; else images and PNG.
-        sounds: the addresses of what can be heard, by name.
+        sounds: the addresses of recordings, by name.
     """
 
     title: str
@@ -68,7 +69,7 @@ def lecture(
     content = {
         "title": "WaveNet in figures",
         "chapters": list(zip(found, pictures, strict=True)),
-        "source": Path(source).name,
+        "source": printable(Path(source).name),
         "model": str(model),
     }
     path = Path(directory) / PAGE
@@ -82,7 +83,7 @@ def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
     from wavasr.network.recognizer import load_model
 
     module = load_model(model)
-    tiers = heard(samples, model)
+    tiers = spoken(samples, model)
     short = samples[: round(_SHORTER_S * _RATE_HZ)]
     text = " ".join(word.word for word in tiers.words if word.end_s <= _SHORTER_S)
     made: list[tuple[str, str, Callable[[], Figure], bool]] = [

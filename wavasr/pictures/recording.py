@@ -1,4 +1,4 @@
-"""A recording as waveform, spectrogram, mel spectrum and pitch, with the words and phones that are heard in it."""
+"""A recording as waveform, spectrogram, mel spectrum and pitch, with the words and phones that were said."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from wavasr.audio.features import hz_to_mel, mel_filters
 from wavasr.audio.reading import audio_duration_s, load_audio
-from wavasr.errors import WavasrError
+from wavasr.audio.source import printable
+from wavasr.errors import TextError, WavasrError
 from wavasr.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, SPECTRUM, image, label, new_figure, styled
 
 if TYPE_CHECKING:
@@ -64,7 +65,12 @@ def recording(
         WavasrError: the recording cannot be read, or the text not aligned.
     """
     samples, title = stretch(source, start_s, end_s)
-    tiers = Tiers() if model is None else heard(samples, model, text)
+    if model is None:
+        return draw(samples, RATE_HZ, title=title, start_s=start_s)
+    try:
+        tiers = spoken(samples, model, text)
+    except TextError as error:
+        raise TextError(f"{printable(source)}: {str(error).removeprefix('-: ')}") from error
     return draw(samples, RATE_HZ, tiers, title=title, start_s=start_s)
 
 
@@ -77,17 +83,22 @@ def stretch(source: str | Path, start_s: float = 0.0, end_s: float | None = None
     duration_s = audio_duration_s(source)
     end_s = min(duration_s, start_s + SHOWN_S if end_s is None else end_s)
     if not 0 <= start_s < end_s:
-        raise WavasrError(f"{source}: from {start_s:g} to {end_s:g} s is no stretch of its {duration_s:.2f} s")
+        raise WavasrError(
+            f"{printable(source)}: from {start_s:g} to {end_s:g} s is no stretch of its {duration_s:.2f} s"
+        )
     whole = end_s - start_s > duration_s - 0.01
     part = f"{duration_s:.2f} s" if whole else f"{start_s:g} to {end_s:g} s of {duration_s:.1f} s"
-    return load_audio(source, RATE_HZ, start_s, end_s - start_s), f"{Path(source).name}, {part}"
+    return load_audio(source, RATE_HZ, start_s, end_s - start_s), f"{printable(Path(source).name)}, {part}"
 
 
-def heard(samples: Floats, model: str | Path, text: str | None = None) -> Tiers:
-    """The words in the samples (S,) at 16 kHz and, where the model outputs phones, the phones."""
+def spoken(samples: Floats, model: str | Path, text: str | None = None) -> Tiers:
+    """The words in the samples (S,) at 16 kHz and, where the model outputs phones, the phones.
+
+    Raises:
+        TextError: the given text cannot be aligned.
+    """
     import soundfile
 
-    from wavasr.errors import TextError
     from wavasr.recognition.align import align
     from wavasr.recognition.transcribe import transcribe
 
@@ -98,8 +109,8 @@ def heard(samples: Floats, model: str | Path, text: str | None = None) -> Tiers:
     if text is None:
         transcript = transcribe(content, model)
         text, words = transcript.text, transcript.words
-    if not text:
-        return Tiers()
+        if not text:
+            return Tiers()
     try:
         aligned = align(content, text, model)
     except TextError:
