@@ -26,7 +26,6 @@ class Comparison:
     """
 
     metric: str
-    phone_set: str
     name: str
     baseline_name: str
     rate: Rate
@@ -76,22 +75,26 @@ class Comparison:
             "utterances_tied": self.paired.ties,
         }
 
-    def __str__(self) -> str:
+    @property
+    def points(self) -> list[str]:
+        """The figures in words."""
         paired = self.paired
-        lines = [
-            self.verdict,
-            f"  this      {wording.percent(self.rate.value):>9}  ({wording.interval(self.rate.ci95)})  {self.name}",
-            f"  baseline  {wording.percent(self.baseline_rate.value):>9}  "
-            f"({wording.interval(self.baseline_rate.ci95)})  {self.baseline_name}",
-            f"  difference {wording.difference(paired)}; fewer errors than the baseline in "
-            f"{wording.percent(paired.probability_b_better, 1)} of the resamples",
+        found = [
+            f"difference {wording.difference(paired)}",
+            f"fewer errors than the baseline in {wording.percent(paired.probability_b_better, 1)} of the resamples",
+            f"{paired.b_wins:,} utterances better, {paired.a_wins:,} worse, {paired.ties:,} with as many errors",
         ]
         if self.paired_speakers:
-            lines.append(f"  resampling speakers: {wording.difference(self.paired_speakers)}")
-        lines.append(
-            f"  utterances: {paired.b_wins} better, {paired.a_wins} worse, {paired.ties} with as many errors as before"
-        )
-        return "\n".join(lines)
+            found.insert(1, f"resampling speakers: {wording.difference(self.paired_speakers)}")
+        return found
+
+    def __str__(self) -> str:
+        systems = (("this", self.rate, self.name), ("baseline", self.baseline_rate, self.baseline_name))
+        rows = [
+            f"{role:<9} {wording.percent(rate.value):>9}  ({wording.interval(rate.ci95)})  {name}"
+            for role, rate, name in systems
+        ]
+        return "\n  ".join([self.verdict, *rows, *self.points])
 
 
 def compare(system: Evaluation | Path | str, baseline: Evaluation | Path | str) -> Comparison:
@@ -108,7 +111,6 @@ def compare(system: Evaluation | Path | str, baseline: Evaluation | Path | str) 
     changed = [pair for pair in pairs if pair[0].counts.errors != pair[1].counts.errors]
     return Comparison(
         metric=this.metric,
-        phone_set=this.phone_set,
         name=_name(this, other),
         baseline_name=_name(other, this),
         rate=this.rate,

@@ -141,14 +141,8 @@ def intervals(rate: Rate) -> list[tuple[str, Interval]]:
 def _comparison(found: Comparison) -> Section:
     paired, metric = found.paired, found.metric.upper()
     named = [("utterances", paired.interval)]
-    points = [
-        wording.difference(paired),
-        f"fewer errors than the baseline in {wording.percent(paired.probability_b_better, 1)} of the resamples",
-        f"{paired.b_wins:,} utterances better, {paired.a_wins:,} worse, {paired.ties:,} with as many errors as before",
-    ]
     if found.paired_speakers:
         named.append(("speakers", found.paired_speakers.interval))
-        points.insert(1, f"resampling speakers: {wording.difference(found.paired_speakers)}")
     rows = [
         [role, name, wording.percent(rate.value), wording.interval(rate.ci95), f"{rate.counts.errors:,}"]
         for role, name, rate in (
@@ -160,7 +154,7 @@ def _comparison(found: Comparison) -> Section:
     panels = [
         Panel(table=Table(["", "System", metric, "95 % interval", "Errors"], rows, texts=2)),
         Panel("Difference, in points", picture=ruler, axis="left of zero: fewer errors than the baseline"),
-        Panel("In figures", points=points),
+        Panel("In figures", points=found.points),
     ]
     changes = [
         Changes(title, len(pairs), pairs[:_CHANGES])
