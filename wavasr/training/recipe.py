@@ -105,7 +105,7 @@ def read(argv: Sequence[str], parser: ArgumentParser) -> Read:
     for name in names:
         _check_file(_find(name), list(parser.get_defaults().keys()))
     for argument in argv:
-        _refuse_classes(argument, f"the argument {argument[:80]}")
+        _refuse_classes({"class_path": ""} if "class_path" in argument else argument, f"the argument {argument[:80]}")
     try:
         values = parser.parse_args([_as_list(argument) for argument in argv if argument != _PRINT])
         text = _annotated(parser, values)
@@ -232,8 +232,8 @@ def _check_file(path: Path, known: Sequence[str]) -> None:
 def _refuse_classes(values: Any, where: str) -> None:
     """A recipe names values, not classes: importing one would run its code."""
     if isinstance(values, str) and values.startswith("--"):
-        name, _, text = values.partition("=")
-        if "class_path" in text or {"class_path", "init_args", "help"} & set(name.removeprefix("--").split(".")[1:]):
+        name = values.partition("=")[0]
+        if {"class_path", "init_args", "help"} & set(name.removeprefix("--").split(".")[1:]):
             values = {"class_path": ""}
     if isinstance(values, dict):
         if "class_path" in values or "init_args" in values:

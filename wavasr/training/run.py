@@ -49,10 +49,11 @@ from wavasr.training.interruption import Interrupted, Interruption, requeue, req
 from wavasr.training.processes import connected, has_fast_bfloat16, is_lost_connection, lost_process, watch
 from wavasr.training.recipe import Recipe, parse
 from wavasr.training.recognize import RecognitionTask
-from wavasr.training.splits import Splits, fingerprints, read_splits, spelled_share
+from wavasr.training.splits import Splits, fingerprints, known_share, read_splits
 
 log = logging.getLogger("wavasr")
 
+_OWN_UNITS = 0.8  # of the symbols in the texts: what a model knows less of is trained with units of the texts
 _SCORED_S = 300.0  # of dev, after each best epoch
 
 
@@ -170,11 +171,11 @@ def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Pat
 
 
 def _units(config: FitConfig, splits: Splits) -> tuple[Units, Path | None]:
-    """The start model's units and its file, where they spell most of the training texts; else units of these texts."""
+    """The start model's units and its file, where they have most symbols of the texts; else units of these texts."""
     if config.start:
         start = resolve(config.start)
         units = Units.from_dict(read_header(start)["units"])
-        if units.kind == config.units.kind and spelled_share(splits.train, units) > 0.5:
+        if units.kind == config.units.kind and known_share(splits.train, units) > _OWN_UNITS:
             return units, start
     return build_units(splits.train.texts, config.units), None
 

@@ -6,7 +6,6 @@ config says so.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import logging
@@ -213,15 +212,13 @@ def refuse_other_kind(split: Split, units: UnitsConfig) -> None:
         )
 
 
-def spelled_share(split: Split, units: Units) -> float:
-    """How many of the texts, of the first thousand, these units can spell."""
-    spelled, total = 0, 0
-    for text in itertools.islice(split.texts, _LOOKED_AT):
-        total += 1
-        with contextlib.suppress(TextError):
-            units.encode(text)
-            spelled += 1
-    return spelled / max(1, total)
+def known_share(split: Split, units: Units) -> float:
+    """How many of the symbols in the texts, of the first thousand, these units have."""
+    spaced = units.kind in ("phones", "words")
+    known = set(units.symbols) if spaced else {character for symbol in units.symbols[1:] for character in symbol}
+    texts = itertools.islice(split.texts, _LOOKED_AT)
+    symbols = [symbol for text in texts for symbol in (text.split() if spaced else text.replace(" ", ""))]
+    return sum(symbol in known for symbol in symbols) / max(1, len(symbols))
 
 
 @dataclass(frozen=True)
