@@ -27,7 +27,7 @@ from wavasr.decoding.decoder import BeamDecoder, Decoder, GreedyDecoder
 from wavasr.decoding.factory import complete, decoder_of, lm_decoder
 from wavasr.decoding.greedy import Hypothesis, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding.hotwords import Phrases
-from wavasr.decoding.search import DEFAULT_WEIGHTS, _cuts, _Found, _pauses, ctc_log_probs
+from wavasr.decoding.search import DEFAULT_WEIGHTS, LMDecoder, _cuts, _Found, _pauses, ctc_log_probs
 from wavasr.decoding.trellis import Piece
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.language.arpa import vocabulary, write_arpa
@@ -361,6 +361,13 @@ def test_phrases_of_common_words_that_are_not_said_change_nothing() -> None:
     for name in ("plain-sentence.flac", "telephone-number.wav"):
         values = log_probs_of(model, load_audio(SAMPLES / name))
         assert plain(values).text(model.units) == expecting(values).text(model.units) != ""
+
+
+def test_numbers_and_abbreviations_in_hotwords_are_read_out() -> None:
+    decoder = decoder_of(DecodingConfig(hotwords=("Dr. Zarathustra", "May 23rd")), load_acoustic_model("default"))
+    assert isinstance(decoder, LMDecoder)
+    said = {" ".join(decoder.words[number] for number in one.labels) for one in decoder._score.hotwords}
+    assert said == {"doctor zarathustra", "may twenty third"}
 
 
 def test_hotwords_alone_and_weights_of_nothing(lm: Path) -> None:

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from wavasr.archive import Source, local_file
 from wavasr.decoding.config import DecodingConfig
-from wavasr.decoding.wordlist import WordList, encoded
+from wavasr.decoding.wordlist import WordList, encoded, read_out
 from wavasr.errors import ConfigError, TextError
 from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
-from wavasr.language.text import Units, normalise
+from wavasr.language.text import Units
 
 _SAMPLED_WORDS = 4000  # of a list, for how probable a rare one is
 
@@ -172,7 +172,7 @@ def _check_units_known(path: Source, units: Units) -> None:
 def _hotwords(config: DecodingConfig, units: Units, words: WordList | None, text: TextConfig) -> Iterator[Hotword]:
     numbers = {word: number for number, word in enumerate(words.words)} if words and config.hotwords else {}
     for hotword in config.hotwords:
-        spoken = hotword.split() if words is None and units.is_phones else normalise(hotword, text).split()
+        spoken = hotword.split() if words is None and units.is_phones else read_out(hotword, text, numbers)
         if not spoken:
             raise ConfigError(f"hotword {hotword!r} has no words; expected a word or a phrase")
         if words is None:

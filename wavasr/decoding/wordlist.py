@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wavasr.archive import Source
@@ -14,6 +14,7 @@ from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, Lexicon, fold_phone, read_words
 from wavasr.language.pronunciation import completed
+from wavasr.language.spoken import spoken as as_said
 from wavasr.language.text import Units, normalise
 
 _GUESSES = 3  # pronunciations of a word that a lexicon lacks
@@ -51,7 +52,7 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
         assert config.lexicon is not None
         pronounced = Lexicon.read(config.lexicon).in_case(text.case)
         wanted = pronounced.missing(_normal(known, text))[:_MOST_GUESSED] if config.only_lm_words else []
-        wanted += hotword_words(config.hotwords, text)
+        wanted += hotword_words(config.hotwords, text, pronounced)
         spoken = pronunciations(completed(pronounced, wanted, _GUESSES), units, str(config.lexicon))
     else:
         lexicon = None if config.only_lm_words else config.lexicon
@@ -63,7 +64,7 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
     by_spelling = {} if names >= spoken.keys() else dict(zip(_normal(known, text), known, strict=True))
     named = {word: word if word in names else by_spelling.get(normalise(word, text), word) for word in spoken}
     if units.is_phones and config.only_lm_words:
-        expected = set(hotword_words(config.hotwords, text))
+        expected = set(hotword_words(config.hotwords, text, spoken))
         named = {word: name for word, name in named.items() if name in names or word in expected}
         if not named:
             raise ConfigError(f"{config.lm} and {config.lexicon} share no word; name a lexicon of the model's words")
@@ -170,9 +171,21 @@ def _phone_label(phone: str, label_of: dict[str, int], size: int) -> int | None:
     return None
 
 
-def hotword_words(hotwords: Iterable[str], text: TextConfig) -> list[str]:
-    """The words of all hotwords, as the model spells them."""
-    return [word for phrase in hotwords for word in normalise(phrase, text).split()]
+def hotword_words(hotwords: Iterable[str], text: TextConfig, known: Container[str] = ()) -> list[str]:
+    """The words of all hotwords, as the model spells them, see `read_out`."""
+    return [word for phrase in hotwords for word in read_out(phrase, text, known)]
+
+
+def read_out(text: str, config: TextConfig, known: Container[str]) -> list[str]:
+    """The words of a text as a model spells them; of an English one also those of its numbers and abbreviations.
+
+    Args:
+        text: as people write it.
+        config: the model's spelling.
+        known: a lexicon or list of words, which tells whether the language is English.
+    """
+    is_english = all(word in known or word.upper() in known for word in ("twenty", "doctor", "the"))
+    return normalise(as_said(text) if is_english else text, config).split()
 
 
 def encoded(hotword: str, units: Units) -> list[int]:

@@ -24,12 +24,11 @@ from wavasr.decoding.factory import complete
 from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align, unit_times, word_times
-from wavasr.decoding.wordlist import pronunciations
+from wavasr.decoding.wordlist import pronunciations, read_out
 from wavasr.errors import AudioError, TextError
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import PHONE_SETS, Lexicon, fold
 from wavasr.language.pronunciation import completed
-from wavasr.language.spoken import spoken
 from wavasr.language.text import Units, ctc_frames_needed, normalise
 from wavasr.network.runtime import AcousticModel, cache_of, stamp
 from wavasr.recognition.chunks import log_probs_of, stream_log_probs
@@ -107,7 +106,7 @@ def align(
     words: list[Spoken] = []
     lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(acoustic, lexicon)
     if lexicon:
-        words = pronounced(text, acoustic, completed(lexicon, _read_out(text, acoustic.text, lexicon)), name)
+        words = pronounced(text, acoustic, completed(lexicon, read_out(text, acoustic.text, lexicon)), name)
         ids = _labels(words)
     else:
         ids = labels_of(text, acoustic.units, acoustic.text, name)
@@ -206,7 +205,7 @@ def pronounce_manifest(utterances: Sequence[Utterance], lexicon: Lexicon) -> Ite
     lexicon = completed(lexicon, _words(utterances, text, lexicon))
     dropped = {}
     for utterance in utterances:
-        words = _read_out(utterance.text, text, lexicon)
+        words = read_out(utterance.text, text, lexicon)
         if words and not (missing := lexicon.missing(words)):
             yield replace(utterance, text=" ".join(phone for word in words for phone in lexicon[word][0]))
         else:
@@ -215,13 +214,7 @@ def pronounce_manifest(utterances: Sequence[Utterance], lexicon: Lexicon) -> Ite
 
 
 def _words(utterances: Iterable[Utterance], text: TextConfig, lexicon: Lexicon) -> Iterator[str]:
-    return (word for utterance in utterances for word in _read_out(utterance.text, text, lexicon))
-
-
-def _read_out(text: str, config: TextConfig, lexicon: Lexicon) -> list[str]:
-    """The words of a text; of an English one also those of its numbers and abbreviations ("23rd", "Dr.")."""
-    is_english = all(word in lexicon or word.upper() in lexicon for word in ("twenty", "doctor", "the"))
-    return normalise(spoken(text) if is_english else text, config).split()
+    return (word for utterance in utterances for word in read_out(utterance.text, text, lexicon))
 
 
 def with_silences(units: Sequence[Word], duration_s: float) -> Iterator[AlignedPhone]:
@@ -250,7 +243,7 @@ def pronounced(text: str, model: AcousticModel, lexicon: Lexicon, name: str = "t
     Raises:
         TextError: nothing is left of the text, or the lexicon lacks a word, or the model its phones.
     """
-    words = _read_out(text, model.text, lexicon)
+    words = read_out(text, model.text, lexicon)
     if missing := lexicon.missing(words):
         more = f" and {len(missing) - 1} other words" if len(missing) > 1 else ""
         raise TextError(f"{name}: {missing[0]!r}{more} not in the lexicon; add how it is pronounced (--lexicon)")
