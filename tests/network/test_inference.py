@@ -77,7 +77,7 @@ def test_batch_padding_and_chunks_change_nothing(stages: str, tmp_path: Path, mo
     alone, _ = found.infer(waveform[None], np.array([40_000]))
     assert np.abs(together[0, : frames[0]] - alone[0]).max() < 1e-4
     assert np.abs(together[1, : frames[1]] - found.infer(sound(9_001, 1)[None], np.array([9_001]))[0][0]).max() < 1e-4
-    monkeypatch.setattr("wavasr.recognition.transcribe.CHUNK_S", 0.5)
+    monkeypatch.setattr("wavasr.recognition.chunks.CHUNK_S", 0.5)
     assert np.abs(log_probs_of(found, waveform) - alone[0]).max() < 1e-4
 
 

@@ -29,7 +29,7 @@ from wavasr.network import files as modelfile
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import EAR_FORMAT, FORMAT_VERSION, HEADER, WEIGHTS, asset, read_header, resolve
 from wavasr.network.recognizer import Recognizer, load_ear, load_model, save_ear, save_model, start_from
-from wavasr.recognition import transcribe
+from wavasr.recognition import chunks, transcribe
 
 STAGES = (
     StageConfig(channels=8, window=8, stride=4, level_frames=6, dilations=(1, 2), pool=5, pooling="energy"),
@@ -141,9 +141,9 @@ def test_chunked_is_whole(context: str, samples: int, chunk_s: float, cuts: list
     edges = [0, *sorted(min(cut, samples) for cut in cuts), samples]
     pieces = [waveform.numpy()[a:b] for a, b in itertools.pairwise(edges)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transcribe, "CHUNK_S", chunk_s)
-        streamed = np.concatenate(list(transcribe.stream_log_probs(model, pieces)))
-        at_once = transcribe.log_probs_of(model, waveform.numpy())
+        patch.setattr(chunks, "CHUNK_S", chunk_s)
+        streamed = np.concatenate(list(chunks.stream_log_probs(model, pieces)))
+        at_once = chunks.log_probs_of(model, waveform.numpy())
     assert streamed.shape == at_once.shape == whole[0].shape
     assert np.abs(streamed - whole[0].numpy()).max() < 1e-4
     assert np.abs(at_once - whole[0].numpy()).max() < 1e-4

@@ -126,6 +126,7 @@ EXTRAS = {
     "sounddevice": ("sounddevice", "mic"),
     "numba": ("numba", "generate"),
     "matplotlib": ("matplotlib", "show"),
+    "fsspec": ("fsspec", "remote"),
     "ray": ("Ray", "ray"),
 }
 
