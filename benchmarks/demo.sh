@@ -10,6 +10,11 @@ clips=(data/samples/*.flac data/samples/*.mp3 data/samples/*.ogg data/samples/*.
 wavasr transcribe "${clips[@]}" | paste <(printf '  %-40s\n' "${clips[@]}") -
 
 echo
+echo "A sentence that wavasr speaks, and what it hears of it:"
+wavasr speak "The old man walked slowly down to the river." -o runs/demo-speech.wav
+wavasr transcribe runs/demo-speech.wav
+
+echo
 echo "Training it on 40 synthetic voices that say digits and commands (about two minutes):"
 rm -rf $run $data
 for part in train dev; do
