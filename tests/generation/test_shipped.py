@@ -7,7 +7,7 @@ import pytest
 
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import read_manifest
-from wavasr.evaluation.generation import compare
+from wavasr.evaluation.generation import compare, periodicity, spectral_flatness
 from wavasr.generation.frames import active_gain
 from wavasr.generation.sampler import has_numba
 from wavasr.generation.voice import Voice
@@ -32,3 +32,10 @@ def test_shipped_generators_are_small() -> None:
         path.stat().st_size for path in asset("").glob("*.wavasr") if path.stem in ("kathleen", "voices", "violin")
     ]
     assert sizes and sum(sizes) < 8e6
+
+
+@needs_numba
+def test_the_violin_plays_tones() -> None:
+    sound = Voice.load("violin").improvise(3.0)
+    assert spectral_flatness(sound) < 0.08 and periodicity(sound, 16000) > 0.5
+    assert 0.01 < sound.std() < 0.4  # about as loud as the recordings were brought to
