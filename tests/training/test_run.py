@@ -61,7 +61,7 @@ def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
         tmp_path,
         tones,
         encoder={"stages": stages},
-        trainer={"max_epochs": 30, "check_val_every_n_epoch": 15},
+        trainer={"max_epochs": 44, "check_val_every_n_epoch": 22},
         data={"batch_s": 1.0},
         augment={"speed": [1.0, 1.0]},
         auxiliary={"frame_weight": 1.0},
