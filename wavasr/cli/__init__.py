@@ -118,6 +118,7 @@ def _command(summary: str, place: str) -> Command:
 
 COMMANDS = {
     "transcribe": _command("recordings to text, subtitles or JSON", "recordings.transcribe"),
+    "bulk": _command("a corpus to texts, with what a run leaves undone left to the next", "bulk.bulk"),
     "listen": _command("live captions from a microphone", "serving.listen"),
     "serve": _command("a server: OpenAI, realtime, Wyoming and vosk protocols, and a page", "serving.serve"),
     "align": _command("when the words of a known text were said", "recordings.align"),

@@ -127,7 +127,6 @@ EXTRAS = {
     "numba": ("numba", "generate"),
     "matplotlib": ("matplotlib", "show"),
     "fsspec": ("fsspec", "remote"),
-    "ray": ("Ray", "ray"),
 }
 
 

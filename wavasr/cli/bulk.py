@@ -1,0 +1,143 @@
+"""`wavasr bulk`: a corpus to texts, by many processes and machines, again and again until it is done."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging, starting
+from wavasr.cli.options import Parser, add_decoding, add_model, count, decoding_config
+
+if TYPE_CHECKING:
+    from wavasr.recognition.bulk import Bulk, Done, Unit
+
+
+def bulk(arguments: list[str]) -> int:
+    """`wavasr bulk`: recordings of a corpus to JSON lines in a folder."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    share = re.fullmatch(r"(\d+)/(\d+)", args.shard)
+    if not share or int(share[1]) >= int(share[2]):
+        parser.error(f"--shard is {args.shard!r}; expected i/n with i from 0 to n - 1, such as 0/8")
+    for name in ("workers", "block"):
+        if not getattr(args, name):
+            parser.error(f"--{name} is 0; expected 1 or more")
+    os.environ["OMP_NUM_THREADS"] = "1"  # of each worker: sums are rounded alike, and processes use the cores better
+    configure_logging(args.quiet)
+    with starting():
+        from wavasr.recognition.bulk import Bulk, units_of
+
+        units = units_of(args.sources, args.block)[int(share[1]) :: int(share[2])]
+        work = Bulk(args.output, args.model, decoding_config(args), args.block)
+    counts = _Counts(units, args.quiet, args.max_errors)
+    return counts.carry_out(work, args.workers)
+
+
+class _Counts:
+    """What is done and failed, on the progress line and at the end."""
+
+    def __init__(self, units: Sequence[Unit], quiet: bool, most_errors: int | None) -> None:
+        self.units = units
+        self.quiet = quiet
+        self.most_errors = most_errors
+        self.recordings = self.failed = self.earlier = 0
+        self.duration_s = 0.0
+
+    def carry_out(self, work: Bulk, workers: int) -> int:
+        """Do what is still to do; the exit code."""
+        from tqdm import tqdm
+
+        to_do = []
+        for unit in self.units:
+            if earlier := work.finished(unit):
+                self.earlier += 1
+                self.failed += earlier.failed
+            else:
+                to_do.append(unit)
+        left = sum(len(unit.utterances) for unit in to_do)
+        started_s = time.monotonic()
+        with tqdm(total=left, unit=" recordings", disable=True if self.quiet else None) as bar:
+            for done in work.run(to_do, workers) if not self._too_many() else ():
+                self._add(done, work.output)
+                left -= done.recordings + done.failed
+                bar.update(done.recordings + done.failed)
+                hours = self.duration_s / 3600
+                bar.set_postfix_str(
+                    f"{hours:.2f} h of audio done, about {hours / max(1, self.recordings) * left:.2f} left"
+                )
+                if self._too_many():
+                    break
+        return self._conclude(work.output, time.monotonic() - started_s)
+
+    def _add(self, done: Done, output: Path) -> None:
+        self.recordings += done.recordings
+        self.failed += done.failed
+        self.duration_s += done.duration_s
+        if done.lost:
+            complain(f"{done.name}: its worker was killed twice, perhaps for lack of memory; it is not done")
+        elif done.failed:
+            complain(f"{output / done.name}.errors.jsonl: {done.failed} recordings could not be read")
+
+    def _too_many(self) -> bool:
+        return self.most_errors is not None and self.failed > self.most_errors
+
+    def _conclude(self, output: Path, elapsed_s: float) -> int:
+        hours = self.duration_s / 3600
+        told = f"{output}: {self.recordings} recordings, {hours:.2f} h of audio"
+        if self.recordings:
+            told += f", {hours / elapsed_s * 3600:.0f} h an hour"
+        print(f"{told}; {self.earlier} of {len(self.units)} units were done before")
+        if not self.failed:
+            return OK
+        stopped = "; stopped, since --max-errors is less" if self._too_many() else ""
+        complain(f"{self.failed} recordings failed{stopped}; to try a unit again, remove its result NAME.jsonl")
+        return SOME_FAILED
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="wavasr bulk",
+        description="Transcribe a corpus into DIR: NAME.jsonl for each shard, or each block of a manifest or folder,\n"
+        "with an object a line (id, text, confidence, duration_s, words), and NAME.errors.jsonl for what could not be\n"
+        "read. Results appear whole; run the command again after any end, and it does what is missing.",
+        epilog="examples:\n"
+        "  wavasr bulk calls/ --output texts\n"
+        "  wavasr bulk data/librispeech/dev.jsonl --output texts --workers 2\n"
+        "  wavasr bulk shards/train --output texts --shard $SLURM_ARRAY_TASK_ID/100    # sbatch --array=0-99",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a manifest, a folder of shards or one of its shards, or a folder of recordings",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
+    add_model(parser)
+    parser.add_argument(
+        "--workers", type=count, default=_cores(), metavar="N", help="processes (default: one a core, %(default)s here)"
+    )
+    parser.add_argument(
+        "--shard", default="0/1", metavar="i/n", help="do each n-th unit only, from the i-th on (from 0)"
+    )
+    parser.add_argument(
+        "--block",
+        type=count,
+        default=200,
+        metavar="N",
+        help="recordings of a manifest or folder that share a result file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-errors", type=count, metavar="K", help="stop when more recordings than this have failed (default: never)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no messages but errors")
+    add_decoding(parser)
+    return parser
+
+
+def _cores() -> int:
+    available = getattr(os, "sched_getaffinity", None)
+    return len(available(0)) if available else os.cpu_count() or 1
