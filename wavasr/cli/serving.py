@@ -13,6 +13,39 @@ from wavasr.errors import ConfigError
 
 def serve(arguments: list[str]) -> int:
     """The command `wavasr serve`."""
+    args = _serve_parser().parse_args(arguments)
+    configure_logging()
+    require("starlette", "uvicorn", "websockets", "python_multipart")
+    from wavasr.serving.server import serve as run
+    from wavasr.serving.settings import Limits, Settings, usable_cores
+
+    environment = os.environ.get("WAVASR_API_KEY")
+    run(
+        Settings(
+            host=args.host,
+            port=args.port,
+            wyoming_port=args.wyoming_port,
+            models=_named(args.model),
+            keys=(*args.api_key, *([environment] if environment else [])),
+            insecure=args.insecure,
+            origins=tuple(args.origin),
+            strict_models=args.strict_models,
+            workers=args.workers or usable_cores(),
+            voice_activity=not args.no_vad,
+            limits=Limits(
+                upload_mb=args.upload_mb,
+                audio_s=args.audio_s,
+                queue=args.queue,
+                sessions=args.sessions,
+                session_s=args.session_s,
+                idle_s=args.idle_s,
+            ),
+        )
+    )
+    return OK
+
+
+def _serve_parser() -> Parser:
     parser = Parser(
         prog="wavasr serve",
         description="A server that recognises speech: a page for browsers, and the protocols of OpenAI (transcription "
@@ -57,36 +90,7 @@ examples:
         limits.add_argument(
             option, type=type(default), default=default, metavar="N", help=f"{text} (default: %(default)g)"
         )
-    args = parser.parse_args(arguments)
-    configure_logging()
-    require("starlette", "uvicorn", "websockets", "python_multipart")
-    from wavasr.serving.server import serve as run
-    from wavasr.serving.settings import Limits, Settings, usable_cores
-
-    environment = os.environ.get("WAVASR_API_KEY")
-    run(
-        Settings(
-            host=args.host,
-            port=args.port,
-            wyoming_port=args.wyoming_port,
-            models=_named(args.model),
-            keys=(*args.api_key, *([environment] if environment else [])),
-            insecure=args.insecure,
-            origins=tuple(args.origin),
-            strict_models=args.strict_models,
-            workers=args.workers or usable_cores(),
-            voice_activity=not args.no_vad,
-            limits=Limits(
-                upload_mb=args.upload_mb,
-                audio_s=args.audio_s,
-                queue=args.queue,
-                sessions=args.sessions,
-                session_s=args.session_s,
-                idle_s=args.idle_s,
-            ),
-        )
-    )
-    return OK
+    return parser
 
 
 def listen(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route, WebSocketRoute
 
 import wavasr
-from wavasr.serving import realtime, streams, transcriptions
+from wavasr.serving import realtime, speech, streams, transcriptions
 from wavasr.serving.security import Gate, error_body
 from wavasr.serving.state import State
 
@@ -38,6 +38,8 @@ def application(state: State) -> Starlette:
             Route("/docs", docs),
             Route(transcriptions.ROUTE, transcriptions.transcriptions, methods=["POST"]),
             Route("/v1/audio/translations", transcriptions.translations, methods=["POST"]),
+            Route(speech.ROUTE, speech.speech, methods=["POST"]),
+            Route("/v1/audio/voices", speech.voices),
             Route("/v1/models", transcriptions.models),
             Route("/v1/models/{id:path}", transcriptions.model),
             WebSocketRoute("/v1/realtime", realtime.realtime),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.recognition.stream import Event
-from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Options, Upload, run
+from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Options, Speak, Upload, run
 
 START_S = 120.0
 STOP_S = 5.0
@@ -96,7 +96,7 @@ class Pool:
 
     # Uploads ----------------------------------------------------------------------------------------------------------
 
-    async def recognise(self, content: bytes, options: Options, longest_s: float) -> AsyncGenerator[Answer, None]:
+    def recognise(self, content: bytes, options: Options, longest_s: float) -> AsyncGenerator[Answer, None]:
         """Recognise a whole recording; yields an answer for each piece. Closing the iterator cancels the work.
 
         Raises:
@@ -104,21 +104,28 @@ class Pool:
             BadRequestError: the recording cannot be used.
             WorkerLost: it was begun twice, and both times the worker was lost.
         """
+        return self._job(lambda id: Upload(id, options, content, longest_s))
+
+    def speak(self, text: str, voice: str, rate: float) -> AsyncGenerator[Answer, None]:
+        """Say a text; yields an answer with sound for each half second, and fails as `recognise` does."""
+        return self._job(lambda id: Speak(id, text, voice, rate))
+
+    async def _job(self, make: Callable[[int], Message]) -> AsyncGenerator[Answer, None]:
         for attempt in range(1, ATTEMPTS + 1):
             answered = False
             worker = await self._claimed()
-            upload = Upload(next(self._ids), options, content, longest_s)
+            message = make(next(self._ids))
             try:
-                async for answer in worker.ask(upload):
+                async for answer in worker.ask(message):
                     yield answer
-                    answered = answered or bool(answer.events)
+                    answered = answered or bool(answer.events) or answer.sound is not None
                 return
             except WorkerLost:
                 if answered or attempt == ATTEMPTS:
                     raise
             finally:
                 worker.has_upload = False
-                worker.tell(Close(upload.id))
+                worker.tell(Close(message.id))
                 await self._wake()
 
     async def _claimed(self) -> _Process:

@@ -51,6 +51,7 @@ class Settings:
         port: TCP port of HTTP and WebSocket; 0: any free one.
         wyoming_port: TCP port of the Wyoming protocol; 0: not offered.
         models: models that clients may name, by the name they use; the first is the default.
+        voices: that clients may name for speech, by the name they use; the first is the default.
         keys: clients must send one of these; none: everybody may.
         insecure: allow other addresses than loopback without a key.
         origins: web origins, besides the server's own, whose pages may connect.
@@ -64,6 +65,7 @@ class Settings:
     port: int = DEFAULT_PORT
     wyoming_port: int = WYOMING_PORT
     models: Mapping[str, str] = field(default_factory=lambda: {"default": "default"})
+    voices: Mapping[str, str] = field(default_factory=lambda: {"kathleen": "kathleen"})
     keys: tuple[str, ...] = ()
     insecure: bool = False
     origins: tuple[str, ...] = ()
@@ -87,6 +89,12 @@ class Settings:
     def default_model(self) -> str:
         """The name of the model for requests that name none."""
         return next(iter(self.models))
+
+    def voice_for(self, name: str) -> str | None:
+        """The offered voice that a client means, by its place; None where it must be refused."""
+        if name in self.voices:
+            return self.voices[name]
+        return None if self.strict_models and name else next(iter(self.voices.values()), None)
 
     def model_for(self, name: str) -> str | None:
         """The offered model that a client means; None where it must be refused."""

@@ -78,6 +78,16 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Speak:
+    """A text to say, with a voice by its path or shipped name."""
+
+    id: int
+    text: str
+    voice: str
+    rate: float
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came of one message.
 
@@ -86,6 +96,8 @@ class Answer:
         events: what was recognised.
         done: whether no further answer to this message comes.
         duration_s: seconds of audio so far.
+        sound: (S,) float32, of a text that is said.
+        sample_rate: of the sound.
         error: why it failed; "" if it did not.
         is_client_error: whether the input was at fault.
     """
@@ -94,11 +106,13 @@ class Answer:
     events: tuple[Event, ...] = ()
     done: bool = True
     duration_s: float = 0.0
+    sound: NDArray[np.float32] | None = None
+    sample_rate: int = 0
     error: str = ""
     is_client_error: bool = False
 
 
-Message = Open | Feed | Finish | Close | Upload
+Message = Open | Feed | Finish | Close | Upload | Speak
 
 
 def run(connection: Connection, models: tuple[str, ...]) -> None:
@@ -139,6 +153,8 @@ class _Worker:
         match message:
             case Upload():
                 self._uploads[message.id] = _recognised(message)
+            case Speak():
+                self._uploads[message.id] = _spoken(message)
             case Close():
                 self._streams.pop(message.id, None)
                 self._uploads.pop(message.id, None)
@@ -184,6 +200,19 @@ def _recognised(upload: Upload) -> Iterator[Answer]:
             raise AudioError(f"the recording is longer than {upload.longest_s:g} s, the limit of this server")
         yield Answer(upload.id, tuple(stream.feed(piece)), done=False, duration_s=samples / rate)
     yield Answer(upload.id, tuple(stream.finish()), duration_s=samples / rate)
+
+
+def _spoken(message: Speak) -> Iterator[Answer]:
+    """One answer for each half second of sound; the last one is done."""
+    from wavasr.generation.speaking import reader_of
+
+    reader = reader_of(message.voice)
+    samples = 0
+    for block in reader.blocks(message.text, rate=message.rate):
+        samples += len(block)
+        seconds = samples / reader.sample_rate
+        yield Answer(message.id, done=False, duration_s=seconds, sound=block, sample_rate=reader.sample_rate)
+    yield Answer(message.id, duration_s=samples / reader.sample_rate, sample_rate=reader.sample_rate)
 
 
 def _answered(id: int, work: Callable[[], Answer]) -> Answer:

@@ -77,38 +77,19 @@ def packed(type: str, data: dict[str, Any] | None = None, payload: bytes = b"") 
     return json.dumps(header).encode() + b"\n" + block + payload
 
 
+def _about(description: str) -> dict[str, Any]:
+    return {"description": description, "attribution": _SITE, "installed": True, "version": wavasr.__version__}
+
+
 def info(state: State) -> dict[str, Any]:
     """What this server offers, as `describe` asks."""
-    models = [
-        {
-            "name": name,
-            "languages": ["en"],
-            "attribution": _SITE,
-            "installed": True,
-            "description": f"wavasr model {name}",
-            "version": wavasr.__version__,
-        }
-        for name in state.settings.models
-    ]
-    program = {
-        "name": "wavasr",
-        "description": "WaveNet speech recognition from the raw waveform",
-        "attribution": _SITE,
-        "installed": True,
-        "version": wavasr.__version__,
-        "models": models,
-        "supports_transcript_streaming": False,
-    }
-    return {
-        "asr": [program],
-        "tts": [],
-        "handle": [],
-        "intent": [],
-        "wake": [],
-        "mic": [],
-        "snd": [],
-        "satellite": None,
-    }
+    models = [{**_about(f"wavasr model {name}"), "name": name, "languages": ["en"]} for name in state.settings.models]
+    program = {**_about("WaveNet speech recognition from the raw waveform"), "name": "wavasr", "models": models}
+    program["supports_transcript_streaming"] = False
+    voices = [{**_about(f"wavasr voice {name}"), "name": name, "languages": ["en"]} for name in state.settings.voices]
+    speaker = {**_about("WaveNet text to speech"), "name": "wavasr", "voices": voices}
+    others: dict[str, Any] = {"handle": [], "intent": [], "wake": [], "mic": [], "snd": [], "satellite": None}
+    return {"asr": [program], "tts": [speaker], **others}
 
 
 async def serve(state: State, host: str, port: int) -> asyncio.Server:
@@ -156,6 +137,8 @@ class _Client:
                     await self._utterance(message)
                 case "audio-stop":
                     await self._send("transcript", {"text": ""})
+                case "synthesize":
+                    await self._synthesize(message)
 
     async def _next(self) -> Message | None:
         return await asyncio.wait_for(read_message(self._reader), self._state.settings.limits.idle_s)
@@ -179,6 +162,26 @@ class _Client:
             await self._push_until_stop(live, width, channels)
             await live.finish()
         await self._send("transcript", {"text": " ".join(texts)})
+
+    async def _synthesize(self, message: Message) -> None:
+        """A text to audio-start, audio-chunk, ..., audio-stop."""
+        wanted = message.data.get("voice")
+        name = str(wanted.get("name") or "") if isinstance(wanted, dict) else ""
+        voice = self._state.settings.voice_for(name)
+        if voice is None:
+            raise AudioError(f"there is no voice {name!r}")
+        text, began = str(message.data.get("text") or ""), False
+        async with contextlib.aclosing(self._state.pool.speak(text, voice, 1.0)) as answers:
+            async for answer in answers:
+                form = {"rate": answer.sample_rate, "width": 2, "channels": 1}
+                if not began:
+                    await self._send("audio-start", form)
+                    began = True
+                if answer.sound is not None:
+                    content = np.round(np.clip(answer.sound, -1, 1) * 32767).astype("<i2").tobytes()
+                    self._writer.write(packed("audio-chunk", form, content))
+                    await self._writer.drain()
+        await self._send("audio-stop", {})
 
     async def _push_until_stop(self, live: Live, width: int, channels: int) -> None:
         with contextlib.suppress(TimeoutError):  # some clients never send audio-stop

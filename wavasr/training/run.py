@@ -105,6 +105,17 @@ def tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
 
 
 @contextlib.contextmanager
+def interruptible(run_dir: Path) -> Iterator[Interruption]:
+    """A run that holds its folder, says how to go on when a signal ends it, and keeps Lightning quiet."""
+    with Interruption() as stop, quiet_lightning(), folder.held(run_dir):
+        try:
+            yield stop
+        except Interrupted as signal:
+            tell_how_to_go_on(signal, run_dir)
+            raise
+
+
+@contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Leave out Lightning's advice, and its deprecations on this torch; its progress bar belongs on standard error."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]

@@ -37,8 +37,8 @@ from wavasr.training.generate.data import CropData, Studio, baselines, gains_of,
 from wavasr.training.generate.improviser import train_improviser
 from wavasr.training.generate.recipe import GenerateRecipe, parse
 from wavasr.training.generate.task import GenerationTask
-from wavasr.training.interruption import Interrupted, Interruption
-from wavasr.training.run import quiet_lightning, tell_how_to_go_on
+from wavasr.training.interruption import Interruption
+from wavasr.training.run import interruptible
 
 log = logging.getLogger("wavasr")
 
@@ -53,13 +53,8 @@ def main(argv: Sequence[str]) -> int:
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
     recipe = parse(argv)
-    run_dir = recipe.config.run_dir
-    with Interruption() as stop, quiet_lightning(), folder.held(run_dir):
-        try:
-            path = fit(recipe, stop)
-        except Interrupted as signal:
-            tell_how_to_go_on(signal, run_dir)
-            raise
+    with interruptible(recipe.config.run_dir) as stop:
+        path = fit(recipe, stop)
     print(f"model: {path}")
     return 0
 

@@ -24,9 +24,9 @@ from wavasr.training.folder import METRICS_NAME, MODEL_NAME
 from wavasr.training.generate.config import RecordingsConfig, StepsConfig
 from wavasr.training.generate.data import Voices, read_voices
 from wavasr.training.generate.run import describe, make_trainer, portable
-from wavasr.training.interruption import Interrupted, Interruption
+from wavasr.training.interruption import Interruption
 from wavasr.training.recipe import add_groups, new_parser, read
-from wavasr.training.run import quiet_lightning, tell_how_to_go_on
+from wavasr.training.run import interruptible
 from wavasr.training.speak.config import ReadingConfig, SpeakConfig
 from wavasr.training.speak.data import (
     LESSONS_NAME,
@@ -89,13 +89,8 @@ def main(argv: Sequence[str]) -> int:
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
     recipe = parse(argv)
-    run_dir = recipe.config.run_dir
-    with Interruption() as stop, quiet_lightning(), folder.held(run_dir):
-        try:
-            path = fit(recipe, stop)
-        except Interrupted as signal:
-            tell_how_to_go_on(signal, run_dir)
-            raise
+    with interruptible(recipe.config.run_dir) as stop:
+        path = fit(recipe, stop)
     print(f"model: {path}")
     return 0
 

@@ -1,0 +1,90 @@
+"""Speech from a running server: OpenAI's API, and Wyoming's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import numpy as np
+import pytest
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
+from wyoming.info import Describe, Info
+from wyoming.tts import Synthesize
+
+import wavasr
+from tests.serving.conftest import Running
+from wavasr.audio.reading import load_audio
+
+PATH = "/v1/audio/speech"
+TEXT = "Go left."
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "mp3", "opus", "aac"])
+def test_formats_hold_the_same_sound(server: Running, format: str) -> None:
+    response = httpx.post(
+        server.url + PATH, json={"input": TEXT, "response_format": format, "voice": "alloy"}, timeout=60
+    )
+    assert response.status_code == 200, response.text
+    expected, rate = wavasr.speak(TEXT)
+    samples = load_audio(response.content, rate)
+    if format in ("wav", "flac"):
+        np.testing.assert_allclose(samples, expected, atol=2e-4)
+    assert len(samples) == pytest.approx(len(expected), abs=rate / 8)  # ADTS has no place to say what is padding
+
+
+def test_raw_samples(server: Running) -> None:
+    response = httpx.post(server.url + PATH, json={"input": TEXT, "response_format": "pcm", "speed": 1.0}, timeout=60)
+    assert len(response.content) == 2 * len(wavasr.speak(TEXT)[0])
+    assert httpx.get(server.url + "/v1/audio/voices").json() == {"voices": ["kathleen"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": "..."}, "input"),
+        ({"input": "x" * 100_001}, "input"),
+        ({"input": TEXT, "response_format": "exe"}, "response_format"),
+        ({"input": TEXT, "speed": 9}, "speed"),
+        ({"input": TEXT, "speed": "fast"}, "speed"),
+    ],
+)
+def test_mistakes_name_the_field(server: Running, body: dict[str, object], param: str) -> None:
+    response = httpx.post(server.url + PATH, json=body, timeout=60)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"[]", b"[" * 100_000])
+def test_a_body_that_is_no_json_is_a_mistake(server: Running, content: bytes) -> None:
+    assert httpx.post(server.url + PATH, content=content, timeout=60).status_code == 400
+
+
+def test_unknown_voices_are_refused_where_names_are_strict(small: Running) -> None:
+    headers = {"authorization": "Bearer secret"}
+    response = httpx.post(small.url + PATH, json={"input": TEXT, "voice": "alloy"}, headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "voice_not_found")
+
+
+def test_wyoming_speaks(server: Running) -> None:
+    async def use() -> tuple[Info, AudioStart, bytes]:
+        async with AsyncTcpClient("127.0.0.1", server.wyoming_port) as client:
+            await client.write_event(Describe().event())
+            described = await client.read_event()
+            assert described is not None
+            await client.write_event(Synthesize(TEXT).event())
+            start, content = None, b""
+            while (event := await client.read_event()) is not None and not AudioStop.is_type(event.type):
+                if AudioStart.is_type(event.type):
+                    start = AudioStart.from_event(event)
+                elif AudioChunk.is_type(event.type):
+                    content += AudioChunk.from_event(event).audio
+            assert start is not None
+            return Info.from_event(described), start, content
+
+    info, start, content = asyncio.run(use())
+    assert [voice.name for voice in info.tts[0].voices] == ["kathleen"]
+    assert start.rate == 16000
+    assert len(content) == 2 * len(wavasr.speak(TEXT)[0])
