@@ -105,6 +105,12 @@ def transcribe(make: Callable[[Workshop], Any]) -> Callable[[Workshop], Argument
     return arguments
 
 
+def empty_folder(w: Workshop) -> Path:
+    path = w.folder / "empty"
+    path.mkdir()
+    return path
+
+
 def link(w: Workshop) -> Path:
     path = w.folder / "link.wav"
     path.symlink_to(w.folder / "gone.wav")
@@ -119,7 +125,7 @@ def header_of_a_gigabyte(w: Workshop) -> Path:
 
 RECORDINGS = [
     Case("missing file", transcribe(lambda w: w.folder / "gone.wav"), 2, "gone.wav"),
-    Case("directory", transcribe(lambda w: w.folder), 2, "folder"),
+    Case("directory without recordings", transcribe(empty_folder), 2, "empty"),
     Case("empty file", transcribe(lambda w: w.file("empty.wav", b"")), 2, "empty.wav"),
     Case("header only", transcribe(lambda w: w.wav("header.wav", noise(0))), 2, "header.wav"),
     Case("first bytes of a header", transcribe(lambda w: w.file("four.wav", b"RIFF")), 2, "four.wav"),
@@ -145,7 +151,7 @@ RECORDINGS = [
     Case("the null device", transcribe(lambda w: "/dev/null"), 2, "/dev/null"),
     Case("standard input twice", transcribe(lambda w: ["-", "-"]), 2, "twice"),
     Case("a bad one of two", transcribe(lambda w: [w.file("e.wav", b""), w.speech]), 1, "e.wav"),
-    Case("two bad ones", transcribe(lambda w: [w.folder, w.folder / "gone.wav"]), 1, "2 of 2"),
+    Case("two bad ones", transcribe(lambda w: [w.file("e.wav", b""), w.folder / "gone.wav"]), 1, "2 of 2"),
     Case("output folder is a file", transcribe(lambda w: [w.speech, "--output-dir", w.speech]), 2, "speech.wav"),
 ]
 
@@ -431,13 +437,14 @@ def test_a_report_that_does_not_fit_leaves_nothing_behind(workshop: Workshop) ->
 def test_no_permission(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Root may read everything, so that the refusal is made here."""
 
-    def refuse(self: Path, *args: Any, **kwargs: Any) -> Any:
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+    path, opened = workshop.manifest(workshop.entry()), Path.open
 
-    path = workshop.manifest(workshop.entry())
-    monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(Path, "read_text", refuse)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self == path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return opened(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)  # which the other ways of reading call
     code = cli.main(["evaluate", "--model", str(workshop.model), "--manifest", str(path)])
     monkeypatch.undo()
     ends_in_one_line(Case("", lambda w: [], 2, "m.jsonl"), code, capsys.readouterr().err)

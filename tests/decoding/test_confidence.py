@@ -273,14 +273,13 @@ def test_command_line_mistakes(manifest: Path, capsys: pytest.CaptureFixture[str
 def test_fit_calibrates_on_dev_and_not_on_test(model: Path, manifest: Path) -> None:
     from wavasr.training.config import DataConfig, FitConfig
     from wavasr.training.run import measure
-    from wavasr.training.splits import Split
 
     utterances = read_manifest(manifest)
     data = DataConfig(root=manifest.parent, dev=("dev.jsonl",), test=("dev.jsonl",))
-    split, config = Split(utterances, [u.text for u in utterances]), FitConfig(run_dir=model.parent, data=data)
-    assert measure(config, "test", split) and KEY not in read_header(model)["metadata"]
-    assert measure(config, "dev", split)
+    config = FitConfig(run_dir=model.parent, data=data)
+    assert measure(config, "test", utterances) and KEY not in read_header(model)["metadata"]
+    assert measure(config, "dev", utterances)
     header = read_header(model)
     assert report.read(model.parent / "dev").calibration == ConfidenceMap.of(header["metadata"], "ctc") is not None
-    assert measure(config, "test", split) and read_header(model) == header
+    assert measure(config, "test", utterances) and read_header(model) == header
     assert report.read(model.parent / "test").calibration == ConfidenceMap.of(header["metadata"], "ctc")

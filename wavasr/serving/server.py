@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import signal
 import socket
 from collections.abc import AsyncIterator
 from types import FrameType
@@ -31,10 +32,12 @@ def serve(settings: Settings) -> None:
     Raises:
         ConfigError: a model cannot be loaded, or the port is taken.
     """
-    asyncio.run(_serve(settings))
+    if asyncio.run(_serve(settings)) == signal.SIGINT:
+        raise KeyboardInterrupt
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings) -> int:
+    """Serve; the signal that ended it, 0 for none."""
     listening = bound(settings.host, settings.port)
     models = tuple(dict.fromkeys(settings.models.values()))
     pool = Pool(models, settings.workers, settings.limits.queue, settings.limits.sessions)
@@ -46,7 +49,9 @@ async def _serve(settings: Settings) -> None:
             log.info(
                 "listening on http://%s:%s with %d workers", f"[{host}]" if ":" in host else host, port, pool.count
             )
-            await _Server(state).serve(sockets=[listening])
+            server = _Server(state)
+            await server.serve(sockets=[listening])
+            return server.signal
     finally:
         listening.close()
         await pool.stop()
@@ -120,8 +125,10 @@ class _Server(uvicorn.Server):
         )
         self._state = state
         self._loop = asyncio.get_running_loop()
+        self.signal = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGINT or SIGTERM: `/health` says so, and live sessions end."""
+        self.signal = sig
         self._loop.call_soon_threadsafe(self._state.stopping.set)
         super().handle_exit(sig, frame)
