@@ -50,8 +50,9 @@ def usable_processes() -> int:
 class Pending(Generic[T]):
     """A result that may not be there yet."""
 
-    def __init__(self, work: Work[T], values: Versions) -> None:
+    def __init__(self, work: Work[T], values: Versions, on_lost: Callable[[], None]) -> None:
         self._work = work
+        self._on_lost = on_lost
         self._values: Versions | None = values  # kept until there is a result, since a worker may be lost
         self._future: Future[T] | None = None
 
@@ -86,6 +87,7 @@ class Pending(Generic[T]):
         """Wait for it; what went wrong is raised. What a lost worker was to do is done here."""
         future = self._future or self.begin()
         if is_lost(future):
+            self._on_lost()
             future = self.begin()
         return future.result()
 
@@ -110,7 +112,7 @@ class Workers(Generic[T]):
 
     def submit(self, values: Versions) -> Pending[T]:
         """Begin; the result is what `work` returns or raises. Waits while all workers have enough to do."""
-        pending = Pending(self._work, values)
+        pending = Pending(self._work, values, self._go_on_alone)
         if self._count and self._pool is None:
             if self._first is None:
                 self._first = pending
@@ -134,6 +136,9 @@ class Workers(Generic[T]):
             self._begun.append(future)
 
     def _go_on_alone(self) -> None:
+        """Say that a worker was lost, once, and do the rest in this process."""
+        if not self._count:
+            return
         log.warning("a worker process was ended, perhaps for lack of memory; going on without workers")
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
