@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -22,6 +22,8 @@ from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig
 from wavasr.training.config import DataConfig, FitConfig, OptimConfig
 from wavasr.training.folder import LAST_NAME, RECIPE_NAME
+
+Config = TypeVar("Config")  # of a task
 
 BASE_NAME = "base.yaml"
 _PRINT = "--print_config"
@@ -44,7 +46,7 @@ _OWN_TRAINER_KEYS = {
 }  # fmt: skip
 
 
-class Recipe(NamedTuple):
+class Recipe(NamedTuple, Generic[Config]):
     """A parsed command line.
 
     Attributes:
@@ -54,13 +56,13 @@ class Recipe(NamedTuple):
         text: all keys as YAML.
     """
 
-    config: FitConfig
+    config: Config
     trainer: dict[str, Any]
     resume: bool
     text: str = ""
 
 
-def parse(argv: Sequence[str]) -> Recipe:
+def parse(argv: Sequence[str]) -> Recipe[FitConfig]:
     """Read the command line of `wavasr fit`.
 
     Raises:
@@ -130,7 +132,7 @@ def task_of(argv: Sequence[str]) -> str:
     return tasks[-1] if tasks else "recognise"
 
 
-def _check_generative_loss(recipe: Recipe) -> None:
+def _check_generative_loss(recipe: Recipe[FitConfig]) -> None:
     """Refuse a recipe whose generative loss can not train the front end, which it is for."""
     weight, frozen, epochs = (
         recipe.config.auxiliary.weight,

@@ -132,7 +132,7 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def fit(recipe: Recipe, splits: Splits, stop: Interruption | None = None) -> Path:
+def fit(recipe: Recipe[FitConfig], splits: Splits, stop: Interruption | None = None) -> Path:
     """Train, and return the file of the best model.
 
     Args:
@@ -233,7 +233,7 @@ def logger_of(config: FitConfig, text: str) -> list[Logger]:
 
 
 def make_trainer(
-    recipe: Recipe,
+    recipe: Recipe[FitConfig],
     record: Mapping[str, Any],
     last: Path | None,
     stop: Interruption,

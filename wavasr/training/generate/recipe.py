@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from wavasr.network.config import GeneratorConfig
 from wavasr.training.generate.config import GenerateConfig, ImproviseConfig, RecordingsConfig, StepsConfig
-from wavasr.training.recipe import add_groups, new_parser, read
+from wavasr.training.recipe import Recipe, add_groups, new_parser, read
 
 TASK = "generate"
 _GROUPS = {"generator": GeneratorConfig, "data": RecordingsConfig, "optim": StepsConfig, "improviser": ImproviseConfig}
 
 
-class GenerateRecipe(NamedTuple):
-    """A parsed command line.
-
-    Attributes:
-        config: what to train.
-        trainer: keyword arguments of Lightning's Trainer.
-        resume: whether to go on with the run in the folder.
-        text: all keys as YAML.
-    """
-
-    config: GenerateConfig
-    trainer: dict[str, Any]
-    resume: bool
-    text: str
-
-
-def parse(argv: Sequence[str]) -> GenerateRecipe:
+def parse(argv: Sequence[str]) -> Recipe[GenerateConfig]:
     """Read the command line of `wavasr fit` for a generator.
 
     Raises:
@@ -46,4 +29,4 @@ def parse(argv: Sequence[str]) -> GenerateRecipe:
     config = GenerateConfig(
         found.run_dir, seed=values.seed, start=values.start, **{name: found.made[name] for name in _GROUPS}
     )
-    return GenerateRecipe(config, values.trainer.as_dict(), values.resume, found.text)
+    return Recipe(config, values.trainer.as_dict(), values.resume, found.text)

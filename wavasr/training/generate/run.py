@@ -35,9 +35,10 @@ from wavasr.training.folder import METRICS_NAME, MODEL_NAME, WholeCheckpoints
 from wavasr.training.generate.config import GenerateConfig
 from wavasr.training.generate.data import CropData, Studio, baselines, gains_of, read_voices
 from wavasr.training.generate.improviser import train_improviser
-from wavasr.training.generate.recipe import GenerateRecipe, parse
+from wavasr.training.generate.recipe import parse
 from wavasr.training.generate.task import GenerationTask
 from wavasr.training.interruption import Interruption
+from wavasr.training.recipe import Recipe
 from wavasr.training.run import interruptible
 
 log = logging.getLogger("wavasr")
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def fit(recipe: GenerateRecipe, stop: Interruption | None = None) -> Path:
+def fit(recipe: Recipe[GenerateConfig], stop: Interruption | None = None) -> Path:
     """Train, and return the file of the best model.
 
     Raises:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 
@@ -25,7 +24,7 @@ from wavasr.training.generate.config import RecordingsConfig, StepsConfig
 from wavasr.training.generate.data import Voices, read_voices
 from wavasr.training.generate.run import describe, make_trainer, portable
 from wavasr.training.interruption import Interruption
-from wavasr.training.recipe import add_groups, new_parser, read
+from wavasr.training.recipe import Recipe, add_groups, new_parser, read
 from wavasr.training.run import interruptible
 from wavasr.training.speak.config import ReadingConfig, SpeakConfig
 from wavasr.training.speak.data import (
@@ -46,23 +45,7 @@ _GROUPS = {"speech": SpeechConfig, "data": ReadingConfig, "optim": StepsConfig}
 log = logging.getLogger("wavasr")
 
 
-class SpeakRecipe(NamedTuple):
-    """A parsed command line.
-
-    Attributes:
-        config: what to train.
-        trainer: keyword arguments of Lightning's Trainer.
-        resume: whether to go on with the run in the folder.
-        text: all keys as YAML.
-    """
-
-    config: SpeakConfig
-    trainer: dict[str, Any]
-    resume: bool
-    text: str
-
-
-def parse(argv: Sequence[str]) -> SpeakRecipe:
+def parse(argv: Sequence[str]) -> Recipe[SpeakConfig]:
     """Read the command line of `wavasr fit` for a voice that is to read.
 
     Raises:
@@ -79,7 +62,7 @@ def parse(argv: Sequence[str]) -> SpeakRecipe:
     config = SpeakConfig(
         found.run_dir, voice=values.voice, seed=values.seed, **{name: found.made[name] for name in _GROUPS}
     )
-    return SpeakRecipe(config, values.trainer.as_dict(), values.resume, found.text)
+    return Recipe(config, values.trainer.as_dict(), values.resume, found.text)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def fit(recipe: SpeakRecipe, stop: Interruption | None = None) -> Path:
+def fit(recipe: Recipe[SpeakConfig], stop: Interruption | None = None) -> Path:
     """Train, and return the file of the best model.
 
     Raises:
