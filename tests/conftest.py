@@ -1,6 +1,8 @@
 """Fixtures shared by the tests: where real speech lies, and where the repository is."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,10 @@ def one_thread() -> None:
 
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def every_message_is_heard() -> Iterator[None]:
+    """A command that a test runs with `--quiet` in this process does not silence the tests after it."""
+    yield
+    logging.getLogger("wavasr").setLevel(logging.NOTSET)
