@@ -36,16 +36,16 @@ WAYS = {"": False, ", thorough": True}
 
 
 def transcripts(model: str | Path, utterances: Sequence[Utterance]) -> dict[str, list[list[Word]]]:
-    """The words that a model hears in each utterance, plainly and thoroughly."""
+    """The words that a model recognises in each utterance, plainly and thoroughly."""
     acoustic = load_acoustic_model(model)
     waveforms = [load_utterance(utterance, acoustic.sample_rate) for utterance in utterances]
-    heard = {}
+    recognised = {}
     for way, thorough in WAYS.items():
         decode = decoder_of(DecodingConfig(thorough=thorough), acoustic)
         calibration = calibration_of(acoustic, decode)
         results = (recognise(acoustic, [waveform], decode)[0] for waveform in waveforms)
-        heard[way] = [list(words_of(result, acoustic, calibration)) for result in results]
-    return heard
+        recognised[way] = [list(words_of(result, acoustic, calibration)) for result in results]
+    return recognised
 
 
 def parts(utterances: Sequence[Utterance], unseen: bool) -> Iterator[tuple[list[Utterance], list[Utterance]]]:
@@ -60,7 +60,7 @@ def parts(utterances: Sequence[Utterance], unseen: bool) -> Iterator[tuple[list[
 
 
 def judged(aligned: Sequence[Alignment], hypotheses: Sequence[Sequence[Word]]) -> list[tuple[float, bool]]:
-    """How sure the model is of each word that it heard, and whether the word is right."""
+    """How sure the model is of each word that it recognised, and whether the word is right."""
     right = [op.kind == "equal" for alignment in aligned for op in alignment.ops if op.kind != "delete"]
     return list(zip((word.confidence for words in hypotheses for word in words), right, strict=True))
 
@@ -79,9 +79,9 @@ def main() -> int:
     acoustic = load_acoustic_model(args.model)
     references: list[list[str]] = []
     said: dict[str, list[list[Word]]] = {}
-    for heard, spoken in tqdm(list(parts(read_manifest(args.manifest), args.unseen)), disable=None):
+    for used, spoken in tqdm(list(parts(read_manifest(args.manifest), args.unseen)), disable=None):
         references += [normalise(utterance.text, acoustic.text).split() for utterance in spoken]
-        waveforms = [load_utterance(utterance, acoustic.sample_rate) for utterance in heard]
+        waveforms = [load_utterance(utterance, acoustic.sample_rate) for utterance in used]
         with tempfile.TemporaryDirectory() as folder:
             adapted = Path(folder) / "adapted.wavasr"
             save_model(adapt(waveforms, args.model, config=config), adapted, half=True)

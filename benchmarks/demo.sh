@@ -10,7 +10,7 @@ clips=(data/samples/*.flac data/samples/*.mp3 data/samples/*.ogg data/samples/*.
 wavasr transcribe "${clips[@]}" | paste <(printf '  %-40s\n' "${clips[@]}") -
 
 echo
-echo "A sentence that wavasr speaks, and what it hears of it:"
+echo "A sentence that wavasr speaks, and what it recognises of it:"
 wavasr speak "The old man walked slowly down to the river." -o runs/demo-speech.wav
 wavasr transcribe runs/demo-speech.wav
 
@@ -24,9 +24,9 @@ wavasr fit --config demo.yaml
 wavasr lm build $said/train.jsonl --order 2 -o $data/words.arpa
 
 echo
-echo "Six voices that it has never heard:"
+echo "Six voices that are not in its training data:"
 wavasr evaluate --model $run/model.wavasr --manifest $said/test.jsonl --lm $data/words.arpa --report $run/test
 clip=$(find $said -path '*-m6-*' -name 03.opus)
-echo "In $clip it hears: $(wavasr transcribe "$clip" --model $run/model.wavasr --lm $data/words.arpa)"
+echo "In  it recognises: $(wavasr transcribe "$clip" --model $run/model.wavasr --lm $data/words.arpa)"
 echo
 echo "Its report, to open in a browser: $PWD/$run/test/report.html"

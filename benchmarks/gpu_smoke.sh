@@ -26,7 +26,7 @@ done
 recipe=(--config demo.yaml --data.root "$out/data" --run_dir "$out/run" "${common[@]}")
 timed train wavasr fit "${recipe[@]}" --trainer.max_epochs "$epochs" --trainer.max_steps "$steps"
 timed resume wavasr fit --run_dir "$out/run" --resume --trainer.max_epochs $((epochs + 1)) --trainer.max_steps -1 "${common[@]}"
-timed whole-network wavasr fit "${recipe[@]}" --run_dir "$out/all" --optim.ear_frozen_epochs 0 --optim.ear_copies 0 \
+timed whole-network wavasr fit "${recipe[@]}" --run_dir "$out/all" --optim.front_end_frozen_epochs 0 --optim.front_end_copies 0 \
   --auxiliary.weight 0.1 --trainer.max_epochs 1 --trainer.max_steps "$steps"
 timed evaluate wavasr evaluate --model "$out/run/model.wavasr" --manifest "$out/words/dev.jsonl"
 timed transcribe wavasr transcribe data/samples/plain-sentence.flac --model "$out/run/model.wavasr"

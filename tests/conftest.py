@@ -77,7 +77,7 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def every_message_is_heard() -> Iterator[None]:
+def every_message_is_shown() -> Iterator[None]:
     """A command that a test runs with `--quiet` in this process does not silence the tests after it."""
     yield
     logging.getLogger("wavasr").setLevel(logging.NOTSET)

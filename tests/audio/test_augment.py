@@ -205,8 +205,8 @@ def test_equaliser_gives_each_part_of_the_spectrum_its_gain() -> None:
     # No delay: a click stays where it was, nearly all of it within 5 ms.
     click = np.zeros(RATE, dtype=np.float32)
     click[5000] = 1.0
-    heard = augment.equalise(click, gains, RATE)
-    assert np.argmax(np.abs(heard)) == 5000 and power(heard[4920:5081]) * 161 > 0.99 * power(heard) * RATE
+    filtered = augment.equalise(click, gains, RATE)
+    assert np.argmax(np.abs(filtered)) == 5000 and power(filtered[4920:5081]) * 161 > 0.99 * power(filtered) * RATE
     assert np.array_equal(augment.equalise(np.zeros(99, np.float32), gains, RATE), np.zeros(99))
 
 
@@ -218,8 +218,8 @@ def test_telephone_keeps_its_band_and_level() -> None:
     assert band_power(y, 0, 200) < 0.01 * inside and band_power(y, 3600, 3900) < 0.01 * inside
     assert band_power(y, 4200, 8000) < 1e-4 * inside
     voice = tone(1.0, 1000.0)
-    heard = augment.telephone(voice, RATE)
-    assert 30 < 10 * math.log10(power(voice) / power((heard - voice)[800:-800])) < 45, "8-bit mu-law: about 38 dB"
+    filtered = augment.telephone(voice, RATE)
+    assert 30 < 10 * math.log10(power(voice) / power((filtered - voice)[800:-800])) < 45, "8-bit mu-law: about 38 dB"
     assert len(augment.telephone(noise(4001), 8000)) == 4001
 
 

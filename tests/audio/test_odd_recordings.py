@@ -264,12 +264,12 @@ def test_a_pipe_is_read_as_it_comes(name: str) -> None:
         "ogg": encoded("OGG", "OPUS", long[:96_000] / 32768) * 2,
     }[name]
     reader, writer = os.pipe()
-    heard = threading.Event()
+    received = threading.Event()
 
     def feed() -> None:
         with os.fdopen(writer, "wb", buffering=0) as sink:
             sink.write(content[: len(content) // 2])
-            assert heard.wait(20)
+            assert received.wait(20)
             sink.write(content[len(content) // 2 :])
 
     feeder = threading.Thread(target=feed)
@@ -277,7 +277,7 @@ def test_a_pipe_is_read_as_it_comes(name: str) -> None:
     with os.fdopen(reader, "rb") as stream:
         pieces = stream_audio(stream, RATE, 0.5)
         assert len(next(pieces)) == RATE // 2
-        heard.set()
+        received.set()
         assert sum(map(len, pieces)) / RATE == pytest.approx(11.5, abs=0.2)
     feeder.join()
 

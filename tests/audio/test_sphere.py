@@ -1,4 +1,4 @@
-"""SPHERE files whose line ends a copy has changed are heard as they were recorded."""
+"""SPHERE files whose line ends a copy has changed are read as they were recorded."""
 
 from pathlib import Path
 

@@ -246,7 +246,7 @@ MODELS = [
     Case("no wavasr header", with_model(without_header), 2, "m.wavasr"),
     Case("a later version", with_model(with_header(lambda h: h.update(format_version=99))), 2, "newer"),
     Case("version is a word", with_model(with_header(lambda h: h.update(format_version="x"))), 2, "m.wavasr"),
-    Case("another kind of file", with_model(with_header(lambda h: h.update(format="ear"))), 2, "m.wavasr"),
+    Case("another kind of file", with_model(with_header(lambda h: h.update(format="front-end"))), 2, "m.wavasr"),
     Case("no units", with_model(with_header(lambda h: h.pop("units"))), 2, "m.wavasr"),
     Case("other units", with_model(with_header(other_units)), 2, "m.wavasr"),
     Case("no encoder", with_model(with_header(lambda h: h.pop("encoder"))), 2, "m.wavasr"),

@@ -113,12 +113,12 @@ def untrained() -> Recognizer:
         StageConfig(channels=8, dilations=(1, 2), pool=2),
     )
     found = Recognizer(EncoderConfig(stages=stages, init="random"), Units.words_of(["a b c the fox"]), TextConfig())
-    heard = torch.from_numpy(bursts(np.random.default_rng(5))).float()[None]
+    audio = torch.from_numpy(bursts(np.random.default_rng(5))).float()[None]
     with torch.no_grad():
         for parameter in found.parameters():
             parameter.normal_()
         assert found.output.bias is not None
-        found.output.bias -= found(heard, torch.tensor([48000]))[0][0].mean(dim=0)
+        found.output.bias -= found(audio, torch.tensor([48000]))[0][0].mean(dim=0)
     return found.eval()
 
 

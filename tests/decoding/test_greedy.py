@@ -144,7 +144,7 @@ def test_a_repeated_label_needs_a_blank_between() -> None:
 
 
 @pytest.mark.parametrize("log_probs", [torch.empty(0, 5), torch.tensor([[0.0, -30.0, -30.0]] * 4)])
-def test_nothing_heard(log_probs: Tensor) -> None:
+def test_nothing_recognised(log_probs: Tensor) -> None:
     expected = Hypothesis((), 0.0, (), (), len(log_probs))
     assert greedy(log_probs) == expected
     (found,) = prefix_beam(log_probs)

@@ -146,8 +146,8 @@ def test_characters_against_every_path(lm: Path, seed: int, weight: float, score
     arpa = read_arpa(lm)
     spellings = {word: [tuple(CHARACTERS.encode(word))] for word in ("a", "b", "ab", "bab")}
     expected = {
-        words: heard + weight * sentence_nats(arpa, words) + score * len(words)
-        for words, heard in every_sentence(values, CHARACTERS, spellings).items()
+        words: acoustic + weight * sentence_nats(arpa, words) + score * len(words)
+        for words, acoustic in every_sentence(values, CHARACTERS, spellings).items()
     }
     config = DecodingConfig(beam=WIDE, n_best=5, lm=lm, lm_weight=weight, word_score=score)
     decoder = lm_decoder(config, CHARACTERS, TEXT)
@@ -168,8 +168,8 @@ def test_pronunciations_against_every_path(
     shares = np.exp(values.astype(np.float64)) * np.exp([-penalty, 0.0, 0.0])
     searched = np.log(shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
     expected = {
-        words: heard + 0.7 * sentence_nats(arpa, words) + 0.3 * len(words)
-        for words, heard in every_sentence(searched, PHONES, spellings).items()
+        words: acoustic + 0.7 * sentence_nats(arpa, words) + 0.3 * len(words)
+        for words, acoustic in every_sentence(searched, PHONES, spellings).items()
     }
     config = DecodingConfig(
         beam=WIDE, n_best=4, lm=lm, lexicon=lexicon, lm_weight=0.7, word_score=0.3, blank_penalty=penalty
@@ -211,11 +211,11 @@ def test_hotwords_against_every_path(
     sentences = every_sentence(values, units, spellings)
     has_phrases = max(map(len, nats)) > 1
     if has_phrases and units is CHARACTERS:  # ways with more than a space between words do not count then
-        heard_as = every_labelling(values)
-        sentences = {words: heard_as.get(tuple(units.encode(" ".join(words))), -math.inf) for words in sentences}
+        labellings = every_labelling(values)
+        sentences = {words: labellings.get(tuple(units.encode(" ".join(words))), -math.inf) for words in sentences}
     expected = {
-        words: heard + 0.7 * sentence_nats(arpa, words) + 0.3 * len(words) + earned(words, nats)
-        for words, heard in sentences.items()
+        words: acoustic + 0.7 * sentence_nats(arpa, words) + 0.3 * len(words) + earned(words, nats)
+        for words, acoustic in sentences.items()
     }
     found = decoder(values)
     if not has_phrases:
@@ -252,9 +252,9 @@ def test_phones_without_words_against_every_path(tmp_path: Path, seed: int) -> N
     arpa = read_arpa(path)
     values = lattice(6, 3, seed)
     expected = {}
-    for ids, heard in every_labelling(values).items():
+    for ids, acoustic in every_labelling(values).items():
         phones = tuple(PHONES.symbols[label] for label in ids)
-        expected[phones] = heard + 0.8 * sentence_nats(arpa, phones, order=2) + 0.4 * len(phones)
+        expected[phones] = acoustic + 0.8 * sentence_nats(arpa, phones, order=2) + 0.4 * len(phones)
     config = DecodingConfig(beam=WIDE, n_best=5, lm=path, lm_weight=0.8, word_score=0.4)
     decoder = lm_decoder(config, PHONES, TEXT)
     assert decoder is not None and not decoder.spells_words
@@ -269,8 +269,8 @@ def test_sentencepiece_against_every_path(lm: Path, seed: int) -> None:
     spellings = {word: [tuple(units.encode(word))] for word in ("a", "b", "ab", "bab")}
     arpa = read_arpa(lm)
     expected = {
-        words: heard + 0.5 * sentence_nats(arpa, words) + len(words)
-        for words, heard in every_sentence(values, units, spellings).items()
+        words: acoustic + 0.5 * sentence_nats(arpa, words) + len(words)
+        for words, acoustic in every_sentence(values, units, spellings).items()
     }
     decoder = lm_decoder(DecodingConfig(beam=WIDE, n_best=3, lm=lm, lm_weight=0.5, word_score=1.0), units, TEXT)
     assert decoder is not None
@@ -315,7 +315,7 @@ def spoken(text: str, units: Units, doubt: float = 0.05) -> NDArray[np.float32]:
 LETTERS = Units.characters(["abcdefghijklmnopqrstuvwxyz '"])
 
 
-def test_hotwords_are_heard_and_boosts_are_exact(tmp_path: Path) -> None:
+def test_hotwords_are_recognised_and_boosts_are_exact(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     write_arpa(estimate(["the cat sat", "a cat sat on the mat", "the mat"]), path)
     values = spoken("the kat sat", LETTERS, doubt=0.2)
@@ -452,7 +452,7 @@ def test_what_a_decoder_is_asked(lm: Path) -> None:
     assert decoder_of(search, Model()) is search  # type: ignore[arg-type]
 
 
-def test_nothing_heard_and_long_recordings(lm: Path) -> None:
+def test_nothing_recognised_and_long_recordings(lm: Path) -> None:
     decoder = lm_decoder(DecodingConfig(lm=lm, n_best=3, beam=20), CHARACTERS, TEXT)
     assert decoder is not None
     assert decoder(np.zeros((0, 4), np.float32)) == Hypothesis((), 0.0, (), (), 0)
@@ -635,16 +635,16 @@ def test_a_named_language_model_brings_its_own_words(tmp_path: Path, caplog: pyt
     write_arpa(estimate(["the cat tab", "cat"], order=2), path)
     config = DecodingConfig(lm=path, lexicon=lexicon)
 
-    def heard(**changes: Any) -> str:
+    def text(**changes: Any) -> str:
         decoder = lm_decoder(replace(config, **changes), units, TEXT)
         assert decoder is not None
         return decoder(spoken("B AE T", units, doubt=0.1)).text(units)
 
-    assert heard() == "bat"
+    assert text() == "bat"
     with caplog.at_level(logging.INFO, logger="wavasr"):
-        assert heard(lm_words_only=True) in ("cat", "tab")
+        assert text(lm_words_only=True) in ("cat", "tab")
     assert "1 of its 3 words" in caplog.text and "'the'" in caplog.text
-    assert heard(lm_words_only=True, hotwords=("bat",)) == "bat"
+    assert text(lm_words_only=True, hotwords=("bat",)) == "bat"
     lexicon.write_text("bat  B AE T\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="share no word"):
         lm_decoder(replace(config, lm_words_only=True), units, TEXT)
@@ -918,8 +918,8 @@ def test_thorough_keeps_the_speed_whose_words_cost_least(monkeypatch: pytest.Mon
     chosen = set()
     for name in ("plain-sentence.flac", "plain-sentence-2.mp3", "six-microphones.flac", "street.opus", "date.flac"):
         waveform = load_audio(SAMPLES / name, model.sample_rate)
-        heard = [log_probs_of(model, change_speed(waveform, speed)) for speed in OTHER_SPEEDS]
-        versions = [log_probs_of(model, waveform), *heard]
+        others = [log_probs_of(model, change_speed(waveform, speed)) for speed in OTHER_SPEEDS]
+        versions = [log_probs_of(model, waveform), *others]
         costs = [greedy(values).score - plain(values).score for values in versions]
         best = int(np.argmin(costs))
         chosen.add(best)

@@ -185,7 +185,7 @@ def test_part_of_a_recording_is_read(model: Recognizer, utterances: list[Utteran
 
 
 @pytest.mark.parametrize(
-    ("symbols", "phone_set", "reference", "heard", "counts", "name"),
+    ("symbols", "phone_set", "reference", "hypothesis", "counts", "name"),
     [
         (["sil", "sh", "ix", "ax"], 39, "h# sh ix q h#", "sil sh ax sil", ErrorCounts(1, 0, 0, 4), "TIMIT 39 phones"),
         (["sil", "sh", "ix", "ax"], 48, "h# sh ix q h#", "sil sh ix", ErrorCounts(0, 0, 1, 4), "TIMIT 48 phones"),
@@ -197,13 +197,13 @@ def test_phones_are_folded_and_the_set_named(
     symbols: list[str],
     phone_set: PhoneSet,
     reference: str,
-    heard: str,
+    hypothesis: str,
     counts: ErrorCounts,
     name: str,
 ) -> None:
     model = tiny(Units.phones(symbols), TextConfig())
     said = [replace(utterances[0], text=reference)]
-    found = evaluate(model, said, phone_set=phone_set, recognise=Oracle([heard]), progress=False)
+    found = evaluate(model, said, phone_set=phone_set, recognise=Oracle([hypothesis]), progress=False)
     assert (found.metric, found.phone_set, found.rate.counts) == ("per", name, counts)
     assert found.character_rate is None
     assert found.utterances[0].character_counts is None
@@ -293,7 +293,7 @@ def test_greedy_beside_the_language_model_is_what_greedy_gives(
     assert plain.greedy_rate is None and plain.utterances[0].greedy is None
     recognise = model_recogniser(model, DecodingConfig(vad=False, beam=4, lm=lm))
     waveforms = [load_audio(u.audio, RATE) for u in said]
-    assert [u.hypothesis for u in with_lm.utterances] == [heard.text for heard in recognise(waveforms)]
+    assert [u.hypothesis for u in with_lm.utterances] == [found.text for found in recognise(waveforms)]
 
 
 def test_what_the_word_list_knows(model: Recognizer, utterances: list[Utterance], lm: Path, tmp_path: Path) -> None:

@@ -40,18 +40,20 @@ def result(name: str, reference: str, hypothesis: str, speaker: str = "", durati
 
 
 def corpus(rate: float, seed: int, n: int = 40) -> list[UtteranceResult]:
-    said, heard = random.Random(0), random.Random(seed)
+    said, recognised = random.Random(0), random.Random(seed)
     found = []
     for i in range(n):
         reference = [said.choice(WORDS) for _ in range(said.randint(1, 12))]
         hypothesis = [
-            heard.choice(WORDS) if heard.random() < rate else w for w in reference if heard.random() > rate / 3
+            recognised.choice(WORDS) if recognised.random() < rate else w
+            for w in reference
+            if recognised.random() > rate / 3
         ]
-        hypothesis += ["oh"] * (heard.random() < rate)
+        hypothesis += ["oh"] * (recognised.random() < rate)
         u = result(
             f"utt-{i}", " ".join(reference), " ".join(hypothesis), f"speaker-{i % 4}", 0.4 * len(reference) + 0.3
         )
-        found.append(replace(u, confidence=heard.uniform(0.4, 1.0)))
+        found.append(replace(u, confidence=recognised.uniform(0.4, 1.0)))
     return found
 
 
@@ -82,10 +84,10 @@ def better(evaluation: Evaluation) -> Evaluation:
 def phones() -> Evaluation:
     units, text = Units.phones(["sil", "sh", "ih", "ah"]), TextConfig(case="keep", punctuation="keep")
     said = ["h# sh ix h#", "h# sh ax-h q sh h#"]
-    heard = ["sil sh ah sil", "sil ah sh"]
+    recognised = ["sil sh ah sil", "sil ah sh"]
     results = [
         score(Utterance(f"p{i}", Path(f"p{i}.wav"), 1.0, a, "s"), b, units=units, text=text)
-        for i, (a, b) in enumerate(zip(said, heard, strict=True))
+        for i, (a, b) in enumerate(zip(said, recognised, strict=True))
     ]
     return assemble(results, metric="per", phone_set="TIMIT 39 phones")
 

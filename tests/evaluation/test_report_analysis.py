@@ -27,9 +27,11 @@ LETTERS = Units.characters(["abcdefghijklmnopqrstuvwxyz "])
 KNOWN = {"the": 60_000.0, "a": 20_000.0, "cat": 300.0, "sat": 90.0, "axolotl": 0.4}
 
 
-def result(name: str, said: str, heard: str, greedy: str | None = None, duration_s: float = 2.0) -> UtteranceResult:
+def result(
+    name: str, said: str, recognised: str, greedy: str | None = None, duration_s: float = 2.0
+) -> UtteranceResult:
     utterance = Utterance(name, Path(f"{name}.wav"), duration_s, said, f"s{len(name) % 2}")
-    found = score(utterance, heard, units=LETTERS, text=TextConfig())
+    found = score(utterance, recognised, units=LETTERS, text=TextConfig())
     if greedy is None:
         return found
     return replace(found, greedy=greedy, greedy_counts=count_all([said.split()], [greedy.split()])[0])
@@ -55,7 +57,7 @@ def rows(bins: list[analysis.Bin]) -> list[tuple[str, int, int, int]]:
 
 
 def test_frequency_as_the_language_model_has_it(evaluation: Evaluation) -> None:
-    # zorro is missed twice ("sorrow", and not heard); axolotl once; sat once: "zorro sat" was heard as one word.
+    # zorro is missed twice ("sorrow", and missing); axolotl once; sat once: "zorro sat" became one word.
     assert rows(analysis.frequency_profile(evaluation)) == [
         ("unknown", 2, 1, 1),
         ("0–1", 1, 1, 0),
@@ -83,8 +85,8 @@ def test_every_reference_word_is_in_one_class() -> None:
     results = []
     for i in range(300):
         said = rng.choices(names, weights, k=8)
-        heard = [word for word in said if rng.random() > 0.1] + ["more"]
-        results.append(result(f"u{i}", " ".join(said), " ".join(heard)))
+        recognised = [word for word in said if rng.random() > 0.1] + ["more"]
+        results.append(result(f"u{i}", " ".join(said), " ".join(recognised)))
     shown = assemble(results)
     bins = analysis.frequency_profile(shown)
     assert sum(b.size for b in bins) == shown.rate.counts.reference == 2400

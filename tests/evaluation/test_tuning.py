@@ -31,24 +31,24 @@ RATE = 1600
 HOP = 80
 
 
-class Told:
-    """An acoustic model that hears in a recording the log-probabilities which its loudness stands for."""
+class Prepared:
+    """An acoustic model whose log-probabilities are chosen by the loudness of a recording."""
 
     units = LETTERS
     text = TextConfig()
     metadata: dict[str, Any] = {}  # noqa: RUF012
     sample_rate, hop_samples, receptive_field = RATE, HOP, (0, 0)
 
-    def __init__(self, heard: list[NDArray[np.float32]]) -> None:
-        self.heard = heard
+    def __init__(self, answers: list[NDArray[np.float32]]) -> None:
+        self.answers = answers
 
     def infer(self, waveform: NDArray[np.float32], lengths: NDArray[np.int64]) -> tuple[Any, Any]:
         numbers = np.rint(np.abs(waveform).max(axis=1) * 10).astype(int) - 1
-        longest = max(len(self.heard[number]) for number in numbers)
+        longest = max(len(self.answers[number]) for number in numbers)
         batch = np.zeros((len(numbers), longest, len(LETTERS)), np.float32)
         for row, number in zip(batch, numbers, strict=True):
-            row[: len(self.heard[number])] = self.heard[number]
-        return batch, np.array([len(self.heard[number]) for number in numbers])
+            row[: len(self.answers[number])] = self.answers[number]
+        return batch, np.array([len(self.answers[number]) for number in numbers])
 
     def facts(self) -> Any:
         raise NotImplementedError
@@ -82,9 +82,10 @@ def lm(tmp_path: Path) -> Path:
 
 
 def test_the_better_weight_is_chosen(dev: list[Utterance], lm: Path) -> None:
-    # Twice the ear leans to "sea" where the text says "see": without a language model that is wrong. The third text
-    # is one that the language model does not expect, but the ear is sure: with too much weight it becomes "the sea".
-    model = Told([spoken("i see", "i sea", 0.6), spoken("i see", "i sea", 0.6), spoken("the see", "the sea", 0.02)])
+    # Twice the acoustic model prefers "sea" where the text says "see": without a language model that is wrong. The
+    # third text is one that the language model does not expect, but the acoustic model is sure: with too much weight it
+    # becomes "the sea".
+    model = Prepared([spoken("i see", "i sea", 0.6), spoken("i see", "i sea", 0.6), spoken("the see", "the sea", 0.02)])
     decoder = lm_decoder(DecodingConfig(lm=lm), LETTERS, TextConfig())
     assert decoder is not None
     tuning = tune(model, dev, decoder, progress=False)
@@ -93,12 +94,12 @@ def test_the_better_weight_is_chosen(dev: list[Utterance], lm: Path) -> None:
     errors = {trial.weights: trial.counts.errors for trial in tuning.trials}
     assert len(errors) == len(tuning.trials) >= len(LM_WEIGHTS) * len(BLANK_PENALTIES)
     assert errors[Weights(LM_WEIGHTS[-1], 0.0)] == 1
-    assert decoder.with_weights(Weights(0.01, 0.0))(model.heard[0]).text(LETTERS) == "i sea"
+    assert decoder.with_weights(Weights(0.01, 0.0))(model.answers[0]).text(LETTERS) == "i sea"
     assert f"--lm-weight {tuning.best.weights.lm_weight:g}" in table(tuning)
     values = chosen(tuning)
     assert values["errors"] == 0 and Weights(*(values[name] for name in Weights._fields)) == tuning.best.weights
     best = decoder.with_weights(tuning.best.weights)
-    assert [best(values).text(LETTERS) for values in model.heard] == ["i see", "i see", "the see"]
+    assert [best(values).text(LETTERS) for values in model.answers] == ["i see", "i see", "the see"]
 
 
 def test_the_commands(

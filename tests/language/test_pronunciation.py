@@ -140,13 +140,13 @@ def test_little_to_learn() -> None:
     assert Pronouncer(Lexicon({"1": (("W", "AH", "N"),)}))("11") == []
 
 
-def test_unheard_words_of_the_shipped_lexicon(shipped: Lexicon) -> None:
+def test_left_out_words_of_the_shipped_lexicon(shipped: Lexicon) -> None:
     """Every 20th word, learnt from the others: about 7 % of the phones are wrong, and one word in four."""
     words = sorted(shipped)
-    unheard = set(words[::20])
-    pronounce = Pronouncer(Lexicon({word: shipped[word] for word in words if word not in unheard}))
+    left_out = set(words[::20])
+    pronounce = Pronouncer(Lexicon({word: shipped[word] for word in words if word not in left_out}))
     right, errors, phones = 0, 0, 0
-    asked = sorted(unheard)[::6]
+    asked = sorted(left_out)[::6]
     for word in asked:
         [found] = pronounce(word)
         distances = [(distance(found, spoken), len(spoken)) for spoken in shipped[word]]
@@ -180,7 +180,7 @@ def test_what_a_lexicon_cannot_teach(shipped: Lexicon, caplog: pytest.LogCapture
     assert message.endswith(f"which lacks them: naïve  {' '.join(more['naïve'][0])}; Wodehouse  W UH D HH AW S")
 
 
-def test_a_hotword_that_the_lexicon_lacks_can_be_heard(some: Path) -> None:
+def test_a_hotword_that_the_lexicon_lacks_can_be_recognised(some: Path) -> None:
     """What sounds like lady knollys is lady no less, until Knollys is expected."""
     acoustic = load_acoustic_model("default")
     units, lm, lexicon = acoustic.units, language_of(acoustic.file).lm, Lexicon.read(some)
@@ -188,10 +188,10 @@ def test_a_hotword_that_the_lexicon_lacks_can_be_heard(some: Path) -> None:
     [lady], no_less = lexicon["lady"], (*lexicon["no"][0], *lexicon["less"][0])
     [knollys, *_] = Pronouncer(lexicon)("knollys")
     values = spoken((*lady, *knollys), (*lady, *no_less), units)
-    for hotwords, heard in (((), "lady no less"), (("Knollys",), "lady knollys"), (("Zarathustra",), "lady no less")):
+    for hotwords, text in (((), "lady no less"), (("Knollys",), "lady knollys"), (("Zarathustra",), "lady no less")):
         decoder = lm_decoder(DecodingConfig(lm=lm, lexicon=some, hotwords=hotwords), units, TextConfig())
         assert decoder is not None
-        assert decoder(values).text(units) == heard
+        assert decoder(values).text(units) == text
 
 
 def spoken(phones: tuple[str, ...], others: tuple[str, ...], units: Units) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ NOISE = DecodingConfig(vad=False)
 UNITS = Units.characters(["the quick brown fox jumps over the lazy dog"])
 # Each has what another lacks: level, energy and mean pooling, windows, kernels of 1 to 3, skips of another width.
 ENCODERS = {
-    "ear": (
+    "front-end": (
         StageConfig(
             8, window=32, stride=8, level_frames=16, filter_bank=True, dilations=(1, 2, 4), pool=5, pooling="energy"
         ),
@@ -79,8 +79,8 @@ def sound(samples: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def ear() -> Recognizer:
-    return network(ENCODERS["ear"])
+def front_end() -> Recognizer:
+    return network(ENCODERS["front-end"])
 
 
 @pytest.mark.parametrize("context", ["noncausal", "causal"])
@@ -106,10 +106,10 @@ def test_log_probabilities_are_torchs(name: str, context: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("seconds", [0.3, 60.0])
-def test_short_and_long(ear: Recognizer, seconds: float, tmp_path: Path) -> None:
+def test_short_and_long(front_end: Recognizer, seconds: float, tmp_path: Path) -> None:
     batch, lengths = sound(round(16_000 * seconds))[None], np.array([round(16_000 * seconds)])
-    runtime = exported(ear, tmp_path)
-    assert np.abs(runtime.infer(batch, lengths)[0] - ear.infer(batch, lengths)[0]).max() < 1e-3
+    runtime = exported(front_end, tmp_path)
+    assert np.abs(runtime.infer(batch, lengths)[0] - front_end.infer(batch, lengths)[0]).max() < 1e-3
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -120,8 +120,8 @@ def test_every_preset(preset: str, tmp_path: Path) -> None:
     assert np.abs(found - model.infer(waveform, lengths)[0])[0, : frames[0]].max() < 1e-3
 
 
-def test_eight_bits_are_near_and_do_not_depend_on_neighbours(ear: Recognizer, tmp_path: Path) -> None:
-    exact, near = exported(ear, tmp_path), exported(ear, tmp_path, int8=True)
+def test_eight_bits_are_near_and_do_not_depend_on_neighbours(front_end: Recognizer, tmp_path: Path) -> None:
+    exact, near = exported(front_end, tmp_path), exported(front_end, tmp_path, int8=True)
     lengths = np.array([16_000, 9_000])
     batch = np.stack([sound(16_000), 30 * sound(16_000, 1)])
     expected, found = exact.infer(batch, lengths)[0], near.infer(batch, lengths)[0]
@@ -132,31 +132,31 @@ def test_eight_bits_are_near_and_do_not_depend_on_neighbours(ear: Recognizer, tm
 
 
 @pytest.mark.parametrize("int8", [False, True])
-def test_chunked_is_whole(ear: Recognizer, int8: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = exported(ear, tmp_path, int8=int8)
+def test_chunked_is_whole(front_end: Recognizer, int8: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = exported(front_end, tmp_path, int8=int8)
     monkeypatch.setattr("wavasr.recognition.chunks.CHUNK_S", 0.5)
-    assert Plan.of(runtime) == Plan.of(ear)
+    assert Plan.of(runtime) == Plan.of(front_end)
     waveform = sound(40_000)
     whole, _ = runtime.infer(waveform[None], np.array([40_000]))
     assert np.abs(log_probs_of(runtime, waveform) - whole[0]).max() < 1e-3
 
 
-def test_the_graph_says_what_it_is(ear: Recognizer, tmp_path: Path) -> None:
-    exported(ear, tmp_path)
+def test_the_graph_says_what_it_is(front_end: Recognizer, tmp_path: Path) -> None:
+    exported(front_end, tmp_path)
     import onnx
 
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert json.loads(metadata["wavasr"]) == read_header(tmp_path / "model.wavasr")
 
 
-def test_evaluation_is_torchs(ear: Recognizer, tmp_path: Path, speech: Path) -> None:
-    runtime = exported(ear, tmp_path)
+def test_evaluation_is_torchs(front_end: Recognizer, tmp_path: Path, speech: Path) -> None:
+    runtime = exported(front_end, tmp_path)
     for decoder in (NOISE, replace(NOISE, beam=4)):
         found = transcribe(speech, runtime, decoder=decoder)
-        expected = transcribe(speech, ear, decoder=decoder, model_name=found.model)
+        expected = transcribe(speech, front_end, decoder=decoder, model_name=found.model)
         assert found.text == expected.text != "" and len(found.words) == len(expected.words)
     utterances = [Utterance("one", speech, 0.5, "the fox")]
-    evaluations = [evaluate(model, utterances, progress=False) for model in (runtime, ear)]
+    evaluations = [evaluate(model, utterances, progress=False) for model in (runtime, front_end)]
     assert evaluations[0].utterances[0].hypothesis == evaluations[1].utterances[0].hypothesis
     assert evaluations[0].provenance.parameters == evaluations[1].provenance.parameters
     assert evaluations[0].provenance.model_sha256 == evaluations[1].provenance.model_sha256
@@ -207,6 +207,6 @@ def test_weights_that_do_not_fit_are_named(change: str, tmp_path: Path) -> None:
         export_graph(path, tmp_path / "model.onnx")
 
 
-def test_the_file_takes_a_wav_of_another_rate(ear: Recognizer, tmp_path: Path) -> None:
+def test_the_file_takes_a_wav_of_another_rate(front_end: Recognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "studio.wav", np.stack([sound(48_000)] * 2, axis=1), 48_000)
-    assert transcribe(tmp_path / "studio.wav", exported(ear, tmp_path)).duration_s == pytest.approx(1.0, abs=1e-3)
+    assert transcribe(tmp_path / "studio.wav", exported(front_end, tmp_path)).duration_s == pytest.approx(1.0, abs=1e-3)

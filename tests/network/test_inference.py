@@ -104,11 +104,11 @@ def test_the_shipped_model_hears_what_torch_hears(shared_data: Path) -> None:
     """Nearly to the label, on real speech."""
     plain, found = load_model("default"), FastModel("default")
     assert found.facts().sha256 == plain.facts().sha256
-    heard: list[list[str]] = []
+    texts: list[list[str]] = []
     waveforms = [load_audio(u.audio) for u in read_manifest(shared_data / "an4" / "train.jsonl")[:200:20]]
     for network in (plain, found):
-        heard.append([network.units.decode(greedy(log_probs_of(network, waveform)).ids) for waveform in waveforms])
-    assert cer(*heard).rate < 0.05
+        texts.append([network.units.decode(greedy(log_probs_of(network, waveform)).ids) for waveform in waveforms])
+    assert cer(*texts).rate < 0.05
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def test_hidden_samples_change_no_logit(shape: str) -> None:
     assert not torch.equal(again.classes, hidden.classes)
     assert torch.equal(listener.logits(again), listener.logits(hidden))
     # What is not hidden does matter, on both sides.
-    heard = torch.where(asked, waveform, -waveform)
-    assert not torch.equal(listener.logits(listener.hide(heard)), listener.logits(hidden))
+    other = torch.where(asked, waveform, -waveform)
+    assert not torch.equal(listener.logits(listener.hide(other)), listener.logits(hidden))
 
 
 @every_shape
@@ -108,7 +108,7 @@ def test_no_gradient_from_any_logit_to_a_hidden_sample(shape: str) -> None:
 
 
 @every_shape
-def test_both_sides_of_a_hidden_span_are_heard(shape: str) -> None:
+def test_both_sides_of_a_hidden_span_are_seen(shape: str) -> None:
     listener = Listener(shape, "noncausal", AuxiliaryConfig(weight=1.0, hidden_share=0.001, span_ms=4.0))
     waveform = noise(1, 600).requires_grad_()
     hidden = next(h for h in (listener.hide(waveform, seed=s) for s in range(50)) if 50 < int(h.steps[0]) < 90)
@@ -134,7 +134,7 @@ def test_a_causal_prediction_has_no_gradient_to_its_answer_or_after(shape: str) 
         (gradient,) = torch.autograd.grad(logits[place].square().sum(), waveform, retain_graph=True)
         first = steps[place] * stride
         assert gradient[0, first:].abs().sum() == 0
-        assert gradient[0, first - stride : first].abs().max() > 0  # the last step before it is heard
+        assert gradient[0, first - stride : first].abs().max() > 0  # the last step before it is seen
 
 
 @every_shape
@@ -152,7 +152,7 @@ def test_a_causal_prediction_ignores_its_answer_and_the_future(shape: str) -> No
 
 
 def test_the_gradient_test_would_see_the_old_bug() -> None:
-    """A symmetric stack asked for "the next sample" hears it."""
+    """A symmetric stack asked for "the next sample" sees it."""
     listener = Listener("stepped", "noncausal")
     listener.loss.causal = True
     waveform = noise(1, 400).requires_grad_()

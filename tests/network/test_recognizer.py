@@ -27,8 +27,8 @@ from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network import files as modelfile
 from wavasr.network.config import EncoderConfig, StageConfig
-from wavasr.network.files import EAR_FORMAT, FORMAT_VERSION, HEADER, WEIGHTS, asset, read_header, resolve
-from wavasr.network.recognizer import Recognizer, load_ear, load_model, save_ear, save_model, start_from
+from wavasr.network.files import FORMAT_VERSION, FRONT_END_FORMAT, HEADER, WEIGHTS, asset, read_header, resolve
+from wavasr.network.recognizer import Recognizer, load_front_end, load_model, save_front_end, save_model, start_from
 from wavasr.recognition import chunks, transcribe
 
 STAGES = (
@@ -78,7 +78,7 @@ def test_what_a_model_says_of_itself() -> None:
     assert model.sample_rate == RATE
     # Top: dilations 1 and 2, both sides, of frames of 20 samples; below: 1 and 2, window 1 and 0, level 3 and 2.
     assert model.receptive_field == (3 * 20 + (3 + 1 + 3) * 4, 3 * 20 + (3 + 0 + 2) * 4)
-    assert len(model.ear) == model.encoder_config.ear_stages == 1
+    assert len(model.front_end) == model.encoder_config.front_end_stages == 1
 
 
 @settings(max_examples=30, deadline=None)
@@ -178,8 +178,8 @@ def test_streaming_a_causal_model_hop_by_hop_is_offline() -> None:
     with torch.no_grad():
         offline, _ = model(waveform, torch.tensor([waveform.shape[1]]))
         for frames in (1, 2, 7, 19):
-            heard = waveform[:, : frames * model.hop_samples]
-            early, _ = model(heard, torch.tensor([heard.shape[1]]))
+            past = waveform[:, : frames * model.hop_samples]
+            early, _ = model(past, torch.tensor([past.shape[1]]))
             assert (early[0] - offline[0, :frames]).abs().max() < 1e-5
 
 
@@ -376,7 +376,7 @@ BAD: dict[str, Callable[[Path], bytes]] = {
     "JSON nested too deep": lambda path: with_header(path, "[" * 100_000),
     "a version that is no number": lambda path: rewritten(path, lambda h: h.update(format_version="x")),
     "no version": lambda path: rewritten(path, lambda h: {k: v for k, v in h.items() if k != "format_version"}),
-    "an ear": lambda path: rewritten(path, lambda h: h.update(format=EAR_FORMAT)),
+    "a front end": lambda path: rewritten(path, lambda h: h.update(format=FRONT_END_FORMAT)),
     "newer": lambda path: rewritten(path, lambda h: h.update(format_version=FORMAT_VERSION + 1)),
     "no encoder": lambda path: rewritten(path, lambda h: {k: v for k, v in h.items() if k != "encoder"}),
     "no units": lambda path: rewritten(path, lambda h: h.update(units={})),
@@ -426,49 +426,52 @@ def test_a_header_is_read_without_torch(saved: Path) -> None:
     assert "noncausal" in done.stdout
 
 
-# The ear --------------------------------------------------------------------------------------------------------------
+# The front end ----------------------------------------------------------------------------------------------------
 
 
 def other_top(seed: int) -> Recognizer:
-    """The same ear under another top."""
+    """The same front end under another top."""
     stages = (STAGES[0], StageConfig(channels=5, dilations=(1,)))
     torch.manual_seed(seed)
     return Recognizer(config_of(stages=stages), Units.characters(["xyz"]), TextConfig())
 
 
-@pytest.mark.parametrize("kind", ["ear", "model"])
-def test_an_ear_starts_another_model(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["front-end", "model"])
+def test_a_front_end_starts_another_model(kind: str, tmp_path: Path) -> None:
     source, path = recognizer_of(), tmp_path / "source"
-    save_ear(source, path) if kind == "ear" else save_model(source, path)
+    save_front_end(source, path) if kind == "front-end" else save_model(source, path)
     model = other_top(seed=1)
     top = {name: p.clone() for name, p in model.named_parameters() if not name.startswith("encoder.stages.0.")}
-    load_ear(model, str(path))
-    for own, theirs in zip(model.ear.parameters(), source.ear.parameters(), strict=True):
-        assert torch.allclose(own, theirs, atol=2e-3 if kind == "ear" else 0, rtol=0)  # an ear is stored in 16 bits
+    load_front_end(model, str(path))
+    for own, theirs in zip(model.front_end.parameters(), source.front_end.parameters(), strict=True):
+        # A front end is stored in 16 bits.
+        assert torch.allclose(own, theirs, atol=2e-3 if kind == "front-end" else 0, rtol=0)
         assert own.requires_grad
     assert all(torch.equal(top[name], p) for name, p in model.named_parameters() if name in top)
 
 
-def test_the_shipped_ear_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_ear(recognizer_of(), tmp_path / "ear.safetensors", {"minutes": 3})
-    assert read_header(tmp_path / "ear.safetensors", EAR_FORMAT)["metadata"] == {"minutes": 3}
+def test_the_shipped_front_end_and_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_front_end(recognizer_of(), tmp_path / "front-end.safetensors", {"minutes": 3})
+    assert read_header(tmp_path / "front-end.safetensors", FRONT_END_FORMAT)["metadata"] == {"minutes": 3}
     monkeypatch.setattr("wavasr.network.recognizer.asset", lambda name: tmp_path / name)
     model = other_top(seed=1)
     before = [p.clone() for p in model.parameters()]
-    load_ear(model, "random")
+    load_front_end(model, "random")
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    load_ear(model, "ear")
+    load_front_end(model, "front-end")
     assert not torch.equal(before[0], next(model.parameters()))
 
 
 @pytest.mark.parametrize("preset", ["base", "swift"])
-def test_there_is_a_shipped_ear_for(preset: str) -> None:
+def test_there_is_a_shipped_front_end_for(preset: str) -> None:
     random, warm = (Recognizer(EncoderConfig(preset=preset), Units.characters(["a"]), TextConfig()) for _ in range(2))
-    load_ear(warm, "ear")
-    assert all(not torch.equal(a, b) for a, b in zip(random.ear.parameters(), warm.ear.parameters(), strict=True))
+    load_front_end(warm, "front-end")
+    assert all(
+        not torch.equal(a, b) for a, b in zip(random.front_end.parameters(), warm.front_end.parameters(), strict=True)
+    )
     if preset == "base":  # the one without labels, whatever the default model is
-        tensors = load_file(asset("ear.safetensors"))
-        assert all(torch.equal(warm.ear.state_dict()[name], tensor.float()) for name, tensor in tensors.items())
+        tensors = load_file(asset("front-end.safetensors"))
+        assert all(torch.equal(warm.front_end.state_dict()[name], tensor.float()) for name, tensor in tensors.items())
 
 
 @pytest.mark.parametrize(
@@ -482,22 +485,22 @@ def test_there_is_a_shipped_ear_for(preset: str) -> None:
     ],
     ids=str,
 )
-def test_an_ear_of_another_build_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    save_ear(recognizer_of(), tmp_path / "ear.safetensors")
+def test_a_front_end_of_another_build_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    save_front_end(recognizer_of(), tmp_path / "front-end.safetensors")
     stage = StageConfig(**{**STAGES[0].__dict__, **change})
     model = Recognizer(config_of(stages=(stage, STAGES[1])), Units.characters(["a"]), TextConfig())
-    with pytest.raises(ModelError, match=r"ear\.safetensors: its ear has another shape than encoder\.stages; set"):
-        load_ear(model, str(tmp_path / "ear.safetensors"))
+    with pytest.raises(ModelError, match=r"front-end\.safetensors: its front end differs from encoder\.stages; set"):
+        load_front_end(model, str(tmp_path / "front-end.safetensors"))
 
 
-def test_what_is_no_ear_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "ear.safetensors"
+def test_what_is_no_front_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "front-end.safetensors"
     for content in (b"", b"PK", pickle.dumps(Exploit(tmp_path / "canary"))):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match=r"ear\.safetensors: not a wavasr model file"):
-            load_ear(other_top(0), str(path))
+        with pytest.raises(ModelError, match=r"front-end\.safetensors: not a wavasr model file"):
+            load_front_end(other_top(0), str(path))
     with pytest.raises(ModelError, match="no such model file"):
-        load_ear(other_top(0), str(tmp_path / "missing"))
+        load_front_end(other_top(0), str(tmp_path / "missing"))
     assert not (tmp_path / "canary").exists()
 
 
@@ -538,8 +541,8 @@ def test_it_learns_to_read_tones_by_heart() -> None:
         if loss < 0.02:
             break
     assert loss < 0.1
-    heard = [model.units.decode(h.ids) for h in transcribe.recognise(model.eval(), [w.numpy() for w in waveforms])]
-    assert heard == texts
+    found = [model.units.decode(h.ids) for h in transcribe.recognise(model.eval(), [w.numpy() for w in waveforms])]
+    assert found == texts
 
 
 def test_a_model_starts_from_another_ones_weights_unit_by_unit(tmp_path: Path) -> None:

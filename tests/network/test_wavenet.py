@@ -233,7 +233,7 @@ def test_single_precision_is_close_to_double() -> None:
 # Reach ----------------------------------------------------------------------------------------------------------------
 
 
-def heard(encoder: Encoder, samples: int, frame: int, seed: int = 0) -> tuple[int, int]:
+def reach(encoder: Encoder, samples: int, frame: int, seed: int = 0) -> tuple[int, int]:
     """First sample and the one after the last that have a gradient to the frame of the last stage."""
     waveform = noise(1, samples, seed=seed).to(next(encoder.parameters()).dtype).requires_grad_()
     frames = encoder(waveform, whole(waveform))[-1].frames
@@ -255,7 +255,7 @@ def check_reach(encoder: Encoder) -> None:
     hop = encoder.config.hop_samples
     frame = before // hop + 2
     samples = (frame + 1) * hop + after + 2 * hop
-    assert heard(encoder, samples, frame) == expected_reach(encoder, frame)
+    assert reach(encoder, samples, frame) == expected_reach(encoder, frame)
 
 
 @every_shape
@@ -496,9 +496,9 @@ def test_silence_and_din_stay_finite(scale: float) -> None:
 # Dropout --------------------------------------------------------------------------------------------------------------
 
 
-def test_dropout_spares_the_ear_and_evaluation() -> None:
+def test_dropout_spares_the_front_end_and_evaluation() -> None:
     config = dataclasses.replace(config_of("stepped", "noncausal"), dropout=0.5)
-    assert config.ear_stages == 1  # 20 samples at 2 kHz are 10 ms
+    assert config.front_end_stages == 1  # 20 samples at 2 kHz are 10 ms
     torch.manual_seed(0)
     encoder = Encoder(config)
     waveform = noise(1, 1000).float()

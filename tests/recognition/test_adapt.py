@@ -75,8 +75,8 @@ def test_the_same_recordings_give_the_same_model(adapted: Recognizer, waveforms:
 
 
 def test_what_was_understood_is_what_transcribe_says(decode: LMDecoder, waveforms: list[np.ndarray]) -> None:
-    heard = list(understood(waveforms, opened("default"), decode))
-    assert [len(one.waveform) for one in heard] == [len(waveform) for waveform in waveforms]
+    stretches = list(understood(waveforms, opened("default"), decode))
+    assert [len(one.waveform) for one in stretches] == [len(waveform) for waveform in waveforms]
     spelled: list[set[tuple[int, ...]]] = [set(), set(), set()]
     for found, path in zip(spelled, CLIPS, strict=True):
         words = transcribe(path, decoder=decode).text.split()
@@ -86,7 +86,7 @@ def test_what_was_understood_is_what_transcribe_says(decode: LMDecoder, waveform
             assert decode._words is not None
             ways = {(*way, *said) for way in ways for said in decode._words.spellings[number]}
         found.update(ways)
-    assert all(one.ids in ways for one, ways in zip(heard, spelled, strict=True))
+    assert all(one.ids in ways for one, ways in zip(stretches, spelled, strict=True))
 
 
 def test_the_loss_is_that_of_the_paths_whatever_the_padding(decode: LMDecoder, waveforms: list[np.ndarray]) -> None:
@@ -119,12 +119,12 @@ def test_competitors_have_words_as_often_as_the_language_model(decode: LMDecoder
 
 def test_every_stretch_is_in_one_batch_and_batches_are_long_enough() -> None:
     rng = np.random.default_rng(0)
-    heard = [Understood(np.zeros(size, np.float32), (size,)) for size in rng.integers(1, 50, 40).tolist()]
-    batches = _batches(heard, 60, np.random.default_rng(1))
-    assert Counter(one.ids for batch in batches for one in batch) == Counter(one.ids for one in heard)
+    stretches = [Understood(np.zeros(size, np.float32), (size,)) for size in rng.integers(1, 50, 40).tolist()]
+    batches = _batches(stretches, 60, np.random.default_rng(1))
+    assert Counter(one.ids for batch in batches for one in batch) == Counter(one.ids for one in stretches)
     sizes = [[len(one.waveform) for one in batch] for batch in batches]
     assert all(sum(size) >= 60 > sum(size[:-1]) for size in sizes[:-1])
-    assert [one.ids for batch in batches for one in batch] != [one.ids for one in heard]
+    assert [one.ids for batch in batches for one in batch] != [one.ids for one in stretches]
 
 
 def test_the_command_makes_a_model_and_names_what_it_could_not_read(

@@ -181,13 +181,13 @@ def test_vosk_resets(server: Running, pcm: bytes, text: str) -> None:
     with connect(f"ws://{server.host}") as socket:
         socket.send(json.dumps({"config": {"sample_rate": RATE, "words": False}}))
         for end in ('{"reset" : 1}', '{"eof" : 1}'):
-            heard = []
+            answers = []
             socket.send(pcm)
-            heard.append(json.loads(socket.recv()))
+            answers.append(json.loads(socket.recv()))
             socket.send(end)
-            heard.append(json.loads(socket.recv()))
-            assert " ".join(answer["text"] for answer in heard if answer.get("text")) == text
-            assert "result" not in heard[-1]
+            answers.append(json.loads(socket.recv()))
+            assert " ".join(answer["text"] for answer in answers if answer.get("text")) == text
+            assert "result" not in answers[-1]
 
 
 # Wyoming --------------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def batch_of(seconds: float) -> Batch:
 @pytest.mark.parametrize("name", FROM_SPEECH)
 def test_the_first_step_teaches_the_front_end_what_the_samples_are(name: str, context: str) -> None:
     config = parse(["--config", name, "--encoder.context", context]).config
-    assert config.auxiliary.weight > 0 and config.optim.ear_frozen_epochs == 0
+    assert config.auxiliary.weight > 0 and config.optim.front_end_frozen_epochs == 0
     task = task_of(config)
     values = task.values(task.outputs(batch_of(0.3), torch.Generator().manual_seed(0)))
     nats = values["generative_nats_per_sample"]
@@ -70,8 +70,10 @@ def test_the_sum_is_weighted() -> None:
 @pytest.mark.parametrize("name", ABOVE_A_FROZEN_FRONT_END)
 def test_a_recipe_above_a_frozen_front_end_says_so(name: str) -> None:
     assert parse(["--config", name]).config.auxiliary.weight == 0
-    arguments = ["--config", name, "--auxiliary.weight", "0.1", "--optim.ear_frozen_epochs", "9"]
-    with pytest.raises(ConfigError, match=r"auxiliary.weight is 0.1, but optim.ear_frozen_epochs 9 freezes .* all 9"):
+    arguments = ["--config", name, "--auxiliary.weight", "0.1", "--optim.front_end_frozen_epochs", "9"]
+    with pytest.raises(
+        ConfigError, match=r"auxiliary.weight is 0.1, but optim.front_end_frozen_epochs 9 freezes .* all 9"
+    ):
         parse([*arguments, "--trainer.max_epochs", "9"])
     assert parse([*arguments, "--trainer.max_epochs", "10"]).config.auxiliary.weight == 0.1
 

@@ -34,11 +34,11 @@ from wavasr.training.callbacks import Keeper
 from wavasr.training.config import DataConfig, FitConfig, OptimConfig
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import Batch
-from wavasr.training.heard import EarFrames, Version, forget
+from wavasr.training.frame_cache import CachedFrames, Version, delete_frames
 from wavasr.training.interruption import Interrupted
 from wavasr.training.losses import ctc_nats
 from wavasr.training.recipe import parse
-from wavasr.training.recognize import RecognitionTask, Validated, ear_parameters, error_rates
+from wavasr.training.recognize import RecognitionTask, Validated, error_rates, front_end_parameters
 from wavasr.training.run import main
 from wavasr.training.splits import read_splits
 from wavasr.training.task import lr_scale, seed_of
@@ -95,7 +95,7 @@ RESUMED: dict[str, Any] = {
     "trainer": {"max_epochs": 3},
     "auxiliary": {"weight": 0.1},
     "data": {"workers": 1},
-    "optim": {"ear_frozen_epochs": 1},
+    "optim": {"front_end_frozen_epochs": 1},
 }
 
 
@@ -109,9 +109,9 @@ def test_resumes_exactly_after_kill(tones: Path, uninterrupted: Path, tmp_path: 
     kill_and_resume(tones, uninterrupted, tmp_path, minutes, RESUMED)
 
 
-def test_resumes_exactly_with_an_ear_that_has_listened(tones: Path, tmp_path: Path) -> None:
+def test_resumes_exactly_with_a_cached_front_end(tones: Path, tmp_path: Path) -> None:
     changes = {**RESUMED, "auxiliary": {}, "augment": {"time_masks": 2}}
-    changes["optim"] = {"ear_frozen_epochs": 2, "ear_copies": 2}
+    changes["optim"] = {"front_end_frozen_epochs": 2, "front_end_copies": 2}
     (tmp_path / "whole").mkdir()
     kill_and_resume(tones, train(tmp_path / "whole", tones, **changes), tmp_path, 1e-9, changes)
 
@@ -153,7 +153,7 @@ def test_a_run_is_not_overwritten(tones: Path, uninterrupted: Path) -> None:
 
 
 def test_a_run_is_resumed_with_its_own_recipe_only(tones: Path, uninterrupted: Path) -> None:
-    other = {**RESUMED, "optim": {"lr": 0.5, "ear_frozen_epochs": 1}}
+    other = {**RESUMED, "optim": {"lr": 0.5, "front_end_frozen_epochs": 1}}
     assert "was trained with optim.lr 0.004, not 0.5" in refused(uninterrupted.parent, tones, "--resume", **other)
     folder = uninterrupted.parent
     assert "was trained with seed 0, not 3" in refused(folder, tones, "--resume", "--seed", "3", **RESUMED)
@@ -197,8 +197,8 @@ def test_the_model_file_tells_how_frequent_its_labels_are(uninterrupted: Path) -
     model = load_model(uninterrupted / "model.wavasr")
     priors = model.metadata["label_priors"]
     config = from_dict(FitConfig, json.loads((uninterrupted / "run.json").read_text(encoding="utf-8"))["config"])
-    heard = [log_probs_of(model, load_utterance(u, model.sample_rate)) for u in read_splits(config).dev.utterances]
-    assert priors == pytest.approx(np.exp(np.concatenate(heard)).mean(axis=0), abs=2e-3)
+    found = [log_probs_of(model, load_utterance(u, model.sample_rate)) for u in read_splits(config).dev.utterances]
+    assert priors == pytest.approx(np.exp(np.concatenate(found)).mean(axis=0), abs=2e-3)
     assert sum(priors) == pytest.approx(1.0, abs=1e-4)
 
 
@@ -307,24 +307,24 @@ def test_learning_rate_rises_then_falls(decay: Any) -> None:
     assert lr_scale(0, 3, optim) == 1.0  # too few steps for a warm-up
 
 
-def test_the_ear_has_its_own_rate_and_vectors_no_decay() -> None:
-    task = tiny_task(lr=0.01, ear_lr_scale=0.1, weight_decay=0.5)
+def test_the_front_end_has_its_own_rate_and_vectors_no_decay() -> None:
+    task = tiny_task(lr=0.01, front_end_lr_scale=0.1, weight_decay=0.5)
     task._trainer = SimpleNamespace(estimated_stepping_batches=100)  # type: ignore[assignment]
     optimizer = task.configure_optimizers()["optimizer"]
-    ear = {id(p) for p in ear_parameters(task.recognizer)}
-    assert ear
+    front_end = {id(p) for p in front_end_parameters(task.recognizer)}
+    assert front_end
     seen = []
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             seen.append(id(parameter))
-            assert group["initial_lr"] == pytest.approx(0.001 if id(parameter) in ear else 0.01)
+            assert group["initial_lr"] == pytest.approx(0.001 if id(parameter) in front_end else 0.01)
             assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0.0)
     assert sorted(seen) == sorted(id(p) for p in task.recognizer.parameters())
 
 
-def test_the_ear_is_what_the_warm_up_gives() -> None:
+def test_the_front_end_is_what_the_warm_up_gives() -> None:
     recognizer = tiny_task().recognizer
-    names = {name for name, p in recognizer.named_parameters() if any(p is q for q in ear_parameters(recognizer))}
+    names = {name for name, p in recognizer.named_parameters() if any(p is q for q in front_end_parameters(recognizer))}
     assert {name for name in names if name.startswith("encoder.stages.0.")}
     assert not {name for name in names if name.startswith(("encoder.stages.1.", "output."))}
 
@@ -351,40 +351,45 @@ def test_fine_tuning_keeps_what_the_model_can_spell_and_its_words(tones: Path, t
     assert language_of(other / "model.wavasr") == Language()
 
 
-def test_a_frozen_ear_does_not_move(tones: Path, tmp_path: Path) -> None:
-    run = train(tmp_path, tones, optim={"average_decay": 0.0, "ear_frozen_epochs": 9})
+def test_a_frozen_front_end_does_not_move(tones: Path, tmp_path: Path) -> None:
+    run = train(tmp_path, tones, optim={"average_decay": 0.0, "front_end_frozen_epochs": 9})
     frozen = load_model(run / "model.wavasr")
     torch.manual_seed(0)
     start = Recognizer(frozen.encoder_config, frozen.units, frozen.text)
-    ear = {id(p) for p in ear_parameters(frozen)}
+    front_end = {id(p) for p in front_end_parameters(frozen)}
     for (name, after), before in zip(frozen.named_parameters(), start.parameters(), strict=True):
         moved = float((after - before).detach().abs().max())
-        assert (moved < 2e-4) if id(after) in ear else (moved > 1e-3), name  # model files hold float16
+        assert (moved < 2e-4) if id(after) in front_end else (moved > 1e-3), name  # model files hold float16
 
 
-def test_frames_of_an_ear_that_has_listened_are_those_of_the_whole_network(tones: Path, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 3, "ear_copies": 2}, "augment": {"time_masks": 0}}
+def test_frames_of_a_cached_front_end_are_those_of_the_whole_network(tones: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "optim": {"front_end_frozen_epochs": 3, "front_end_copies": 2},
+        "augment": {"time_masks": 0},
+    }
     config = parse(["--config", str(recipe_file(tmp_path, tones, **changes)), "--run_dir", str(tmp_path)]).config
     splits = read_splits(config)
     recognizer = Recognizer(config.encoder, Units.characters(["a b c"]), config.text).eval()
-    listening, heard = (SpeechData(config, splits, recognizer) for _ in range(2))
-    heard.hear(recognizer, torch.device("cpu"), autocast=False)
-    heard_loader, listening_loader = heard.train_dataloader(), listening.train_dataloader()
+    fresh, cached = (SpeechData(config, splits, recognizer) for _ in range(2))
+    cached.cache_front_end(recognizer, torch.device("cpu"), autocast=False)
+    cached_loader, fresh_loader = cached.train_dataloader(), fresh.train_dataloader()
     seen = set()
     for epoch in range(4):
-        for a, b in zip(heard_loader, listening_loader, strict=True):
+        for a, b in zip(cached_loader, fresh_loader, strict=True):
             assert a.ids == b.ids and torch.equal(a.targets, b.targets)
-            assert (a.ear_frames is None) == (epoch == 3)
-            if epoch < 2:  # the third epoch hears the first version again
-                assert a.ear_frames is not None and torch.equal(a.lengths, b.lengths)
-                above = recognizer.features_above_ear(Features(a.ear_frames.float(), b.lengths.add(159) // 160))
+            assert (a.front_end_frames is None) == (epoch == 3)
+            if epoch < 2:  # the third epoch gets the first version again
+                assert a.front_end_frames is not None and torch.equal(a.lengths, b.lengths)
+                above = recognizer.features_above_front_end(
+                    Features(a.front_end_frames.float(), b.lengths.add(159) // 160)
+                )
                 whole = recognizer.features(b.waveform, b.lengths)
                 torch.testing.assert_close(above[-1].frames, whole[-1].frames, rtol=0.01, atol=0.01)
                 seen |= set(a.ids)
-    assert len(seen) == len(heard.train)
+    assert len(seen) == len(cached.train)
 
 
-def test_heard_frames_come_back_from_files_and_are_masked_anew(tmp_path: Path) -> None:
+def test_cached_frames_come_back_from_files_and_are_masked_anew(tmp_path: Path) -> None:
     said = [Utterance(str(n), Path(f"{n}.wav"), 2.0, "a") for n in range(3)]
     frames = [torch.randn(3, 200) + 5 for _ in said]
     Version(tmp_path / "v", 3).write((u, f, 32000) for u, f in zip(said[:2], frames, strict=False))
@@ -396,17 +401,17 @@ def test_heard_frames_come_back_from_files_and_are_masked_anew(tmp_path: Path) -
         assert one in version and count == samples
         np.testing.assert_array_equal(found.T, expected.half().numpy())
     assert dataclasses.replace(said[0], offset_s=1.0) not in version
-    heard = EarFrames([version], 9, 160, AugmentConfig(time_masks=5), 100.0)
-    masks = [heard(said[0], epoch, 33000, np.random.default_rng(epoch))[0] for epoch in range(20)]
+    cached = CachedFrames([version], 9, 160, AugmentConfig(time_masks=5), 100.0)
+    masks = [cached(said[0], epoch, 33000, np.random.default_rng(epoch))[0] for epoch in range(20)]
     assert all(mask.shape == (3, 207) and float(mask[:, 200:].abs().sum()) == 0 for mask in masks)
     shares = [float((mask[:, :200] == 0).float().mean()) for mask in masks]
     assert len(set(shares)) > 10 and 0.02 < np.mean(shares) < 0.5 and float(abs(version[said[0]][0]).min()) > 0
-    forget(tmp_path)
+    delete_frames(tmp_path)
     assert not tmp_path.exists()
 
 
 @pytest.mark.parametrize("deleted", range(4))
-def test_a_run_killed_while_it_forgets_can_hear_again(
+def test_a_run_killed_while_it_deletes_frames_can_compute_them_again(
     deleted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [Utterance(str(number), Path("a.wav"), 1.0, "a", offset_s=float(number)) for number in range(2)]
@@ -421,26 +426,30 @@ def test_a_run_killed_while_it_forgets_can_hear_again(
 
     monkeypatch.setattr(Path, "unlink", killed)
     with pytest.raises(StopIteration):
-        forget(tmp_path)
+        delete_frames(tmp_path)
     monkeypatch.undo()
     version = Version(tmp_path / "v", 3)
     assert sum(utterance in version for utterance in said) == max(0, 2 - deleted)
     assert all(version[utterance][0].shape == (5, 3) for utterance in said if utterance in version)
 
 
-def test_runs_share_what_the_ear_has_heard(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 9, "ear_copies": 2, "ear_cache": str(tmp_path / "ear")}}
+def test_runs_share_cached_frames(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: dict[str, Any] = {
+        "optim": {"front_end_frozen_epochs": 9, "front_end_copies": 2, "front_end_cache": str(tmp_path / "front-end")}
+    }
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     first = train(tmp_path / "first", tones, **changes)
-    assert (tmp_path / "ear").exists() and not (first / "ear").exists()
-    monkeypatch.setattr(Recognizer, "ear_frames", None)  # must not be called again
+    assert (tmp_path / "front-end").exists() and not (first / "front-end-frames").exists()
+    monkeypatch.setattr(Recognizer, "front_end_frames", None)  # must not be called again
     second = train(tmp_path / "second", tones, **changes)
     assert [row["train_loss"] for row in rows(first)] == [row["train_loss"] for row in rows(second)]
 
 
-def test_two_processes_share_the_work_of_a_frozen_ear(tones: Path, tmp_path: Path) -> None:
-    path = recipe_file(tmp_path, tones, optim={"ear_frozen_epochs": 1, "ear_copies": 1}, trainer={"max_epochs": 2})
+def test_two_processes_share_the_work_of_a_frozen_front_end(tones: Path, tmp_path: Path) -> None:
+    path = recipe_file(
+        tmp_path, tones, optim={"front_end_frozen_epochs": 1, "front_end_copies": 1}, trainer={"max_epochs": 2}
+    )
     run = tmp_path / "run"
     fit = [
         "fit",
@@ -455,7 +464,9 @@ def test_two_processes_share_the_work_of_a_frozen_ear(tones: Path, tmp_path: Pat
     ]
     done = subprocess.run([sys.executable, "-m", "wavasr", *fit], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert load_model(run / "model.wavasr").metadata["best"]["epoch"] in (0, 1) and not (run / "ear").exists()
+    assert (
+        load_model(run / "model.wavasr").metadata["best"]["epoch"] in (0, 1) and not (run / "front-end-frames").exists()
+    )
     (tmp_path / "alone").mkdir()
     alone = train(tmp_path / "alone", tones, "--trainer.max_epochs", "1")
     steps, steps_alone = (max(int(row["step"]) for row in rows(one)) + 1 for one in (run, alone))
@@ -485,8 +496,11 @@ def test_processes_save_and_stop_together(agreed: int, tmp_path: Path, monkeypat
     assert saved == [tmp_path / "last.ckpt"] * (4 if agreed else 0)  # not at the epoch's end, where it is saved anyway
 
 
-def test_samples_are_predicted_once_the_ear_listens_again(tones: Path, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"optim": {"ear_frozen_epochs": 1, "ear_copies": 1}, "auxiliary": {"weight": 0.1}}
+def test_samples_are_predicted_once_the_front_end_learns(tones: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "optim": {"front_end_frozen_epochs": 1, "front_end_copies": 1},
+        "auxiliary": {"weight": 0.1},
+    }
     steps = [row for row in rows(train(tmp_path, tones, **changes)) if row["train_loss"]]
     assert {row["epoch"] for row in steps} == {"0", "1"}
     assert all(bool(row["train_generative_nats_per_sample"]) == (row["epoch"] == "1") for row in steps)

@@ -1,4 +1,4 @@
-"""The ear's warm-up: what it aims at, how it is scored, that it learns, and what it refuses before it starts."""
+"""The front end's warm-up: what it aims at, how it is scored, that it learns, and what it refuses before it starts."""
 
 import dataclasses
 import itertools
@@ -23,15 +23,24 @@ from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network import config
 from wavasr.network.config import EncoderConfig, StageConfig
-from wavasr.network.files import EAR_FORMAT, read_header
-from wavasr.network.recognizer import Recognizer, load_ear
+from wavasr.network.files import FRONT_END_FORMAT, read_header
+from wavasr.network.recognizer import Recognizer, load_front_end
 from wavasr.training import warmup
 from wavasr.training.dataset import AudioStore
-from wavasr.training.warmup import BANDS, CROP_S, HEARD_LEVEL, Crops, EarTask, WarmupConfig, explained_variance, warm_up
+from wavasr.training.warmup import (
+    BANDS,
+    CROP_S,
+    LOG_MEL_SCALE,
+    Crops,
+    FrontEndTask,
+    WarmupConfig,
+    explained_variance,
+    warm_up,
+)
 
 RATE = 16000
-EAR = StageConfig(channels=8, window=32, stride=16, level_frames=8, dilations=(1, 2), pool=10, pooling="energy")
-TINY = (EAR, StageConfig(channels=4, dilations=(1,), pool=2))
+FRONT_END = StageConfig(channels=8, window=32, stride=16, level_frames=8, dilations=(1, 2), pool=10, pooling="energy")
+TINY = (FRONT_END, StageConfig(channels=4, dilations=(1,), pool=2))
 # A loader process of the tests is forked from one that has threads, on which Python 3.12 remarks.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -42,9 +51,9 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny"
 
 
-def task_of(seed: int = 0) -> EarTask:
+def task_of(seed: int = 0) -> FrontEndTask:
     torch.manual_seed(seed)
-    return EarTask(EncoderConfig(preset="custom", stages=TINY)).eval()
+    return FrontEndTask(EncoderConfig(preset="custom", stages=TINY)).eval()
 
 
 def sweep(seconds: float, seed: int) -> np.ndarray:
@@ -76,7 +85,7 @@ def test_target_is_log_mel_in_about_unit_range() -> None:
     task = task_of()
     waveform = torch.from_numpy(sweep(1.0, 0))[None]
     target = task.target(waveform)
-    mean, deviation = HEARD_LEVEL
+    mean, deviation = LOG_MEL_SCALE
     assert target.shape == (1, BANDS, 100)
     assert torch.allclose(target * deviation + mean, log_mel(waveform, RATE, BANDS), atol=1e-4)
     assert target.abs().max() < 5
@@ -88,7 +97,7 @@ def test_the_task_trains_on_frames_of_ten_milliseconds() -> None:
     assert task(waveform).shape == task.target(waveform).shape == (2, BANDS, 150)
 
 
-class Answering(EarTask):
+class Answering(FrontEndTask):
     """Predicts the target, spoilt as told."""
 
     def __init__(self, share: float, noise: float) -> None:
@@ -100,7 +109,7 @@ class Answering(EarTask):
         spoilt = self.share * target + self.noise * torch.randn(
             target.shape, generator=torch.Generator().manual_seed(0)
         )
-        return torch.cat([spoilt, torch.full((1, BANDS, 1), 99.0)], dim=2)  # a started frame more, as an ear gives
+        return torch.cat([spoilt, torch.full((1, BANDS, 1), 99.0)], dim=2)  # a started frame more, as a front end gives
 
 
 def variance_explained(predicted: list[np.ndarray], targets: list[np.ndarray]) -> float:
@@ -121,7 +130,7 @@ def test_explained_variance_is_that_of_its_definition(share: float, noise: float
         assert found == pytest.approx(1.0)
 
 
-def test_explained_variance_of_an_ear_is_that_of_its_definition() -> None:
+def test_explained_variance_of_a_front_end_is_that_of_its_definition() -> None:
     task = task_of()
     waveforms = [torch.from_numpy(sweep(0.5, seed)) for seed in range(2)]
     with torch.no_grad():
@@ -179,9 +188,9 @@ def test_warming_up_explains_more_of_the_spectrum(
     tmp_path: Path, tiny_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock_of_steps(monkeypatch)
-    heard, unseen = read_manifest(corpus(tmp_path, "a", clips=3)), read_manifest(corpus(tmp_path, "bb", clips=1))
+    seen, unseen = read_manifest(corpus(tmp_path, "a", clips=3)), read_manifest(corpus(tmp_path, "bb", clips=1))
     settings = WarmupConfig(preset=tiny_preset, minutes=2.5, batch=2, learning_rate=1e-2)
-    task, figures = warm_up(settings, heard, unseen, AugmentConfig(gain_db=(-10.0, 5.0)))
+    task, figures = warm_up(settings, seen, unseen, AugmentConfig(gain_db=(-10.0, 5.0)))
     assert not task.training
     waveforms = [torch.from_numpy(soundfile.read(u.audio, dtype="float32")[0]) for u in unseen]
     assert figures["explained_variance"] == pytest.approx(explained_variance(task, waveforms), abs=1e-3)
@@ -192,11 +201,11 @@ def test_warming_up_explains_more_of_the_spectrum(
 
 def arguments(tmp_path: Path, *more: str) -> list[str]:
     train, dev = corpus(tmp_path / "data", "a"), corpus(tmp_path / "data", "bb", clips=1)
-    given = ["--train", str(train), "--dev", str(dev), "--output", str(tmp_path / "ear.safetensors")]
+    given = ["--train", str(train), "--dev", str(dev), "--output", str(tmp_path / "front-end.safetensors")]
     return [*given, "--preset", "tiny", "--minutes", "0.001", "--batch", "2", *more]
 
 
-def test_the_command_writes_an_ear_that_starts_a_model(
+def test_the_command_writes_a_front_end_that_starts_a_model(
     tmp_path: Path, tiny_preset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     noises = tmp_path / "private" / "noises"
@@ -205,25 +214,28 @@ def test_the_command_writes_an_ear_that_starts_a_model(
     rooms.mkdir()
     soundfile.write(rooms / "room.wav", np.exp(-np.arange(800) / 40.0), 16000)
     assert warmup.main(arguments(tmp_path, "--noise", str(noises), "--rooms", str(rooms))) == 0
-    path = tmp_path / "ear.safetensors"
+    path = tmp_path / "front-end.safetensors"
     assert capsys.readouterr().out.splitlines() == [str(path)]
-    header = read_header(path, EAR_FORMAT)
+    header = read_header(path, FRONT_END_FORMAT)
     record = header["metadata"]
     assert record["warmup"]["preset"] == "tiny"
     assert record["figures"]["steps"] >= 1
     assert record["augment"]["noise_dir"] == "noises"
     assert str(tmp_path) not in json.dumps(header)  # a shipped file says nothing of the machine it was made on
     model = Recognizer(EncoderConfig(preset="tiny"), Units.characters(["a"]), TextConfig())
-    before = next(model.ear.parameters()).clone()
-    load_ear(model, str(path))
-    assert not torch.equal(before, next(model.ear.parameters()))
+    before = next(model.front_end.parameters()).clone()
+    load_front_end(model, str(path))
+    assert not torch.equal(before, next(model.front_end.parameters()))
 
 
-def test_an_ear_can_be_warmed_further(tmp_path: Path, tiny_preset: str) -> None:
+def test_a_front_end_can_be_warmed_further(tmp_path: Path, tiny_preset: str) -> None:
     given = arguments(tmp_path)
     assert warmup.main(given) == 0
-    assert warmup.main([*given, "--init", str(tmp_path / "ear.safetensors")]) == 0
-    assert read_header(tmp_path / "ear.safetensors", EAR_FORMAT)["metadata"]["warmup"]["init"] == "ear.safetensors"
+    assert warmup.main([*given, "--init", str(tmp_path / "front-end.safetensors")]) == 0
+    assert (
+        read_header(tmp_path / "front-end.safetensors", FRONT_END_FORMAT)["metadata"]["warmup"]["init"]
+        == "front-end.safetensors"
+    )
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
@@ -239,7 +251,7 @@ def refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_speaker_on_both_sides_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = corpus(tmp_path, "a")
-    given = ["--train", str(train), "--dev", str(train), "--output", str(tmp_path / "ear")]
+    given = ["--train", str(train), "--dev", str(train), "--output", str(tmp_path / "front-end")]
     with pytest.raises(ConfigError, match="speaker a is in --train too"):
         warmup.main(given)
     assert "speaker a is in --train too" in refused(given, capsys)
@@ -265,7 +277,7 @@ def test_mistakes_are_one_line(
     more: list[str], named: str, tmp_path: Path, tiny_preset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert named in refused(arguments(tmp_path, *more), capsys)
-    assert not (tmp_path / "ear.safetensors").exists()
+    assert not (tmp_path / "front-end.safetensors").exists()
 
 
 def test_a_folder_as_output_is_noticed_before_the_work(
@@ -276,7 +288,7 @@ def test_a_folder_as_output_is_noticed_before_the_work(
 
     given = arguments(tmp_path)
     monkeypatch.setattr(warmup, "warm_up", never)
-    (tmp_path / "ear.safetensors").mkdir()
+    (tmp_path / "front-end.safetensors").mkdir()
     assert "is a folder" in refused(given, capsys)
 
 

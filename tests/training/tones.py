@@ -64,7 +64,7 @@ def recipe_file(folder: Path, tones: Path, **changes: Any) -> Path:
             "buckets": 3,
             "workers": 0,
         },
-        "optim": {"lr": 0.004, "warmup_steps": 20, "average_decay": 0.9, "ear_lr_scale": 1.0},
+        "optim": {"lr": 0.004, "warmup_steps": 20, "average_decay": 0.9, "front_end_lr_scale": 1.0},
         "trainer": {"max_epochs": 2, "precision": "32-true", "log_every_n_steps": 1, "enable_progress_bar": False},
     }
     for name, values in changes.items():

@@ -194,7 +194,7 @@ def change_speed(waveform: Samples, factor: float) -> Samples:
 
 
 def add_room(waveform: Samples, room: Samples) -> Samples:
-    """The waveform heard in a room: convolution whose direct sound stays in time, at the power it had; (S,) -> (S,)."""
+    """The waveform as in a room: convolution, the direct sound stays in time, the power as it was; (S,) -> (S,)."""
     size = fast_length(len(waveform) + len(room) - 1)
     product = np.fft.rfft(waveform, size) * np.fft.rfft(room, size)
     wet = np.fft.irfft(product, size)[: len(waveform)].astype(np.float32)
@@ -211,16 +211,16 @@ def add_noise(waveform: Samples, noise: Samples, snr_db: float) -> Samples:
 
 
 def equalise(waveform: Samples, gains_db: npt.NDArray[np.float64], sample_rate: int) -> Samples:
-    """What another microphone would have heard: gains at points evenly spaced over the mel axis, from 0 Hz to half the
+    """The sound of another microphone: gains at points evenly spaced over the mel axis, from 0 Hz to half the
     sample rate, straight in decibels between them; no delay, the power kept; (S,), (K,) -> (S,).
     """
     size = fast_length(len(waveform) + sample_rate // 20)
     spectrum = np.fft.rfft(waveform, size)
     mel = hz_to_mel(np.arange(len(spectrum)) * (sample_rate / size))
     gains = np.interp(mel, np.linspace(0.0, mel[-1], len(gains_db)), gains_db)
-    heard = np.fft.irfft(spectrum * 10 ** (gains / 20), size)[: len(waveform)].astype(np.float32)
-    power = _power(heard)
-    return heard * np.float32(math.sqrt(_power(waveform) / power)) if power > _QUIETEST_POWER else waveform
+    filtered = np.fft.irfft(spectrum * 10 ** (gains / 20), size)[: len(waveform)].astype(np.float32)
+    power = _power(filtered)
+    return filtered * np.float32(math.sqrt(_power(waveform) / power)) if power > _QUIETEST_POWER else waveform
 
 
 def telephone(waveform: Samples, sample_rate: int) -> Samples:

@@ -111,7 +111,7 @@ def add_decoding(parser: Parser) -> None:
     group.add_argument(
         "--thorough",
         action="store_true",
-        help="listen three times, at slightly different speeds: fewer errors, a third as fast",
+        help="recognise at three slightly different speeds: fewer errors, a third as fast",
     )
     group.add_argument(
         "--no-vad",

@@ -44,13 +44,13 @@ examples:
 WARMUP_HELP = """\
 usage: wavasr warmup --train JSONL ... --dev JSONL ... --output FILE [options]
 
-Warm up an ear: train the first stages of an encoder, without labels, to tell the log-mel spectrum of what they hear.
-Recipes start from the ear that ships with the package; make your own for other recordings or another encoder.
+Warm up a front end: train the first stages of an encoder, without labels, to predict the log-mel spectrum.
+Recipes start from the front end that ships with the package; make your own for other recordings or another encoder.
 
-  --train JSONL ...  manifests of audio to hear; their texts are not used
-  --dev JSONL ...    manifests of other speakers, to score the ear on
-  --output FILE      the ear to write
-  --noise DIR        noise recordings, mixed in and heard alone
+  --train JSONL ...  manifests of audio; their texts are not used
+  --dev JSONL ...    manifests of other speakers, to score the front end on
+  --output FILE      the front end to write
+  --noise DIR        noise recordings, mixed in and used alone
   --rooms DIR        room impulse responses
   --preset NAME      the encoder whose first stages are warmed up: base, small or paper
   --context NAME     noncausal (default) or causal
@@ -58,8 +58,8 @@ Recipes start from the ear that ships with the package; make your own for other 
   --batch, --learning-rate, --seed, --init     as in a recipe
 
 examples:
-  wavasr warmup --train train.jsonl --dev dev.jsonl --output ear.safetensors
-  wavasr fit --config an4.yaml --encoder.init ear.safetensors
+  wavasr warmup --train train.jsonl --dev dev.jsonl --output front-end.safetensors
+  wavasr fit --config an4.yaml --encoder.init front-end.safetensors
 """
 
 
@@ -102,7 +102,7 @@ def warmup(arguments: list[str]) -> int:
 
 
 def adapt(arguments: list[str]) -> int:
-    """`wavasr adapt`: a model gets used to recordings that nobody has transcribed."""
+    """`wavasr adapt`: a model adapted to recordings that nobody has transcribed."""
     parser = Parser(
         prog="wavasr adapt",
         description="Make a model that has got used to a speaker, a room, a microphone: it listens to recordings, and\n"

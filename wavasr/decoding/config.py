@@ -29,7 +29,7 @@ class DecodingConfig:
         blank_penalty: nats that a frame without a label costs, so that less is left out; None: likewise, else 0.
         hotwords: words and phrases to expect.
         hotword_boost: nats that each word of a hotword earns.
-        thorough: whether a recording is also heard a bit slower and faster; of the three texts the one is kept that
+        thorough: whether a recording is also decoded a bit slower and faster; of the three texts the one is kept that
             costs least. It takes three times as long, and needs words or a language model.
         vad: whether only what voice activity detection takes for speech is decoded.
     """

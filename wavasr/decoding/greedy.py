@@ -1,6 +1,6 @@
 """From the head's log-probabilities to labels: greedy, and prefix beam search without a language model.
 
-Both return `Hypothesis`: the labels, and for each label the frames it was heard in. Nothing here is random, and equal
+Both return `Hypothesis`: the labels, and for each label the frames it was found in. Nothing here is random, and equal
 input gives equal output. Log-probabilities are arrays or tensors; the work is done on arrays, without torch.
 """
 
@@ -26,13 +26,13 @@ PRIORS = "label_priors"  # in a model file's metadata
 
 _BLANK = 0
 _PRIOR_SCALE = 0.5
-_LEAST_PRIOR = 1e-4  # a label that was hardly ever heard is not to be heard everywhere
+_LEAST_PRIOR = 1e-4  # a label that is hardly ever probable is not to be found everywhere
 _LOWEST = -200.0  # keeps sums over frames finite; e^-200 of a probability decides nothing
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What was heard.
+    """What was recognised.
 
     Attributes:
         ids: labels, without blanks.
@@ -169,7 +169,7 @@ def penalised(log_probs: LogProbs, penalty: float, priors: Sequence[float] | Non
     Args:
         log_probs: (T, V) natural log-probabilities, label 0 the blank.
         penalty: nats.
-        priors: of the labels: the square root of each is taken off too. What a network hears mixes with how often it
+        priors: of the labels: the square root of each is taken off too. What a network finds mixes with how often it
             was told each label, which a language model says better (as hybrid systems do, with the whole prior).
 
     Raises:

@@ -143,7 +143,7 @@ class LMDecoder(Decoder):
         if config.hotwords:
             parts.append(f"{len(config.hotwords)} hotwords (boost {config.hotword_boost:g})")
         if config.thorough:
-            parts.append("heard at several speeds")
+            parts.append("at several speeds")
         return ", ".join(parts)
 
     @property
@@ -244,7 +244,7 @@ class LMDecoder(Decoder):
     def __call__(self, log_probs: LogProbs | tuple[LogProbs, ...]) -> Hypothesis:
         """Decode (T, V) natural log-probabilities, label 0 the blank; T may be 0.
 
-        Of several versions of a recording, heard at other speeds, that is chosen whose words cost least: their score
+        Of several versions of a recording, decoded at other speeds, that is chosen whose words cost least: their score
         beside that of the likeliest label of every frame. Its frames become those of the first version.
 
         Raises:
@@ -351,9 +351,9 @@ class LMDecoder(Decoder):
         if self._scored_again:
             pieces = [one.pieces(cuts) for one in found]
             each = list(dict.fromkeys(itertools.chain.from_iterable(pieces)))  # most results differ in a few words
-            heard = dict(zip(each, log_likelihoods(values, each).tolist(), strict=True))
+            likelihood = dict(zip(each, log_likelihoods(values, each).tolist(), strict=True))
             found = [
-                replace(one, score=one.score + sum(heard[piece] for piece in its))
+                replace(one, score=one.score + sum(likelihood[piece] for piece in its))
                 for one, its in zip(found, pieces, strict=True)
             ]
         found = sorted(found, key=lambda one: (-one.score, one.ids, one.words))
@@ -376,13 +376,13 @@ class LMDecoder(Decoder):
 
 
 def _pauses(columns: Sequence[int], ends: Sequence[int]) -> NDArray[np.bool_]:
-    """Whether a frame (T,) of a path is between words: a blank, with nothing heard since the last one ended."""
+    """Whether a frame (T,) of a path is between words: a blank, with no label since the last word ended."""
     spoken = np.asarray(columns) != _BLANK
-    heard = np.cumsum(spoken)
-    said = np.zeros_like(heard)
+    labels = np.cumsum(spoken)
+    said = np.zeros_like(labels)
     last = np.array(ends, np.intp) - 1
-    said[last] = heard[last]
-    return np.asarray(~spoken & (heard == np.maximum.accumulate(said)))
+    said[last] = labels[last]
+    return np.asarray(~spoken & (labels == np.maximum.accumulate(said)))
 
 
 def _cuts(found: Sequence[_Found], sure: NDArray[np.bool_]) -> list[int]:

@@ -95,9 +95,9 @@ class SearchTree:
     def _fill(self, hotwords: Sequence[Hotword], lm: Any, scale: float) -> None:
         """Make the trie.
 
-        What a language model says of words that it does not know is said of all such words together, or of nothing that
-        it saw: heard at that rate, they would be everywhere. So they are searched as its least probable word, and told
-        apart by their spelling. Hotwords among them are as probable as the median word, and have their boost.
+        `<unk>` pools the probability of all unknown words: used for one word it would win everywhere. So words that
+        the language model does not know are searched as its least probable word, and told apart by their spelling.
+        Hotwords among them are as probable as the median word, and have their boost.
         """
         from flashlight.lib.text import decoder as flashlight
 
@@ -237,20 +237,20 @@ class SearchTree:
     def _said(self, number: int, columns: Sequence[int]) -> Expected:
         """What a word of the search is: a hotword by its last column, another one by its number and labels."""
         if self._expected and 0 <= columns[-1] - self._first_end < self.extra:
-            heard = self._heard(columns)
-            return self._expected[heard if heard in self._expected else heard[:-1]]
+            labels = self._labels_in(columns)
+            return self._expected[labels if labels in self._expected else labels[:-1]]
         spelled = self._spelling(number, columns)
         word = self._strangers.get(spelled, number) if number == self._rarest else number
         return Expected(((word, spelled),), (number,), 0.0)
 
-    def _heard(self, columns: Sequence[int]) -> tuple[int, ...]:
+    def _labels_in(self, columns: Sequence[int]) -> tuple[int, ...]:
         """The labels of a word's frames. A blank between the last label's copy and the label itself makes two of it; in
         words that end in a space that follows.
         """
-        heard = [label for label, _ in itertools.groupby(self._label_of[column] for column in columns) if label]
-        while heard and heard[0] == self._space:
-            del heard[0]
-        return tuple(heard)
+        labels = [label for label, _ in itertools.groupby(self._label_of[column] for column in columns) if label]
+        while labels and labels[0] == self._space:
+            del labels[0]
+        return tuple(labels)
 
     def _spelling(self, number: int, columns: Sequence[int]) -> tuple[int, ...]:
         """Which of the word's spellings the columns of its frames are."""
@@ -258,8 +258,8 @@ class SearchTree:
         others = self._strangers if number == self._rarest else {}
         if len(own) == 1 and not others:
             return own[0]
-        heard = self._heard(columns)
-        return next((ids for ids in (heard, heard[:-1]) if ids in own or ids in others), own[0])
+        labels = self._labels_in(columns)
+        return next((ids for ids in (labels, labels[:-1]) if ids in own or ids in others), own[0])
 
 
 def _before_last(lm: Any, numbers: Sequence[int]) -> float:

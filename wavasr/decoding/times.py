@@ -54,7 +54,7 @@ def word_times(hypothesis: Hypothesis, units: Units, frame_s: float) -> list[Wor
     """The words of a hypothesis in order, none overlapping the next, all within its frames.
 
     A word starts with the first frame of its first label, or if that is a phone 0.07 s before it, yet not before the
-    phone in front of it has been heard. It ends at most 0.2 s after the last frame of its last
+    phone in front of it has been found. It ends at most 0.2 s after the last frame of its last
     label, and no later than the next word's start or the last frame. Its confidence is the mean of its labels'
     confidences (their mean probabilities on the best path): comparable between words, not yet a calibrated
     probability of being right.
@@ -96,7 +96,7 @@ def unit_times(hypothesis: Hypothesis, units: Units, frame_s: float) -> list[Wor
 def _label_starts(hypothesis: Hypothesis, units: Units, frame_s: float) -> list[float]:
     """When each label begins, in seconds."""
     lead_s = PHONE_LEAD_S if units.is_phones else 0.0
-    heard_s = [0.0, *(end * frame_s for _, end in hypothesis.spans)]
+    found_s = [0.0, *(end * frame_s for _, end in hypothesis.spans)]
     return [
-        max(before_s, start * frame_s - lead_s) for (start, _), before_s in zip(hypothesis.spans, heard_s, strict=False)
+        max(before_s, start * frame_s - lead_s) for (start, _), before_s in zip(hypothesis.spans, found_s, strict=False)
     ]

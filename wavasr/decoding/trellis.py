@@ -57,12 +57,12 @@ def most_probable_path(
     state = None
     for first in reversed(starts):
         blank, label = kept.pop()
-        heard = log_probs[first : first + block].astype(np.float64)
+        emitted = log_probs[first : first + block].astype(np.float64)
         high = count if state is None else (state + 1) // 2
-        low = max(0, high - len(heard) - 1)
+        low = max(0, high - len(emitted) - 1)
         if high == 0:
             break
-        state = trellis.trace(blank[low : high + 1], label[low:high], heard, low, state, path[first : first + block])
+        state = trellis.trace(blank[low : high + 1], label[low:high], emitted, low, state, path[first : first + block])
     return path
 
 
@@ -96,7 +96,7 @@ def _paths(log_probs: NDArray[np.float32], pieces: Sequence[Piece]) -> NDArray[n
     skip, moved = np.where(rows.repeats, -np.inf, 0.0), np.empty(label.shape)
     back = np.zeros((rows.longest, 2, *rows.blanks), np.int8)
     for t, came in enumerate(back):
-        _step(blank, label, skip, *rows.heard(frames, t), moved, came)
+        _step(blank, label, skip, *rows.at(frames, t), moved, came)
     each, last = np.arange(len(pieces)), np.maximum(rows.counts - 1, 0)
     state = 2 * rows.counts - ((rows.counts > 0) & (label[each, last] > blank[each, rows.counts]))
     path = np.empty((len(pieces), rows.longest), np.int32)
@@ -135,12 +135,12 @@ def _sums(probs: NDArray[np.float64], pieces: Sequence[Piece]) -> NDArray[np.flo
     total = np.zeros(len(pieces))
     with np.errstate(divide="ignore"):
         for t in range(rows.longest):
-            silent, heard = rows.heard(frames, t)
+            silent, emitted = rows.at(frames, t)
             moved = label + blank[:, :-1]
             moved[:, 1:] += label[:, :-1] * skips
             blank[:, 1:] += label
             blank *= silent
-            label = np.multiply(moved, heard, out=moved)
+            label = np.multiply(moved, emitted, out=moved)
             if t % _SCALED_FRAMES == 0:
                 scale = blank.sum(axis=1) + label.sum(axis=1)
                 total += np.log(scale)
@@ -188,7 +188,7 @@ class _Rows:
         self.blanks = (len(pieces), self.labels.shape[1] + 1)
         self.repeats = np.diff(self.labels, axis=1, prepend=self.labels[:, :1]) == 0
 
-    def heard(self, frames: NDArray[np.float64], t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def at(self, frames: NDArray[np.float64], t: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The blank, (R, 1), and the labels, (R, L), in the frame t of the rows; `frames` is (T + 1, V)."""
         numbers = self._frames[:, t, None]
         return frames[numbers, _BLANK], frames[numbers, self.labels]
@@ -199,7 +199,7 @@ def _step(
     label: NDArray[np.float64],
     skip: NDArray[np.float64],
     silent: NDArray[np.float64] | np.float64,
-    heard: NDArray[np.float64],
+    emitted: NDArray[np.float64],
     moved: NDArray[np.float64],
     back: NDArray[np.int8] | None = None,
 ) -> None:
@@ -210,7 +210,7 @@ def _step(
         label: scores of the labels.
         skip: (..., L) 0, or -inf where a label cannot follow the one before it without a blank.
         silent: log-probability of the blank in this frame.
-        heard: (..., L) those of the labels.
+        emitted: (..., L) those of the labels.
         moved: room for as many.
         back: (2, ..., L + 1), gets where the best way into each state came from: back[0] is 1 for a blank that a label
             led to; back[1] is 0 for a label that stayed, 1 from the blank before it, 2 from the label before it.
@@ -224,7 +224,7 @@ def _step(
     np.maximum(blank[..., 1:], label, out=blank[..., 1:])
     np.add(blank, silent, out=blank)
     np.maximum(label, moved, out=label)
-    np.add(label, heard, out=label)
+    np.add(label, emitted, out=label)
 
 
 class _Trellis:
@@ -235,7 +235,7 @@ class _Trellis:
         # A label can follow the one before without a blank, unless they are equal.
         self._skip = np.where(np.diff(labels, prepend=-1) == 0, -np.inf, 0.0)
         self._moved = np.empty(len(labels))
-        self._heard = np.empty(len(labels))
+        self._emitted = np.empty(len(labels))
 
     def step(
         self,
@@ -247,14 +247,14 @@ class _Trellis:
     ) -> None:
         """Take one frame (V,): scores of the labels from `low` on and of the blanks around them, see `_step`."""
         places = slice(low, low + len(label))
-        heard = np.take(frame, self._labels[places], out=self._heard[: len(label)], mode="clip")
-        _step(blank, label, self._skip[places], frame[_BLANK], heard, self._moved[: len(label)], back)
+        emitted = np.take(frame, self._labels[places], out=self._emitted[: len(label)], mode="clip")
+        _step(blank, label, self._skip[places], frame[_BLANK], emitted, self._moved[: len(label)], back)
 
     def trace(
         self,
         blank: NDArray[np.float64],
         label: NDArray[np.float64],
-        heard: NDArray[np.float64],
+        emitted: NDArray[np.float64],
         low: int,
         state: int | None,
         path: NDArray[np.int32],
@@ -263,12 +263,12 @@ class _Trellis:
 
         States are blank, label 0, blank, label 1, ..., blank; None: the better one of the last two.
         """
-        back = np.zeros((len(heard), 2, len(blank)), np.int8)
-        for frame, came in zip(heard, back, strict=True):
+        back = np.zeros((len(emitted), 2, len(blank)), np.int8)
+        for frame, came in zip(emitted, back, strict=True):
             self.step(blank, label, frame, low, came)
         if state is None:
             state = 2 * len(self._labels) - int(label[-1] > blank[-1])
-        for t in reversed(range(len(heard))):
+        for t in reversed(range(len(emitted))):
             index, is_label = divmod(state, 2)
             if is_label:
                 path[t] = index

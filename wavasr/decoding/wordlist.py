@@ -70,7 +70,7 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
             raise ConfigError(f"{config.lm} and {config.lexicon} share no word; name a lexicon of the model's words")
         if lacking := names.difference(named.values()):
             log.info(
-                "%s: %d of its %d words are not in %s and cannot be heard, e.g. %r",
+                "%s: %d of its %d words are not in %s and cannot be recognised, e.g. %r",
                 *(config.lm, len(lacking), len(names), config.lexicon, min(lacking)),
             )
     if len(set(named.values())) < len(named):

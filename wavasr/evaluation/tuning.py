@@ -84,7 +84,7 @@ def tune(
     references = [scale.reference(utterance) for utterance in utterances]
     log_probs = [
         listen(model, u, decoder.config.vad)
-        for u in tqdm(utterances, desc="listen", unit=" utterances", disable=not progress)
+        for u in tqdm(utterances, desc="log-probabilities", unit=" utterances", disable=not progress)
     ]
 
     def errors(decode: Decoder) -> ErrorCounts:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from wavasr.config import one_of, require
 
-EAR_HOP_S = 0.010
+FRONT_END_HOP_S = 0.010
 MEL_BANDS = 80  # of a generator's conditions
 
 
@@ -25,7 +25,7 @@ class StageConfig:
         window: samples that the first stage's input projection sees (1 = the 1x1 projection of the WaveNet paper);
             a multiple of `stride`.
         stride: samples between two input frames of the first stage.
-        level_frames: frames over which the first stage measures the local level: it then hears the samples divided
+        level_frames: frames over which the first stage measures the local level: it then gets the samples divided
             by that level, with its logarithm as one more channel; 0 feeds the samples as they are.
         filter_bank: the first stage's input projection starts as band filters on the mel scale, in pairs of cosine and
             sine, and joins the skip connections: the stage's energies start as a log-mel spectrum.
@@ -86,8 +86,8 @@ class EncoderConfig:
         stages: the stages themselves; left empty they come from the preset.
         context: "noncausal" (symmetric padding, for recognition) or "causal" (no look-ahead).
         sample_rate: samples per second of the input.
-        dropout: share of channels dropped after each gated unit above the ear.
-        init: "ear" for the shipped warmed ear, a path of another model or ear, or "random".
+        dropout: share of channels dropped after each gated unit above the front end.
+        init: "front-end" for the shipped warmed front end, a path of another model or front end, or "random".
     """
 
     preset: str = "base"
@@ -95,7 +95,7 @@ class EncoderConfig:
     context: Literal["noncausal", "causal"] = "noncausal"
     sample_rate: int = 16000
     dropout: float = 0.1
-    init: str = "ear"
+    init: str = "front-end"
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -124,12 +124,12 @@ class EncoderConfig:
         return hop
 
     @property
-    def ear_stages(self) -> int:
-        """How many first stages are "the ear": those down to a hop of 10 ms. `init` starts them warm."""
+    def front_end_stages(self) -> int:
+        """How many first stages are "the front end": those down to a hop of 10 ms. `init` starts them warm."""
         hop = self.stages[0].stride
         for index, stage in enumerate(self.stages):
             hop *= stage.pool
-            if hop >= EAR_HOP_S * self.sample_rate:
+            if hop >= FRONT_END_HOP_S * self.sample_rate:
                 return index + 1
         return len(self.stages)
 
@@ -139,14 +139,14 @@ _TRIPLING = (1, 3, 9, 27, 81, 243, 729)
 
 
 # 16 kHz -> 2 kHz -> 400 Hz -> 100 Hz: the stages that the shipped warm-up starts.
-_EAR = (
+_FRONT_END = (
     StageConfig(channels=64, window=32, stride=8, level_frames=64, dilations=(1, 2, 4, 8), pool=5, pooling="energy"),
     StageConfig(channels=128, dilations=(1, 2, 4, 8), pool=4, pooling="energy"),
 )
 
 
 # 16 kHz -> 800 Hz -> 200 Hz -> 100 Hz: less than half the arithmetic, since long filters do what many layers had to.
-_FILTER_EAR = (
+_FILTER_FRONT_END = (
     StageConfig(
         channels=96,
         window=400,
@@ -176,8 +176,8 @@ PRESETS: dict[str, tuple[StageConfig, ...]] = {
         StageConfig(channels=32, skip_channels=64, dilations=_TRIPLING * 2, level_frames=480, pool=160),
         StageConfig(channels=128, dilations=(1, 1, 1, 1)),
     ),
-    "swift": (*_FILTER_EAR, _TOP[0], StageConfig(channels=192, dilations=(1, 2, 4, 8) * 3)),
-    "base": (*_EAR, *_TOP),
+    "swift": (*_FILTER_FRONT_END, _TOP[0], StageConfig(channels=192, dilations=(1, 2, 4, 8) * 3)),
+    "base": (*_FRONT_END, *_TOP),
 }
 
 

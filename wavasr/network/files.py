@@ -8,7 +8,7 @@ A model file is one archive (`wavasr.archive`) that carries everything a transcr
     lexicon.txt           the words and their pronunciations            } where it has them
     lm.bin                a language model (or lm.arpa, lm.arpa.gz)     }
 
-Weights that are no model by themselves, such as the ear, are a safetensors file with the same JSON in its metadata.
+Weights that are no model by themselves, such as a front end, are a safetensors file with that JSON in its metadata.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from wavasr.language.text import Units, normalise
 from wavasr.language.weights import Weights
 
 FORMAT = "wavasr-model"
-EAR_FORMAT = "wavasr-model-ear"
+FRONT_END_FORMAT = "wavasr-model-front-end"
 GENERATOR_FORMAT = "wavasr-generator"
-_KINDS = {FORMAT: "a recogniser", EAR_FORMAT: "an ear", GENERATOR_FORMAT: "a generator"}
+_KINDS = {FORMAT: "a recogniser", FRONT_END_FORMAT: "a front end", GENERATOR_FORMAT: "a generator"}
 FORMAT_VERSION = 3
 SUFFIX = ".wavasr"
 ONNX_SUFFIX = ".onnx"
@@ -80,7 +80,7 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
 
     Args:
         path: a file, or the name of a shipped model.
-        expected: what the file may be, `FORMAT` unless told otherwise, or `EAR_FORMAT`.
+        expected: what the file may be, `FORMAT` unless told otherwise, or `FRONT_END_FORMAT`.
 
     Raises:
         ModelError: not such a file, damaged, or written by another version.
@@ -123,7 +123,7 @@ def _header_text(path: Path) -> str | bytes:
 
 
 def read_arrays(path: Path, member: str = WEIGHTS) -> dict[str, NDArray[np.float32]]:
-    """The weights of a model or ear file by name, float32.
+    """The weights of a model or front end file by name, float32.
 
     Raises:
         ModelError: the file cannot be read, or is damaged.

@@ -1,4 +1,4 @@
-"""The numbers of an encoder: how many frames samples give, how convolutions are padded, how far a frame hears."""
+"""The numbers of an encoder: how many frames samples give, how convolutions are padded, what a frame sees."""
 
 from __future__ import annotations
 

@@ -233,8 +233,8 @@ class Network:
         taps = stage.window // stage.stride
         before, _ = split_reach(taps - 1, self.causal)
         matrix = self.weights.kernel(f"{prefix}project.weight", width, inputs, taps)
-        heard = self._taps(frames, range(-before, taps - before))
-        x = projected = self._product(heard, matrix, self.weights.take(f"{prefix}project.bias", width))
+        windows = self._taps(frames, range(-before, taps - before))
+        x = projected = self._product(windows, matrix, self.weights.take(f"{prefix}project.bias", width))
         gated, skips, skip_bias = [], [], np.zeros(skip, np.float32)
         for index, dilation in enumerate(stage.dilations):
             name = f"{prefix}blocks.{index}."
@@ -264,13 +264,13 @@ class Network:
         rms = add("Sqrt", add("Add", self._mean_square(x), self.writer.constant(NORM_FLOOR)))
         normal = self._bytes(add("Mul", x, add("Div", mask, rms)), min(_LOUDEST, math.sqrt(width)))
         before, _ = dilated_reach(stage.kernel, dilation, self.causal)
-        heard = self._taps(normal, range(-before, stage.kernel * dilation - before, dilation))
+        windows = self._taps(normal, range(-before, stage.kernel * dilation - before, dilation))
         matrix = self.weights.kernel(f"{name}dilated.weight", 2 * width, width, stage.kernel)
         bias = self.weights.take(f"{name}dilated.bias", 2 * width)
         # The filter's factor 1/2 (see `wavenet.gate`) is in its weights here.
         half = np.float32(0.5)
-        z = add("Tanh", self._product(heard, half * matrix[:, :width], half * bias[:width]))
-        z = add("Mul", z, add("Sigmoid", self._product(heard, matrix[:, width:], bias[width:])))
+        z = add("Tanh", self._product(windows, half * matrix[:, :width], half * bias[:width]))
+        z = add("Mul", z, add("Sigmoid", self._product(windows, matrix[:, width:], bias[width:])))
         return self._bytes(z, 1.0)
 
     def _pool(self, stage: StageConfig, frames: str, rate: int) -> str:

@@ -26,9 +26,9 @@ from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.export import fingerprint, save_parts
 from wavasr.network.files import (
-    EAR_FORMAT,
     FORMAT,
     FORMAT_VERSION,
+    FRONT_END_FORMAT,
     METADATA_KEY,
     asset,
     read_arrays,
@@ -58,15 +58,15 @@ class Recognizer(Framing, nn.Module):
         self.output = nn.Conv1d(encoder.stages[-1].output_channels, len(units), 1)
 
     @property
-    def ear_hop_samples(self) -> int:
-        """Samples from one frame of the ear to the next."""
+    def front_end_hop_samples(self) -> int:
+        """Samples from one frame of the front end to the next."""
         stages = self.encoder_config.stages
-        return stages[0].stride * math.prod(stage.pool for stage in stages[: self.encoder_config.ear_stages])
+        return stages[0].stride * math.prod(stage.pool for stage in stages[: self.encoder_config.front_end_stages])
 
     @property
-    def ear(self) -> nn.ModuleList:
+    def front_end(self) -> nn.ModuleList:
         """The first stages, which the shipped warm-up starts."""
-        return self.encoder.stages[: self.encoder_config.ear_stages]
+        return self.encoder.stages[: self.encoder_config.front_end_stages]
 
     def frame_length(self, samples: int) -> int:
         """CTC frames of an utterance of `samples` samples."""
@@ -80,13 +80,13 @@ class Recognizer(Framing, nn.Module):
         """The first stage's frames before pooling, then every stage's; the last feed `head`."""
         return cast(list[Features], self.encoder(waveform, lengths))
 
-    def ear_frames(self, waveform: Tensor, lengths: Tensor) -> Features:
-        """What the ear hands on: the last of its stages."""
-        return cast(list[Features], self.encoder(waveform, lengths, self.encoder_config.ear_stages))[-1]
+    def front_end_frames(self, waveform: Tensor, lengths: Tensor) -> Features:
+        """What the front end hands on: the last of its stages."""
+        return cast(list[Features], self.encoder(waveform, lengths, self.encoder_config.front_end_stages))[-1]
 
-    def features_above_ear(self, heard: Features) -> list[Features]:
-        """`ear_frames` -> the outputs of the later stages; the last feed `head`."""
-        return self.encoder.above(heard, self.encoder_config.ear_stages)
+    def features_above_front_end(self, frames: Features) -> list[Features]:
+        """`front_end_frames` -> the outputs of the later stages; the last feed `head`."""
+        return self.encoder.above(frames, self.encoder_config.front_end_stages)
 
     def head(self, features: Features) -> Tensor:
         """(B, C, T) frames -> log-probabilities (B, T, V) in float32."""
@@ -143,15 +143,17 @@ def save_model(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None
     save_parts(path, header, arrays, save(stored), model.file)
 
 
-def save_ear(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write the ear alone (float16), for `EncoderConfig.init`."""
+def save_front_end(model: Recognizer, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write the front end alone (float16), for `EncoderConfig.init`."""
     header = {
-        "format": EAR_FORMAT,
+        "format": FRONT_END_FORMAT,
         "format_version": FORMAT_VERSION,
         "encoder": to_dict(model.encoder_config),
         "metadata": dict(metadata or {}),
     }
-    write_whole(path, save(_stored(model.ear, torch.float16), {METADATA_KEY: json.dumps(header, ensure_ascii=False)}))
+    write_whole(
+        path, save(_stored(model.front_end, torch.float16), {METADATA_KEY: json.dumps(header, ensure_ascii=False)})
+    )
 
 
 def _stored(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -182,37 +184,37 @@ def load_model(path: str | Path = "default") -> Recognizer:
     return model.eval()
 
 
-def load_ear(model: Recognizer, source: str) -> None:
-    """Start the model's ear from a shipped one ("ear"), from a model or ear file, or leave it as it is ("random").
+def load_front_end(model: Recognizer, source: str) -> None:
+    """Start the front end from a shipped one ("front-end") or from a file, or leave it as it is ("random").
 
     Raises:
-        ModelError: the file is no ear or model, or its ear is not built as the model's.
+        ModelError: the file is no front end or model, or its front end is not built as the model's.
     """
     if source == "random":
         return
-    path = _shipped_ear(model) if source == "ear" else resolve(source)
-    header = read_header(path, EAR_FORMAT, FORMAT)
+    path = _shipped_front_end(model) if source == "front-end" else resolve(source)
+    header = read_header(path, FRONT_END_FORMAT, FORMAT)
     tensors = _read_tensors(path)
     if header["format"] == FORMAT:
         prefix = "encoder.stages."
-        stages = tuple(f"{prefix}{index}." for index in range(model.encoder_config.ear_stages))
+        stages = tuple(f"{prefix}{index}." for index in range(model.encoder_config.front_end_stages))
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(stages)}
     try:
         # Dilations, pools and the level's window leave no trace in the shapes of weights.
-        if _ear_stages(from_dict(EncoderConfig, header["encoder"])) != _ear_stages(model.encoder_config):
+        if _front_end_stages(from_dict(EncoderConfig, header["encoder"])) != _front_end_stages(model.encoder_config):
             raise ConfigError("encoder.stages differ")
-        model.ear.load_state_dict(tensors)
+        model.front_end.load_state_dict(tensors)
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(
-            f"{path}: its ear has another shape than encoder.stages; set encoder.init to random, or use its preset"
+            f"{path}: its front end differs from encoder.stages; set encoder.init to random, or use its preset"
         ) from error
 
 
-def _shipped_ear(model: Recognizer) -> Path:
-    """The shipped ear that is built as the model's: the one warmed up without labels, or the default model's."""
-    ear = asset("ear.safetensors")
-    built = from_dict(EncoderConfig, read_header(ear, EAR_FORMAT)["encoder"])
-    return ear if _ear_stages(built) == _ear_stages(model.encoder_config) else resolve("default")
+def _shipped_front_end(model: Recognizer) -> Path:
+    """The shipped front end that is built as the model's: the one warmed up without labels, or the default model's."""
+    front_end = asset("front-end.safetensors")
+    built = from_dict(EncoderConfig, read_header(front_end, FRONT_END_FORMAT)["encoder"])
+    return front_end if _front_end_stages(built) == _front_end_stages(model.encoder_config) else resolve("default")
 
 
 def start_from(model: Recognizer, path: str | Path) -> None:
@@ -248,8 +250,8 @@ def weights_sha256(model: nn.Module) -> str:
     return fingerprint({name: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for name, t in tensors.items()})
 
 
-def _ear_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:
-    return encoder.sample_rate, encoder.stages[: encoder.ear_stages]
+def _front_end_stages(encoder: EncoderConfig) -> tuple[int, tuple[StageConfig, ...]]:
+    return encoder.sample_rate, encoder.stages[: encoder.front_end_stages]
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

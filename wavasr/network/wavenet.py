@@ -204,7 +204,7 @@ class Stage(nn.Module):
 
     @torch.no_grad()
     def _start_as_filters(self, sample_rate: int) -> None:
-        """At first the stage hands on what its filters hear, and the blocks add nothing to it."""
+        """At first the stage hands on what its filters give, and the blocks add nothing to it."""
         width, window, stride = self.config.channels, self.config.window, self.config.stride
         filters = torch.from_numpy(band_filters(width // 2, window, sample_rate))  # (width, window)
         self.project.weight.copy_(filters.view(width, window // stride, stride).transpose(1, 2))
@@ -294,7 +294,7 @@ class Encoder(nn.Module):
         self.level = Level(first.level_frames, causal) if first.level_frames else None
         inputs = [first.stride] + [stage.output_channels for stage in config.stages[:-1]]
         self.stages = nn.ModuleList(
-            Stage(stage, width, causal, config.dropout if index >= config.ear_stages else 0.0, config.sample_rate)
+            Stage(stage, width, causal, config.dropout if index >= config.front_end_stages else 0.0, config.sample_rate)
             for index, (stage, width) in enumerate(zip(config.stages, inputs, strict=True))
         )
 

@@ -92,7 +92,7 @@ def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
         ("Causal and dilated convolutions", _STACKS, lessons.stacks, True),
         ("The gated unit", _GATE, lambda: lessons.gate(module, samples), True),
         ("Spectrogram and mel spectrum", _MEL, lambda: lessons.mel(samples, _RATE_HZ), False),
-        ("A network and what it hears", _NETWORK, lambda: network(module), True),
+        ("A network and its receptive field", _NETWORK, lambda: network(module), True),
         ("Recognition: posteriors and the greedy path", _CTC, lambda: lessons.posteriors(module, short, text), False),
         ("All of it", _ALL, lambda: draw(samples, _RATE_HZ, tiers), False),
     ]

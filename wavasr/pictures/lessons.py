@@ -83,7 +83,7 @@ def mu_law(samples: Floats) -> Figure:
     left.step(x, stairs, where="mid", color=ORANGE, linewidth=1, label="16 classes (256 in the network)")
     left.legend(loc="lower right")
     label(left, "amplitude", "companded", "f(x) = sign(x) ln(1 + 255 |x|) / ln 256")
-    # As loud as the network hears it: the peak at full scale.
+    # As loud as the network gets it: the peak at full scale.
     scaled = torch.from_numpy(samples / max(1e-6, float(np.abs(samples).max())))
     classes = mu_law_encode(scaled).numpy()
     linear = np.clip(np.round((scaled.numpy() + 1) / 2 * 255), 0, 255).astype(int)

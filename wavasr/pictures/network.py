@@ -1,4 +1,4 @@
-"""A network as a picture: its layers, the paths from samples to one output, and which samples that output hears."""
+"""A network as a picture: layers, paths from samples to one output, and which samples that output sees."""
 
 from __future__ import annotations
 

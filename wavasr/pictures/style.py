@@ -57,7 +57,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """A figure that belongs to nobody: pyplot does not hear of it."""
+    """A figure that belongs to nobody: pyplot does not know it."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_in, height_in), layout="constrained")

@@ -1,9 +1,9 @@
 """Adaptation to a speaker, a room, a microphone: a model learns from recordings that nobody has transcribed.
 
-    recordings -> heard thoroughly -> labels of their words -> biases that make these labels likelier than all others
+    recordings -> recognised thoroughly -> labels of the words -> biases that make these labels likelier than others
 
-What was understood is wrong in places; but words and language model have put right much that the network misheard, and
-all of a voice's mistakes together say where it differs from the voices that the model knows. Only the biases move, few
+Some recognised words are wrong; but lexicon and language model have corrected much of what the network got wrong,
+and all mistakes together say how a voice differs from those that the model knows. Only the biases move, few
 of its numbers: they can follow a voice, and hardly learn single mistakes by heart.
 
 Source: the loss is that of `wavasr.network.crf`, on the recogniser's own output as in Veselý et al. 2013,
@@ -52,7 +52,7 @@ class AdaptationConfig:
     """How far a model is moved. Chosen on dev speech, see docs/ablations.md.
 
     Attributes:
-        epochs: how often each stretch is heard.
+        epochs: passes over all stretches.
         batch_s: seconds of audio for one step, at least.
         learning_rate: of the first step; it falls to zero in a straight line. AdamW.
         seed: of the order.
@@ -101,15 +101,15 @@ def adapt(
         raise ConfigError(f"{model}: has no words to understand recordings by; give --lm or --lexicon")
     if len(recognizer.units) > MOST_LABELS:
         raise ConfigError(f"{model}: has {len(recognizer.units)} units; only models of up to {MOST_LABELS} can adapt")
-    heard = list(understood(waveforms, acoustic, decode))
-    if not heard:
+    stretches = list(understood(waveforms, acoustic, decode))
+    if not stretches:
         raise ConfigError("no words were understood; give recordings in which somebody speaks")
-    seconds = sum(len(one.waveform) for one in heard) / recognizer.sample_rate
+    seconds = sum(len(one.waveform) for one in stretches) / recognizer.sample_rate
     if seconds < _LITTLE_S:
-        log.warning("%.0f s of speech are little to get used to; a minute or more is better", seconds)
+        log.warning("%.0f s of speech are little to adapt to; a minute or more is better", seconds)
     competitors = Competitors(sentences(decode, config.seed), len(recognizer.units))
     start = weights_sha256(recognizer)
-    losses = _train(recognizer, heard, competitors, config, progress)
+    losses = _train(recognizer, stretches, competitors, config, progress)
     recognizer.metadata[METADATA_KEY] = {
         "from_sha256": start,
         **asdict(config),
@@ -120,10 +120,10 @@ def adapt(
 
 
 def understood(waveforms: Sequence[Samples], model: AcousticModel, decode: Decoder) -> Iterator[Understood]:
-    """The stretches of recordings in which words were heard."""
+    """The stretches of recordings in which words were recognised."""
     with Workers[Hypothesis](decode, usable_processes()) as workers:
-        heard = decoded(model, waveforms, decode, workers)
-    for waveform, parts in zip(waveforms, heard, strict=True):
+        results = decoded(model, waveforms, decode, workers)
+    for waveform, parts in zip(waveforms, results, strict=True):
         start = 0
         for part in parts:
             frames = part.frames or 0
@@ -134,7 +134,7 @@ def understood(waveforms: Sequence[Samples], model: AcousticModel, decode: Decod
 
 
 def sentences(decode: Decoder, seed: int) -> list[list[int]]:
-    """Labels of words drawn as often as the language model has them: what is common without being heard."""
+    """Labels of words drawn as often as the language model has them: what is common in any speech."""
     spellings, unigrams = decode.spellings(), decode.unigrams()
     words = [word for word in spellings if not unigrams or word in unigrams]
     weights = np.array([unigrams.get(word, 1.0) for word in words])
@@ -145,14 +145,18 @@ def sentences(decode: Decoder, seed: int) -> list[list[int]]:
 
 
 def _train(
-    model: Recognizer, heard: Sequence[Understood], competitors: Competitors, config: AdaptationConfig, progress: bool
+    model: Recognizer,
+    stretches: Sequence[Understood],
+    competitors: Competitors,
+    config: AdaptationConfig,
+    progress: bool,
 ) -> tuple[float, float]:
     """Move the model's biases; the loss of the first and of the last pass in nats per label."""
     rng = np.random.default_rng(config.seed)
     model.requires_grad_(False)
     biases = [parameter.requires_grad_() for name, parameter in model.named_parameters() if name.endswith("bias")]
     optimizer = torch.optim.AdamW(biases, lr=config.learning_rate, weight_decay=0.0)
-    passes = [_batches(heard, config.batch_s * model.sample_rate, rng) for _ in range(config.epochs)]
+    passes = [_batches(stretches, config.batch_s * model.sample_rate, rng) for _ in range(config.epochs)]
     steps, done, losses = sum(map(len, passes)), 0, []
     with tqdm(total=steps, desc="adapting", unit="step", disable=not progress, leave=False) as bar:
         for batches in passes:
@@ -168,7 +172,7 @@ def _train(
                 optimizer.step()
                 done += 1
                 bar.update()
-            losses.append(total / sum(len(one.ids) for one in heard))
+            losses.append(total / sum(len(one.ids) for one in stretches))
             if not math.isfinite(losses[-1]):
                 raise ModelError("adaptation diverged; give other recordings")
     model.requires_grad_(True)
@@ -186,11 +190,11 @@ def nats(model: Recognizer, competitors: Competitors, one: Understood) -> Tensor
     return cast(Tensor, ctc + competitors(log_probs, frames, targets, lengths).sum())
 
 
-def _batches(heard: Sequence[Understood], samples: float, rng: np.random.Generator) -> list[list[Understood]]:
+def _batches(stretches: Sequence[Understood], samples: float, rng: np.random.Generator) -> list[list[Understood]]:
     """All stretches in random order, in batches of at least so many samples, but for the last."""
     batches: list[list[Understood]] = [[]]
-    for index in rng.permutation(len(heard)).tolist():
+    for index in rng.permutation(len(stretches)).tolist():
         if sum(len(one.waveform) for one in batches[-1]) >= samples:
             batches.append([])
-        batches[-1].append(heard[index])
+        batches[-1].append(stretches[index])
     return batches

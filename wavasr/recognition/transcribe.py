@@ -65,7 +65,7 @@ class Transcript:
         text: what was said, in the spelling that the model was trained on; "" where nothing was.
         confidence: mean confidence of the words, 0 to 1; None where nothing was said.
         words: each with its times and confidence (with phone units: the phones).
-        model: the name of the model that heard it.
+        model: the name of the model that recognised it.
         alternatives: the n best, this text first, where they were asked for.
     """
 

@@ -1,4 +1,4 @@
-"""Processes that decode while this one listens: flashlight's search holds Python's lock, so threads would only wait.
+"""Processes that search while this one runs the network: flashlight holds Python's lock, so threads would only wait.
 
 They are forked, so that they share what has been read, such as the language model. Where that is not safe (macOS,
 Windows) or there is one core only, the work is done at once in this process.

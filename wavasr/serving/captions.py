@@ -41,14 +41,14 @@ class Captions:
     words: list[Word] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 
-    def show(self, events: Iterable[Event], heard_s: float) -> None:
+    def show(self, events: Iterable[Event], duration_s: float) -> None:
         """Show what has been recognised after so many seconds."""
         for event in events:
             if isinstance(event, Final):
                 self._print(f"{_CLEAR if self.live else ''}{event.text}\n")
                 self.words += event.words
                 self.texts.append(event.text)
-                self._save(heard_s)
+                self._save(duration_s)
             elif isinstance(event, Partial) and self.live:
                 self._print(_CLEAR + self._fitting(event.stable, event.volatile))
 
@@ -57,11 +57,11 @@ class Captions:
         if self.live:
             self._print(f"{_CLEAR}{_GREY}[{text}]{_PLAIN}")
 
-    def close(self, heard_s: float) -> None:
+    def close(self, duration_s: float) -> None:
         """The end: no partial text stays, and the file is complete, even if nothing was said."""
         if self.live:
             self._print(_CLEAR)
-        self._save(heard_s)
+        self._save(duration_s)
 
     def _fitting(self, stable: str, volatile: str) -> str:
         """The end of the text, as much as fits into one line, so that it can be redrawn."""
@@ -74,12 +74,12 @@ class Captions:
         self.screen.write(text)
         self.screen.flush()
 
-    def _save(self, heard_s: float) -> None:
+    def _save(self, duration_s: float) -> None:
         if self.output is None:
             return
         words = tuple(self.words)
         confidence = mean(word.confidence for word in words)
-        transcript = Transcript("live", heard_s, " ".join(self.texts), confidence, words, "")
+        transcript = Transcript("live", duration_s, " ".join(self.texts), confidence, words, "")
         with atomic_text(self.output) as stream:
             stream.write(render([transcript], self.format))
 

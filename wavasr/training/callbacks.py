@@ -19,7 +19,7 @@ from wavasr.files import atomic_text
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import SpeechLoader
 from wavasr.training.folder import LAST_NAME, MODEL_NAME
-from wavasr.training.heard import forget
+from wavasr.training.frame_cache import delete_frames
 from wavasr.training.interruption import Interrupted, Interruption
 from wavasr.training.processes import most
 from wavasr.training.recognize import RecognitionTask
@@ -171,26 +171,28 @@ class Keeper(pl.Callback):
         self._since_best = state_dict.get("since_best", 0)
 
 
-class FrozenEar(pl.Callback):
-    """Lets the ear hear the training speech before the first step, where it is to be frozen."""
+class FrozenFrontEnd(pl.Callback):
+    """Caches what a frozen front end computes of the training speech, before the first step."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The weights are those to start with or to go on with; the trainer has not moved them to its device yet."""
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
         assert isinstance(pl_module, RecognitionTask) and isinstance(data, SpeechData)
-        data.hear(pl_module.recognizer, trainer.strategy.root_device, str(trainer.precision).startswith("bf16"))
+        data.cache_front_end(
+            pl_module.recognizer, trainer.strategy.root_device, str(trainer.precision).startswith("bf16")
+        )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The run's own frames are of no use once the ear listens again, or nothing more is to be learnt."""
+        """The cached frames are of no use once the front end learns, or training has ended."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SpeechData)
         optim, epochs = data.config.optim, trainer.current_epoch + 1
         if (
-            optim.ear_cache is None
+            optim.front_end_cache is None
             and trainer.is_global_zero
-            and epochs in (optim.ear_frozen_epochs, trainer.max_epochs)
+            and epochs in (optim.front_end_frozen_epochs, trainer.max_epochs)
         ):
-            forget(data.ear_folder)
+            delete_frames(data.front_end_folder)
 
 
 class CsvLog(Logger):

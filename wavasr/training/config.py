@@ -96,14 +96,13 @@ class OptimConfig:
         final_lr_scale: where the cosine ends, as a share of `lr`.
         average_decay: weight of the past in the exponential moving average of the weights, which is what is validated
             and saved; it starts low, so that the average always covers about the last tenth of training. 0: no average.
-        ear_frozen_epochs: epochs in which the ear stays as it is and only what is above it learns (much faster).
-        ear_copies: so many augmented versions of the training speech are heard once and their ear frames kept in files
-            (185 MB for an hour and version) while the ear is frozen; each epoch masks the next version's frames anew.
-            The generative loss, which needs samples, then starts with the first epoch that listens again.
-            0: the ear listens afresh in every epoch.
-        ear_cache: folder of these files, for runs with the same ear, speech and augmentation to share; None: `ear` in
-            the run's folder, deleted when the ear listens again.
-        ear_lr_scale: learning rate of the ear after that, as a share of the others'.
+        front_end_frozen_epochs: first epochs, in which only the layers above the front end learn (much faster).
+        front_end_copies: while the front end is frozen, frames of so many augmented versions of the speech are computed
+            once and kept in files (185 MB for an hour and version); each epoch masks the next version anew. The
+            generative loss, which needs samples, starts after that. 0: they are computed in every epoch.
+        front_end_cache: folder of these files, for runs with the same front end, speech and augmentation to share;
+            None: `front-end-frames` in the run folder, deleted when the front end learns.
+        front_end_lr_scale: learning rate of the front end after that, as a share of the others'.
     """
 
     method: Literal["muon", "adamw"] = "muon"
@@ -114,10 +113,10 @@ class OptimConfig:
     decay: Literal["cosine", "inverse_sqrt"] = "cosine"
     final_lr_scale: float = 0.02
     average_decay: float = 0.999
-    ear_frozen_epochs: int = 0
-    ear_copies: int = 0
-    ear_cache: Path | None = None
-    ear_lr_scale: float = 0.3
+    front_end_frozen_epochs: int = 0
+    front_end_copies: int = 0
+    front_end_cache: Path | None = None
+    front_end_lr_scale: float = 0.3
 
     def __post_init__(self) -> None:
         one_of("optim.method", self.method, "muon", "adamw")
@@ -125,11 +124,11 @@ class OptimConfig:
         require(self.weight_decay >= 0, f"optim.weight_decay is {self.weight_decay}; expected 0 or more")
         require(all(0 <= b < 1 for b in self.betas), f"optim.betas is {self.betas}; expected 0 to below 1")
         require(self.warmup_steps >= 0, f"optim.warmup_steps is {self.warmup_steps}; expected 0 or more")
-        for name in ("final_lr_scale", "ear_lr_scale"):
+        for name in ("final_lr_scale", "front_end_lr_scale"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"optim.{name} is {value}; expected 0 to 1")
         require(0 <= self.average_decay < 1, f"optim.average_decay is {self.average_decay}; expected 0 to below 1")
-        for name in ("ear_frozen_epochs", "ear_copies"):
+        for name in ("front_end_frozen_epochs", "front_end_copies"):
             value = getattr(self, name)
             require(value >= 0, f"optim.{name} is {value}; expected 0 or more")
 

@@ -27,7 +27,7 @@ class GenerativeCost(pl.Callback):
         """Log the share once; not among the metrics, which a resumed run repeats exactly."""
         assert isinstance(pl_module, RecognitionTask)
         # Of a run, not of each resumption, whose log would have a row that an uninterrupted one has not.
-        if trainer.global_step != _STEP or pl_module.generative is None or batch.ear_frames is not None:
+        if trainer.global_step != _STEP or pl_module.generative is None or batch.front_end_frames is not None:
             return
         with torch.random.fork_rng(devices=[]), trainer.strategy.precision_plugin.forward_context():
             share = generative_share(pl_module, batch)

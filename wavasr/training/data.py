@@ -22,7 +22,7 @@ from wavasr.errors import CorpusError
 from wavasr.network.recognizer import Recognizer, weights_sha256
 from wavasr.training.config import FitConfig
 from wavasr.training.dataset import FrameLabels, SpeechDataset, SpeechLoader, collate
-from wavasr.training.heard import EarFrames, Version
+from wavasr.training.frame_cache import CachedFrames, Version
 from wavasr.training.plan import Plan, RankBatches
 from wavasr.training.processes import connected
 from wavasr.training.splits import Split, Splits, encode_split, infeasible, refuse_overlap
@@ -55,51 +55,53 @@ class SpeechData(pl.LightningDataModule):
         self.train = self._dataset(splits.train, recognizer, augmenter)
         self.dev = self._dataset(splits.dev, recognizer, None)
 
-    def hear(self, recognizer: Recognizer, device: torch.device, autocast: bool) -> None:
-        """Let the frozen ear hear `optim.ear_copies` augmented versions of the training speech, each once.
+    def cache_front_end(self, recognizer: Recognizer, device: torch.device, autocast: bool) -> None:
+        """Compute and keep the frozen front end's frames of `optim.front_end_copies` augmented versions of the speech.
 
-        What another run has heard into the same `optim.ear_cache` is not heard again. Of several processes each hears
+        What another run has put into the same `optim.front_end_cache` is used. Of several processes each computes
         its part, and all wait for the others.
 
         Args:
-            recognizer: its ear stays on `device` afterwards.
-            device: where it listens.
+            recognizer: its front end stays on `device` afterwards.
+            device: where to compute.
             autocast: compute in bfloat16.
         """
         optim, augment = self.config.optim, self.config.augment
-        if not optim.ear_copies or (self._loader_state or {}).get("epoch", 0) >= optim.ear_frozen_epochs:
+        if not optim.front_end_copies or (self._loader_state or {}).get("epoch", 0) >= optim.front_end_frozen_epochs:
             return
-        rate, hop = recognizer.sample_rate, recognizer.ear_hop_samples
+        rate, hop = recognizer.sample_rate, recognizer.front_end_hop_samples
         recognizer.to(device).eval()
         # The frames are masked anew in every epoch, the samples need not be.
         unmasked = dataclasses.replace(augment, time_masks=0.0)
-        channels = recognizer.encoder_config.stages[recognizer.encoder_config.ear_stages - 1].output_channels
-        ear = json.dumps([weights_sha256(recognizer.ear), to_dict(unmasked), rate, autocast, self.config.seed])
+        channels = recognizer.encoder_config.stages[recognizer.encoder_config.front_end_stages - 1].output_channels
+        front_end = json.dumps(
+            [weights_sha256(recognizer.front_end), to_dict(unmasked), rate, autocast, self.config.seed]
+        )
         folders = [
-            self.ear_folder / hashlib.sha256(f"{ear} {version}".encode()).hexdigest()[:16]
-            for version in range(optim.ear_copies)
+            self.front_end_folder / hashlib.sha256(f"{front_end} {version}".encode()).hexdigest()[:16]
+            for version in range(optim.front_end_copies)
         ]
         for number, folder in enumerate(folders):
             version = Version(folder, channels)
             missing = {index for index, utterance in enumerate(self.train.utterances) if utterance not in version}
             if missing:
                 with self.train.augmented_by(Augmenter(unmasked, rate)):
-                    version.write(self._listen(recognizer, device, autocast, number, missing))
+                    version.write(self._computed(recognizer, device, autocast, number, missing))
         if connected():
             torch.distributed.barrier()
         recognizer.train()
         versions = [Version(folder, channels) for folder in folders]
-        self.train.heard = EarFrames(versions, optim.ear_frozen_epochs, hop, augment, rate / hop)
+        self.train.cached = CachedFrames(versions, optim.front_end_frozen_epochs, hop, augment, rate / hop)
 
     @property
-    def ear_folder(self) -> Path:
-        """Where the frames of the frozen ear lie."""
-        return self.config.optim.ear_cache or self.config.run_dir / "ear"
+    def front_end_folder(self) -> Path:
+        """Where the frames of the frozen front end lie."""
+        return self.config.optim.front_end_cache or self.config.run_dir / "front-end-frames"
 
-    def _listen(
+    def _computed(
         self, recognizer: Recognizer, device: torch.device, autocast: bool, version: int, missing: set[int]
     ) -> Iterator[tuple[Utterance, Tensor, int]]:
-        """Utterances that the ear has not heard, with its frames (C, T) and their samples."""
+        """Utterances that are not cached yet, with their frames (C, T) and their samples."""
         planned = self._batches(self.train, self.config.augment.speed[0], shuffle=True).batches(version)
         batches = [draws for draws in planned if any(draw.utterance in missing for draw in draws)]
         loader = DataLoader(
@@ -108,11 +110,11 @@ class SpeechData(pl.LightningDataModule):
             num_workers=self.config.data.workers,
             collate_fn=collate,
         )
-        for batch in tqdm(loader, f"the frozen ear listens, version {version + 1}", disable=None):
+        for batch in tqdm(loader, f"frames of the frozen front end, version {version + 1}", disable=None):
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                heard = recognizer.ear_frames(batch.waveform.to(device), batch.lengths.to(device))
+                features = recognizer.front_end_frames(batch.waveform.to(device), batch.lengths.to(device))
             for row, place in enumerate(batch.places):
-                frames = heard.frames[row, :, : int(heard.lengths[row])].to("cpu", torch.float16)
+                frames = features.frames[row, :, : int(features.lengths[row])].to("cpu", torch.float16)
                 yield self.train.utterances[place], frames, int(batch.lengths[row])
 
     def _dataset(self, split: Split, recognizer: Recognizer, augmenter: Augmenter | None) -> SpeechDataset:

@@ -29,7 +29,7 @@ from wavasr.corpora.manifest import AlignedPhone, Utterance
 from wavasr.corpora.recordings import load_utterance
 from wavasr.errors import WavasrError
 from wavasr.language.lexicon import fold_phone
-from wavasr.training.heard import EarFrames
+from wavasr.training.frame_cache import CachedFrames
 from wavasr.training.plan import Draw, RankBatches
 from wavasr.training.splits import Labels
 
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
         places: their B indices in the dataset.
         frame_targets: (B, T) int64 phone classes of the longest utterance's CTC frames, `IGNORED` where there is none;
             (B, 0) when frames are not classified.
-        ear_frames: (B, C, T) float16 where the ear has heard these utterances before; the waveform is then (B, 0).
+        front_end_frames: (B, C, T) float16 of a frozen front end, from files; the waveform is then (B, 0).
         counts: False for a batch that only keeps this process in step with others: nothing is learnt of it.
     """
 
@@ -65,12 +65,12 @@ class Batch(NamedTuple):
     ids: list[str]
     places: list[int]
     frame_targets: Tensor
-    ear_frames: Tensor | None = None
+    front_end_frames: Tensor | None = None
     counts: bool = True
 
 
 class Item(NamedTuple):
-    """One utterance as the workers hand it to `collate`; `ear_frames` are (C, T) instead of a waveform."""
+    """One utterance as the workers hand it to `collate`; `front_end_frames` are (C, T) instead of a waveform."""
 
     id: str
     place: int
@@ -79,7 +79,7 @@ class Item(NamedTuple):
     labels: Sequence[int]
     padded_samples: int
     frame_labels: npt.NDArray[np.int64]
-    ear_frames: Tensor | None
+    front_end_frames: Tensor | None
     counts: bool = True
 
 
@@ -204,7 +204,7 @@ class SpeechDataset(Dataset[Item]):
         self._augment = augment
         self._frame_labels = frame_labels
         self._seed = seed
-        self.heard: EarFrames | None = None
+        self.cached: CachedFrames | None = None
         self._store = AudioStore(utterances, sample_rate, limit_mb=cache_mb)
         self._kept = np.arange(len(utterances))
 
@@ -236,9 +236,9 @@ class SpeechDataset(Dataset[Item]):
     def __getitem__(self, draw: Draw) -> Item:
         utterance = self.utterances[draw.utterance]
         rng = np.random.default_rng((self._seed, draw.epoch, draw.utterance))
-        ear_frames, waveform = None, np.zeros(0, np.float32)
-        if self.heard is not None and draw.epoch < self.heard.epochs:
-            ear_frames, samples = self.heard(utterance, draw.epoch, draw.padded_samples, rng)
+        front_end_frames, waveform = None, np.zeros(0, np.float32)
+        if self.cached is not None and draw.epoch < self.cached.epochs:
+            front_end_frames, samples = self.cached(utterance, draw.epoch, draw.padded_samples, rng)
         else:
             waveform = self._store[int(self._kept[draw.utterance])]
             if self._augment is not None:
@@ -257,7 +257,7 @@ class SpeechDataset(Dataset[Item]):
             self.labels[draw.utterance],
             draw.padded_samples,
             frame_labels,
-            ear_frames,
+            front_end_frames,
             draw.counts,
         )
 
@@ -265,8 +265,8 @@ class SpeechDataset(Dataset[Item]):
 def collate(items: Sequence[Item]) -> Batch:
     """Pad utterances into one batch, at least as long as the batch was planned."""
     longest = max(max(item.samples, item.padded_samples) for item in items)
-    heard = [item.ear_frames for item in items if item.ear_frames is not None]
-    waveform = np.zeros((len(items), 0 if heard else longest), np.float32)
+    cached = [item.front_end_frames for item in items if item.front_end_frames is not None]
+    waveform = np.zeros((len(items), 0 if cached else longest), np.float32)
     targets = np.zeros((len(items), max(1, *(len(item.labels) for item in items))), np.int64)
     frame_targets = np.full((len(items), max(len(item.frame_labels) for item in items)), IGNORED, np.int64)
     for row, item in enumerate(items):
@@ -281,7 +281,7 @@ def collate(items: Sequence[Item]) -> Batch:
         ids=[item.id for item in items],
         places=[item.place for item in items],
         frame_targets=torch.from_numpy(frame_targets),
-        ear_frames=torch.stack(heard) if heard else None,
+        front_end_frames=torch.stack(cached) if cached else None,
         counts=all(item.counts for item in items),
     )
 

@@ -46,7 +46,7 @@ _FREE_KEYS = (
     "data.cache_mb",
     "data.sources",
     "data.test",
-    "optim.ear_cache",
+    "optim.front_end_cache",
 )
 
 

@@ -136,12 +136,12 @@ def _check_generative_loss(recipe: Recipe[FitConfig]) -> None:
     """Refuse a recipe whose generative loss can not train the front end, which it is for."""
     weight, frozen, epochs = (
         recipe.config.auxiliary.weight,
-        recipe.config.optim.ear_frozen_epochs,
+        recipe.config.optim.front_end_frozen_epochs,
         recipe.trainer["max_epochs"],
     )
     if weight and frozen and epochs is not None and 0 <= epochs <= frozen:
         raise ConfigError(
-            f"auxiliary.weight is {weight:g}, but optim.ear_frozen_epochs {frozen} freezes the front end in all "
+            f"auxiliary.weight is {weight:g}, but optim.front_end_frozen_epochs {frozen} freezes the front end in all "
             f"{epochs} epochs, and the generative loss is there to train it; set auxiliary.weight to 0, or let the "
             "front end learn"
         )
@@ -333,5 +333,7 @@ def _key_of(message: str) -> str:
 
 
 def _suggest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    """The key that was probably meant; `optim.ear_*` was the name of `optim.front_end_*` until 0.1."""
+    renamed = name.replace("optim.ear_", "optim.front_end_")
+    close = [renamed] if renamed in known else difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

@@ -111,7 +111,7 @@ class RecognitionTask(Task[Recognizer]):
 
     def front_end(self) -> list[nn.Parameter]:
         """The stages down to 10 ms."""
-        return ear_parameters(self.recognizer)
+        return front_end_parameters(self.recognizer)
 
     def kernels(self) -> list[nn.Parameter]:
         """The encoder's, not the CTC head's."""
@@ -120,7 +120,7 @@ class RecognitionTask(Task[Recognizer]):
     def outputs(self, batch: Batch, generator: torch.Generator) -> Outputs:
         """Hide samples for the generative loss, and run the network on the others."""
         hidden = None
-        if batch.ear_frames is not None:
+        if batch.front_end_frames is not None:
             features = self._above_front_end(batch)
         else:
             waveform = batch.waveform
@@ -131,10 +131,12 @@ class RecognitionTask(Task[Recognizer]):
         return Outputs(batch, features, self.recognizer.head(features[-1]), hidden)
 
     def _above_front_end(self, batch: Batch) -> list[Features]:
-        assert batch.ear_frames is not None
+        assert batch.front_end_frames is not None
         recognizer = self.recognizer
-        frames = batch.ear_frames.to(recognizer.output.weight.dtype)
-        return recognizer.features_above_ear(Features(frames, frames_of(batch.lengths, recognizer.ear_hop_samples)))
+        frames = batch.front_end_frames.to(recognizer.output.weight.dtype)
+        return recognizer.features_above_front_end(
+            Features(frames, frames_of(batch.lengths, recognizer.front_end_hop_samples))
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the loss and the greedy transcripts."""
@@ -189,7 +191,7 @@ class RecognitionTask(Task[Recognizer]):
         if not any(hypotheses):
             log.warning(
                 "epoch %d: the output is all blanks. That is how CTC begins; if it stays so for ten epochs or more, "
-                "start from a warm ear (encoder.init) or change optim.lr",
+                "start from a warmed front end (encoder.init) or change optim.lr",
                 self.current_epoch,
             )
         for name, rate in rates.items():
@@ -211,9 +213,9 @@ def error_rates(
     return {"dev_wer": metrics.wer(references, hypotheses).rate, "dev_cer": metrics.cer(references, hypotheses).rate}
 
 
-def ear_parameters(recognizer: Recognizer) -> list[nn.Parameter]:
-    """Everything of the encoder that is not above the ear; nothing where there is no ear."""
-    count = recognizer.encoder_config.ear_stages
+def front_end_parameters(recognizer: Recognizer) -> list[nn.Parameter]:
+    """Everything of the encoder that is not above the front end; nothing where there is no front end."""
+    count = recognizer.encoder_config.front_end_stages
     above = {
         id(p)
         for stage in list(cast(Sequence[nn.Module], recognizer.encoder.stages))[count:]

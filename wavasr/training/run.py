@@ -29,13 +29,13 @@ from wavasr.evaluation.evaluate import calibrate, evaluate
 from wavasr.evaluation.report import write_report
 from wavasr.language.text import Units, build_units
 from wavasr.network.files import read_header, resolve
-from wavasr.network.recognizer import Recognizer, load_ear, start_from
+from wavasr.network.recognizer import Recognizer, load_front_end, start_from
 from wavasr.recognition.models import load_acoustic_model
 from wavasr.training import folder
 from wavasr.training.aligning import said, with_phones, words_of
 from wavasr.training.callbacks import (
     CsvLog,
-    FrozenEar,
+    FrozenFrontEnd,
     Keeper,
     ProgressBar,
     Stopwatch,
@@ -155,7 +155,7 @@ def fit(recipe: Recipe[FitConfig], splits: Splits, stop: Interruption | None = N
     if last is None and config.start:
         start_from(recognizer, config.start)
     elif last is None:
-        load_ear(recognizer, config.encoder.init)
+        load_front_end(recognizer, config.encoder.init)
     data = SpeechData(config, splits, recognizer)
     phones = len(data.frame_labels.phones) if data.frame_labels else 0
     task = RecognitionTask(recognizer, config, phones, data.train.labels)
@@ -248,7 +248,7 @@ def make_trainer(
         options["precision"] = "32-true"
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
-    without = recipe.config.optim.ear_frozen_epochs or recipe.config.data.unlabelled
+    without = recipe.config.optim.front_end_frozen_epochs or recipe.config.data.unlabelled
     if options["strategy"] in ("auto", "ddp") and without:
         # Several processes wait for the gradient of every weight; a frozen front end has none, nor has the CTC head for
         # recordings without text.
@@ -266,7 +266,7 @@ def make_trainer(
         **options,
         default_root_dir=run_dir,
         logger=[CsvLog(run_dir / METRICS_NAME, first_step), *logger_of(config, recipe.text)],
-        callbacks=[FrozenEar(), keeper, Stopwatch(), GenerativeCost(), *bar],
+        callbacks=[FrozenFrontEnd(), keeper, Stopwatch(), GenerativeCost(), *bar],
         plugins=[WholeCheckpoints(), *slurm],
         enable_checkpointing=False,
         num_sanity_val_steps=-1 if config.start and last is None else 0,  # how good is the model that it starts from?
@@ -354,6 +354,6 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
     config |= {key: name(config[key]) for key in ("run_dir", "start")}
     config["data"]["root"] = name(config["data"]["root"])
     config["encoder"]["init"] = name(config["encoder"]["init"])
-    config["optim"] |= {"ear_cache": name(config["optim"]["ear_cache"])}
+    config["optim"] |= {"front_end_cache": name(config["optim"]["front_end_cache"])}
     config["augment"] |= {key: name(config["augment"][key]) for key in ("noise_dir", "room_dir")}
     return {**record, "config": config}

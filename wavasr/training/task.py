@@ -159,7 +159,7 @@ class Task(pl.LightningModule, Generic[Network]):
             [
                 {
                     "params": params,
-                    "lr": optim.lr * (optim.ear_lr_scale if is_front else 1.0),
+                    "lr": optim.lr * (optim.front_end_lr_scale if is_front else 1.0),
                     "weight_decay": optim.weight_decay * is_matrix,
                     "kernels": is_kernel,
                 }
@@ -178,7 +178,7 @@ class Task(pl.LightningModule, Generic[Network]):
 
     def on_train_epoch_start(self) -> None:
         """In the first epochs the front end stays as it is: nothing below the rest is computed backwards."""
-        frozen = self.current_epoch < self.optim.ear_frozen_epochs
+        frozen = self.current_epoch < self.optim.front_end_frozen_epochs
         for parameter in self.front_end():
             parameter.requires_grad_(not frozen)
         self.epoch_losses.clear()

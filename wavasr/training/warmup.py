@@ -1,7 +1,7 @@
-"""The ear's warm-up: without labels, the stages down to 10 ms learn to tell the log-mel spectrum of what they hear.
+"""The front end's warm-up: without labels, the stages down to 10 ms learn to predict the log-mel spectrum.
 
-It is a plain regression on visible input, run on any audio with random gain, noise and rooms. A warm ear spares
-the hours that a raw-waveform network otherwise needs before it hears anything.
+It is a plain regression on visible input, run on any audio with random gain, noise and rooms. A warm front end spares
+the hours that a raw-waveform network otherwise needs before it recognises anything.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from wavasr.errors import ConfigError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
-from wavasr.network.recognizer import Recognizer, load_ear, save_ear
+from wavasr.network.recognizer import Recognizer, load_front_end, save_front_end
 from wavasr.training.dataset import AudioStore
 
 BANDS = 80
 CROP_S = 1.5
-HEARD_LEVEL = (-6.0, 4.0)  # about the mean and deviation of speech's log-mel, so that the targets have unit range
+LOG_MEL_SCALE = (-6.0, 4.0)  # about the mean and deviation of speech's log-mel, so that the targets have unit range
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class WarmupConfig:
-    """How long and on what the ear is warmed up.
+    """How long and on what the front end is warmed up.
 
     Attributes:
-        preset: whose ear (`EncoderConfig.preset`).
+        preset: whose front end (`EncoderConfig.preset`).
         context: "noncausal" or "causal".
         minutes: wall-clock time; the learning rate falls to zero over it.
         batch: crops of 1.5 s a step.
         learning_rate: the highest; AdamW.
         seed: of the start, the crops and the augmentation.
-        init: "random", or an ear to go on from.
+        init: "random", or a front end to go on from.
     """
 
     preset: str = "base"
@@ -85,30 +85,30 @@ class Crops(IterableDataset[Tensor]):
             yield torch.from_numpy(np.pad(crop, (0, self.size - len(crop))))
 
 
-class EarTask(nn.Module):
-    """The ear and a linear map from its 10 ms frames to log-mel bands."""
+class FrontEndTask(nn.Module):
+    """The front end and a linear map from its 10 ms frames to log-mel bands."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        # The recogniser's top is never run here; its ear is what is trained and written.
+        # The recogniser's top is never run here; its front end is what is trained and written.
         self.recognizer = Recognizer(config, Units.characters(["a"]), TextConfig())
-        self.bands = nn.Conv1d(config.stages[config.ear_stages - 1].output_channels, BANDS, 1)
+        self.bands = nn.Conv1d(config.stages[config.front_end_stages - 1].output_channels, BANDS, 1)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(B, S) -> standardised log-mel (B, BANDS, T)."""
         lengths = torch.full((len(waveform),), waveform.shape[1], dtype=torch.int64)
-        features = self.recognizer.encoder(waveform, lengths, stages=self.recognizer.encoder_config.ear_stages)
+        features = self.recognizer.encoder(waveform, lengths, stages=self.recognizer.encoder_config.front_end_stages)
         predicted: Tensor = self.bands(features[-1].frames)
         return predicted
 
     def target(self, waveform: Tensor) -> Tensor:
-        """The standardised log-mel that `forward` is to tell."""
-        mean, deviation = HEARD_LEVEL
+        """The standardised log-mel that `forward` is to predict."""
+        mean, deviation = LOG_MEL_SCALE
         return (log_mel(waveform, self.recognizer.sample_rate, BANDS) - mean) / deviation
 
 
-def explained_variance(task: EarTask, waveforms: Sequence[Tensor]) -> float:
-    """Share of the log-mel's variance over time that the ear tells, averaged over bands; 1 is perfect."""
+def explained_variance(task: FrontEndTask, waveforms: Sequence[Tensor]) -> float:
+    """Share of the log-mel's variance over time that the front end predicts, averaged over bands; 1 is perfect."""
     residual = torch.zeros(BANDS, dtype=torch.float64)
     moments = torch.zeros(3, BANDS, dtype=torch.float64)
     with torch.no_grad():
@@ -123,22 +123,22 @@ def explained_variance(task: EarTask, waveforms: Sequence[Tensor]) -> float:
 
 def warm_up(
     config: WarmupConfig, utterances: Sequence[Utterance], unseen: Sequence[Utterance], augment: AugmentConfig
-) -> tuple[EarTask, dict[str, float]]:
-    """Train an ear on `utterances`; report its explained variance on `unseen` speakers.
+) -> tuple[FrontEndTask, dict[str, float]]:
+    """Train a front end on `utterances`; report its explained variance on `unseen` speakers.
 
     Raises:
         AudioError: a file cannot be read.
     """
     torch.manual_seed(config.seed)
-    task = EarTask(EncoderConfig(preset=config.preset, context=config.context))  # type: ignore[arg-type]
-    load_ear(task.recognizer, config.init)
+    task = FrontEndTask(EncoderConfig(preset=config.preset, context=config.context))  # type: ignore[arg-type]
+    load_front_end(task.recognizer, config.init)
     rate = task.recognizer.sample_rate
     crops = Crops(AudioStore(utterances, rate), Augmenter(augment, rate), rate, config.seed)
     loader = iter(DataLoader(crops, batch_size=config.batch, num_workers=1, prefetch_factor=8))
-    ear_and_bands = [*task.recognizer.ear.parameters(), *task.bands.parameters()]
-    optimizer = torch.optim.AdamW(ear_and_bands, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    front_end_and_bands = [*task.recognizer.front_end.parameters(), *task.bands.parameters()]
+    optimizer = torch.optim.AdamW(front_end_and_bands, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
     started, done, steps, loss = time.monotonic(), 0.0, 0, torch.zeros(())
-    with tqdm(total=100, unit="%", desc="warming up the ear") as bar:
+    with tqdm(total=100, unit="%", desc="warming up the front end") as bar:
         while done < 1.0:
             rise = min(1.0, (steps + 1) / 50)
             for group in optimizer.param_groups:
@@ -149,22 +149,22 @@ def warm_up(
             loss = (predicted.float() - task.target(waveform)).square().mean()
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(ear_and_bands, 1.0)
+            nn.utils.clip_grad_norm_(front_end_and_bands, 1.0)
             optimizer.step()
             steps += 1
             done = (time.monotonic() - started) / (60 * config.minutes)
             bar.set_postfix(loss=f"{loss.item():.4f}", steps=steps, refresh=False)
             bar.update(min(100, round(100 * done)) - bar.n)
     store = AudioStore(unseen, rate)
-    heard = explained_variance(task.eval(), [torch.from_numpy(store[i]) for i in range(len(unseen))])
-    return task, {"explained_variance": heard, "steps": steps, "loss": loss.item(), "minutes": config.minutes}
+    explained = explained_variance(task.eval(), [torch.from_numpy(store[i]) for i in range(len(unseen))])
+    return task, {"explained_variance": explained, "steps": steps, "loss": loss.item(), "minutes": config.minutes}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`wavasr warmup`: manifests in, an ear file out.
+    """`wavasr warmup`: manifests in, a front end file out.
 
     Raises:
-        WavasrError: a manifest, a recording, a setting or the place of the ear file cannot be used.
+        WavasrError: a manifest, a recording, a setting or the place of the front end file cannot be used.
     """
     options = _parser().parse_args(arguments)
     config = WarmupConfig(
@@ -177,12 +177,12 @@ def main(arguments: Sequence[str]) -> int:
         init=options.init,
     )
     if options.output.is_dir():
-        raise ConfigError(f"--output: {options.output} is a folder; give the ear file's name in it")
+        raise ConfigError(f"--output: {options.output} is a folder; give the front end file's name in it")
     utterances = [utterance for manifest in options.train for utterance in read_manifest(manifest)]
     unseen = [utterance for manifest in options.dev for utterance in read_manifest(manifest)]
     overlap = {u.speaker for u in utterances if u.speaker} & {u.speaker for u in unseen}
     if overlap:
-        raise ConfigError(f"--dev: speaker {min(overlap)} is in --train too; give speakers that training never hears")
+        raise ConfigError(f"--dev: speaker {min(overlap)} is in --train too; give speakers that are not in training")
     if options.noise:
         noises = sorted(path for path in Path(options.noise).rglob("*") if path.suffix in {".opus", ".flac", ".wav"})
         utterances += [Utterance(path.stem, path, 1.0, "") for path in noises]
@@ -194,14 +194,14 @@ def main(arguments: Sequence[str]) -> int:
         room_probability=0.25 if options.rooms else 0.0,
     )
     task, figures = warm_up(config, utterances, unseen, augment)
-    save_ear(task.recognizer, options.output, record_of(config, augment, figures))
+    save_front_end(task.recognizer, options.output, record_of(config, augment, figures))
     _log.info("explained variance of log-mel on %d unseen utterances: %.4f", len(unseen), figures["explained_variance"])
     print(options.output)
     return 0
 
 
 def record_of(config: WarmupConfig, augment: AugmentConfig, figures: Mapping[str, float]) -> dict[str, Any]:
-    """What the ear file says of its making. Folders by their names only: the file goes to other machines."""
+    """What the front end file says of its making. Folders by their names only: the file goes to other machines."""
     noises, rooms = (folder and Path(folder.name) for folder in (augment.noise_dir, augment.room_dir))
     return {
         "warmup": {**to_dict(config), "init": Path(config.init).name},
@@ -219,14 +219,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         allow_abbrev=False,
         prog="wavasr warmup",
-        description="Warm up an encoder's ear without labels, by telling the log-mel spectrum of what it hears.",
-        epilog="example: wavasr warmup --train train.jsonl --dev dev.jsonl --noise noise --output ear.safetensors",
+        description="Warm up an encoder's front end without labels, by predicting the log-mel spectrum.",
+        epilog="example: wavasr warmup --train train.jsonl --dev dev.jsonl --output front-end.safetensors",
     )
-    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="JSONL", help="audio to hear")
+    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="JSONL", help="audio")
     parser.add_argument("--dev", type=Path, nargs="+", required=True, metavar="JSONL", help="unseen speakers, to score")
-    parser.add_argument("--noise", type=Path, metavar="DIR", help="noise recordings, mixed in and heard alone")
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="noise recordings, mixed in and used alone")
     parser.add_argument("--rooms", type=Path, metavar="DIR", help="room impulse responses")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the ear file to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the front end file to write")
     defaults = WarmupConfig()
     parser.add_argument("--preset", default=defaults.preset)
     parser.add_argument("--context", choices=["noncausal", "causal"], default=defaults.context)
@@ -234,5 +234,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=defaults.batch)
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--init", default=defaults.init, help='"random" or an ear to go on from')
+    parser.add_argument("--init", default=defaults.init, help='"random" or a front end to go on from')
     return parser

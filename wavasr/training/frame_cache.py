@@ -1,11 +1,11 @@
-"""What a frozen ear heard, kept in files: the layers above it learn from its frames, many times, without the ear.
+"""Frames of a frozen front end, kept in files: the layers above it learn from them many times, without computing them.
 
     <folder>/<key>/<name>.f16     frames of many utterances, one after the other: (T, C) float16
     <folder>/<key>/<name>.json    where each utterance lies in it: {utterance: [first frame, frames, samples]}
 
-The key stands for everything that the frames depend on but the utterance: the ear's weights and one version of the
-augmentation. The index appears when its frames are complete, so what a killed run has heard is heard, and several
-processes may write beside each other.
+The key stands for what the frames depend on beside the utterance: weights and one version of the augmentation.
+The index appears when its frames are complete: a killed run loses little, and several processes may write beside each
+other.
 """
 
 from __future__ import annotations
@@ -64,30 +64,30 @@ class Version:
         file, first, frames, samples = self._places[name_of(utterance)]
         return self._files[file][first : first + frames], samples
 
-    def write(self, heard: Iterable[tuple[Utterance, Tensor, int]]) -> None:
+    def write(self, rows: Iterable[tuple[Utterance, Tensor, int]]) -> None:
         """Add utterances: each with its frames (C, T) and samples. They can be read after the version is opened again.
 
         Raises:
             ConfigError: the folder cannot be written.
         """
-        heard = iter(heard)
+        rows = iter(rows)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            while self._write_one(heard):
+            while self._write_one(rows):
                 pass
         except OSError as error:
             raise ConfigError(
-                f"{self._folder}: cannot be written ({error.strerror}); give optim.ear_cache a folder with room, "
+                f"{self._folder}: cannot be written ({error.strerror}); give optim.front_end_cache a folder with room, "
                 "185 MB for an hour and version"
             ) from error
 
-    def _write_one(self, heard: Iterator[tuple[Utterance, Tensor, int]]) -> bool:
+    def _write_one(self, rows: Iterator[tuple[Utterance, Tensor, int]]) -> bool:
         """Write one file and its index; whether there may be more."""
         path = self._folder / f"{uuid.uuid4().hex}.f16"
         places: dict[str, tuple[int, int, int]] = {}
         total = 0
         with path.open("wb") as stream:
-            for utterance, frames, samples in heard:
+            for utterance, frames, samples in rows:
                 block = frames.T.contiguous().to(torch.float16).numpy()
                 places[name_of(utterance)] = (total, len(block), samples)
                 total += len(block)
@@ -102,12 +102,12 @@ class Version:
         return True
 
 
-class EarFrames:
-    """What a frozen ear heard of several versions of the training speech; epoch e hears version e modulo their number.
+class CachedFrames:
+    """Frames of augmented versions of the training speech; epoch e gets version e modulo their number.
 
     Args:
         versions: each with every utterance.
-        epochs: the first epochs, in which the ear is frozen.
+        epochs: the first epochs, in which the front end is frozen.
         hop_samples: samples from one frame to the next.
         augment: its time masks are drawn for every epoch, and set frames to zero.
         frames_per_s: frames in a second.
@@ -137,10 +137,10 @@ class EarFrames:
         return masked, samples
 
 
-def forget(folder: Path) -> None:
+def delete_frames(folder: Path) -> None:
     """Delete all versions in a folder, and the folder if nothing else is in it.
 
-    The indices go first: frames without one, which a run leaves that is killed here, are as if not heard.
+    The indices go first: frames without one, which a run leaves that is killed here, are ignored.
     """
     for path in (*folder.glob("*/*.json"), *folder.glob("*/*.f16")):
         with contextlib.suppress(OSError):  # Windows keeps what a worker still reads
