@@ -44,6 +44,15 @@ def test_capitals_are_words_or_letters() -> None:
     }
 
 
+def test_a_text_in_capitals_is_words() -> None:
+    (sentence,) = sentences("IT'S I, LEE!", pronounce)
+    assert [word.phones for word in sentence] == [("IH", "T", "S"), ("AY",), ("L", "IY")]
+
+
+def test_a_hyphen_in_a_word_is_no_pause() -> None:
+    assert said("hello-there - lee") == [[("hello", ""), ("there", ","), ("lee", "")]]
+
+
 def test_what_has_no_pronunciation_is_spelled() -> None:
     ((word,),) = sentences("xz", pronounce)
     assert " ".join(word.phones) == "EH K S Z IY"

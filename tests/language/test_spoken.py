@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wavasr.language.spoken import cardinal, ordinal, spoken, year
+from wavasr.language.numerals import cardinal, ordinal, year
+from wavasr.language.spoken import spoken
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,32 @@ from wavasr.language.spoken import cardinal, ordinal, spoken, year
         ("agent 007", "agent oh oh seven"),
         ("R&D costs + tax = a lot", "R and D costs plus tax equals a lot"),
         ("Chapter IV of World War II", "Chapter four of World War two"),
+        ("Mr. O'Neill paid $3.50 on 3/4/2021 at 5:30pm.", "mister O'Neill paid three dollars and fifty cents on "
+         "March fourth, twenty twenty one at five thirty P M."),
+        ("at 5:30 p.m. He left at 5 p.m. on Sat. 5 Jan", "at five thirty P M. He left at five P M on "
+         "Saturday the fifth of January"),
+        ("the 4th of July, 12/25/2020, 31.12.20, 25/12/99", "the fourth of July, December twenty fifth, twenty twenty, "
+         "thirty one point twelve point twenty, December twenty fifth, ninety nine"),
+        ("at 12 St. John's St. now. Visit St. Louis. On Main St. we", "at twelve saint John's street now. "
+         "Visit saint Louis. On Main street we"),
+        ("Dr. Lee of Oak Dr. knows 1st Lt. Jones Jr.", "doctor Lee of Oak drive knows first lieutenant Jones junior."),
+        ("a.smith@example.com, https://www.example.org/a-b/1.html, example.co.uk.", "a dot smith at example dot com, "
+         "example dot org slash a dash b slash one dot html, example dot co dot uk."),
+        ("a $20 bill, $20-30, $5-$10, 5 €, 50¢, $.50, £1m, -$5", "a twenty dollar bill, twenty to thirty dollars, "
+         "five dollars to ten dollars, five euros, fifty cents, fifty cents, one million pounds, minus five dollars"),
+        ("5 in 10 are 3 ft. long, 5 in. by 3 in.", "five in ten are three feet long, five inches by three inches."),
+        ("3 1/2, 1½, 24/7, 5'11\" and 3.5GHz, 5G, 10MB/s", "three and one half, one and one half, twenty four seven, "
+         "five foot eleven and three point five gigahertz, five G, ten megabytes per second"),
+        ("U.S. Army, the U.S.A.", "U S Army, the U S A."),
+        ("J. K. Rowling, John F. Kennedy, plan B. It", "J K Rowling, John F Kennedy, plan B. It"),
+        ("Version 2.0.1, .5, 1,001st, C#, 2 x 4, 10x, 3 * 4", "Version two point zero point one, point five, "
+         "one thousand first, C sharp, two by four, ten times, three times four"),
+        ("9am-5pm, 10 a.m.-5 p.m., Mon-Fri, June '21, COVID-19", "nine A M to five P M, ten A M to five P M, "
+         "Monday to Friday, June twenty one, COVID nineteen"),
+        ("+44 20 7946 0958, (555) 123-4567, Room 101", "plus four four two oh seven nine four six oh nine five eight, "
+         "five five five one two three four five six seven, Room one oh one"),
+        ("1990-01-01T10:00:05Z", "January first, nineteen ninety at ten o'clock and five seconds"),
+        ("Henry VIII said: readme.txt", "Henry the eighth said: readme dot txt"),
         ("a 12-year-old", "a twelve year-old"),
         ("", ""),
     ],

@@ -23,7 +23,7 @@ LONGEST_WORDS = 60  # of a sentence: longer ones are cut at a comma, or wherever
 ENDINGS = (",", ".", "?", "!")
 _FAR = 20.0  # phones from the beginning or the end of a phrase from which on distance does not matter
 _ENDING_OF = {";": ",", ":": ",", "-": ",", "(": ",", ")": ",", '"': ",", "...": "."}
-_PIECES = re.compile(r"\.\.\.|[A-Za-z][A-Za-z']*|[^\sA-Za-z']")
+_PIECES = re.compile(r"\.\.\.|[A-Za-z][A-Za-z']*|(?<![A-Za-z])-|[^\sA-Za-z'-]")  # no pause at a hyphen in a word
 _FUNCTION_WORDS = frozenset(
     "a an the and or but nor so if as than that this these those of to in on at by for from with into onto up out over "
     "under is am are was were be been being do does did has have had can could will would shall should may might must "
@@ -99,7 +99,10 @@ def sentences(text: str, pronounce: Pronounce) -> Iterator[list[Word]]:
     """
     found = False
     for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in _cut(list(_words(_without_accents(spoken(paragraph)), pronounce))):
+        said = _without_accents(spoken(paragraph))
+        if said.isupper() and all(pronounce(word.lower()) for word in re.findall(r"[A-Z']{2,}", said)):
+            said = said.lower()  # shouted: no abbreviations
+        for sentence in _cut(list(_words(said, pronounce))):
             found = True
             yield sentence
     if not found:
