@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wavasr.audio.features import mu_law_encode
+from wavasr.errors import ConfigError
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig, StageConfig
 from wavasr.network.likelihood import AuxiliaryLoss, Hidden, _pieces
 from wavasr.network.wavenet import Encoder
@@ -393,6 +394,26 @@ def test_the_encoder_learns_through_the_spans_wavenet_and_sees_no_hidden_sample(
     assert waveform.grad is not None
     assert waveform.grad[asked].abs().sum() == 0 and waveform.grad[~asked].abs().sum() > 0
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in listener.encoder.parameters())
+
+
+@every_shape
+def test_through_a_bottleneck_what_is_seen_is_reconstructed(shape: str) -> None:
+    listener = Listener(shape, "noncausal", dataclasses.replace(WAVENET, bottleneck=3))
+    waveform = noise(2, 600).requires_grad_()
+    hidden = listener.hide(waveform)
+    assert hidden.waveform is waveform  # nothing is hidden
+    features = listener.encoder(waveform, whole(waveform))
+    told = listener.loss.context(features, hidden)
+    assert torch.linalg.matrix_rank(told - told.mean(0), atol=1e-9) <= 3
+    asked = asked_samples(hidden, listener.loss.stride, waveform.shape)
+    told.square().sum().backward()
+    assert waveform.grad is not None and waveform.grad[asked].abs().sum() > 0
+    assert torch.equal(listener.loss.context([features[-1]], hidden), told)  # of the last frames alone
+
+
+def test_a_bottleneck_takes_a_wavenet() -> None:
+    with pytest.raises(ConfigError, match=r"auxiliary.bottleneck is 8 and auxiliary.predictor frames"):
+        AuxiliaryConfig(bottleneck=8)
 
 
 def test_pieces_are_neighbouring_steps() -> None:

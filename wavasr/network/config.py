@@ -192,6 +192,8 @@ class AuxiliaryConfig:
         span_ms: non-causal only: length of a hidden span.
         predictor: "frames": the samples of a span are independent given the encoder's frames; "wavenet": a small causal
             WaveNet knows the samples before each one too.
+        bottleneck: 0 hides samples; more hides nothing, and a WaveNet reconstructs the samples from so many channels of
+            the last frames (takes `predictor: wavenet`).
         levels: mu-law classes.
         frame_weight: weight of the frame-classification loss in nats per frame; needs time-aligned phones.
         crf_weight: how much the labels have to beat all other label sequences, weighed by a trigram model of the
@@ -203,6 +205,7 @@ class AuxiliaryConfig:
     hidden_share: float = 0.1
     span_ms: float = 20.0
     predictor: Literal["frames", "wavenet"] = "frames"
+    bottleneck: int = 0
     levels: int = 256
     frame_weight: float = 0.0
     crf_weight: float = 0.0
@@ -213,6 +216,12 @@ class AuxiliaryConfig:
         require(0 < self.hidden_share < 1, f"auxiliary.hidden_share is {self.hidden_share}; expected between 0 and 1")
         require(self.span_ms > 0, f"auxiliary.span_ms is {self.span_ms}; expected more than 0")
         one_of("auxiliary.predictor", self.predictor, "frames", "wavenet")
+        require(self.bottleneck >= 0, f"auxiliary.bottleneck is {self.bottleneck}; expected 0 or more")
+        require(
+            not self.bottleneck or self.predictor == "wavenet",
+            f"auxiliary.bottleneck is {self.bottleneck} and auxiliary.predictor frames; a bottleneck tells too little for "
+            "samples that are independent given it: set auxiliary.predictor: wavenet",
+        )
         require(self.levels >= 2, f"auxiliary.levels is {self.levels}; expected at least 2")
 
 

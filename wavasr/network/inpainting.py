@@ -106,11 +106,14 @@ def inpaint(
         seed: of the samples that are drawn.
 
     Raises:
-        ConfigError: the encoder is causal, or the span does not lie inside the recording.
+        ConfigError: the encoder is causal, nothing was hidden in training, or the span does not lie inside the
+            recording.
     """
     loss, rate = model.likelihood, model.encoder.config.sample_rate
     if loss.causal:
         raise ConfigError("a causal encoder knows one side only; inpaint with a model of encoder.context: noncausal")
+    if loss.bottleneck is not None:
+        raise ConfigError("with auxiliary.bottleneck nothing was hidden; inpaint with a model trained without it")
     if not 0 <= start_s < end_s <= len(waveform) / rate:
         raise ConfigError(f"--hide {start_s:g}-{end_s:g}: expected a span within the {len(waveform) / rate:.2f} s")
     samples = torch.from_numpy(waveform.copy())[None]

@@ -4,6 +4,8 @@
   of 1 that is exactly the next sample; with a stride of n, the next n samples, independent given the past.
 - A non-causal encoder would see the answer, so spans of its input are set to zero first, and the samples of those spans
   are predicted from both sides.
+- With `bottleneck` nothing is hidden: the samples are reconstructed from what a few channels tell of the last frames
+  (Chorowski et al. 2019, arXiv 1901.08810), by a WaveNet that knows the samples before each one.
 
 Samples are quantised by the mu-law (paper, section 2.2); the loss is the cross-entropy of their classes. Given the
 encoder's frames they are independent (`predictor: frames`), or a small causal WaveNet goes through a span with the
@@ -62,6 +64,10 @@ class AuxiliaryLoss(nn.Module):
         for stage in encoder.stages:
             self.hops.append(self.hops[-1] * stage.pool)
         widths = [first.skip_width] + [stage.output_channels for stage in encoder.stages]
+        self.bottleneck: nn.Linear | None = None
+        if config.bottleneck:
+            self.bottleneck = nn.Linear(widths[-1], config.bottleneck)
+            widths, self.hops = [config.bottleneck], self.hops[-1:]
         self.contexts = nn.ModuleList(nn.Linear(width, CONTEXT_CHANNELS) for width in widths)
         self.output: nn.Linear | None = None
         self.wavenet: SpanWaveNet | None = None
@@ -92,7 +98,8 @@ class AuxiliaryLoss(nn.Module):
         utterances, indices = asked.nonzero(as_tuple=True)
         clean = waveform.detach().clamp(-1, 1)
         classes = mu_law_encode(steps[utterances, indices].detach().clamp(-1, 1), self.config.levels)
-        return Hidden(waveform if self.causal else silenced, utterances, indices, classes, clean)
+        seen = waveform if self.causal or self.bottleneck is not None else silenced
+        return Hidden(seen, utterances, indices, classes, clean)
 
     def _choose(
         self, whole: Tensor, steps: int, generators: torch.Generator | Sequence[torch.Generator] | None
@@ -133,13 +140,16 @@ class AuxiliaryLoss(nn.Module):
         return scores.view(-1, self.stride, self.config.levels)
 
     def context(self, features: Sequence[Features], hidden: Hidden) -> Tensor:
-        """What the frames of all stages tell of each asked step: (P, CONTEXT_CHANNELS)."""
+        """What the frames of all stages, or the bottleneck, tell of each asked step: (P, CONTEXT_CHANNELS)."""
         total = torch.zeros((), device=hidden.steps.device)
-        for context, feature, hop in zip(self.contexts, features, self.hops, strict=True):
+        all_frames = [feature.frames.transpose(1, 2) for feature in features]  # (B, T, C) each
+        if self.bottleneck is not None:
+            all_frames = [self.bottleneck(all_frames[-1])]
+        for context, frames, hop in zip(self.contexts, all_frames, self.hops, strict=True):
             frame = hidden.steps * self.stride // hop
             # A causal frame may be used once all its samples lie before the asked ones.
             known = frame - 1 if self.causal else frame
-            seen = feature.frames.transpose(1, 2)[hidden.utterances, known.clamp(min=0)]  # (P, C)
+            seen = frames[hidden.utterances, known.clamp(min=0)]  # (P, C)
             total = total + context(seen) * (known >= 0)[:, None]
         return total
 
