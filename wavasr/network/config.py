@@ -219,8 +219,8 @@ class AuxiliaryConfig:
         require(self.bottleneck >= 0, f"auxiliary.bottleneck is {self.bottleneck}; expected 0 or more")
         require(
             not self.bottleneck or self.predictor == "wavenet",
-            f"auxiliary.bottleneck is {self.bottleneck} and auxiliary.predictor frames; a bottleneck tells too little for "
-            "samples that are independent given it: set auxiliary.predictor: wavenet",
+            f"auxiliary.bottleneck is {self.bottleneck} and auxiliary.predictor frames; a bottleneck tells too little "
+            "for samples that are independent given it: set auxiliary.predictor: wavenet",
         )
         require(self.levels >= 2, f"auxiliary.levels is {self.levels}; expected at least 2")
 

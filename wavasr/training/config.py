@@ -31,6 +31,8 @@ class DataConfig:
         short_first_epochs: in the first epochs short utterances come first: CTC finds their letters sooner
             (SortaGrad, Amodei et al. 2016, arXiv 1512.02595).
         max_s: training utterances longer than this are left out and counted; 0 for no limit.
+        piece_s: training utterances with time-aligned phones are cut between phones into pieces of about so many
+            seconds: from a random start many short steps teach sooner; 0 leaves them whole.
         workers: processes that augment and pad; 0 does it in the training process.
         cache_mb: so much audio is decoded once, before training, and kept by each process (115 MB an hour at 16 kHz);
             what is more is read from its files at each use.
@@ -51,6 +53,7 @@ class DataConfig:
     buckets: int = 8
     short_first_epochs: int = 0
     max_s: float = 0.0
+    piece_s: float = 0.0
     workers: int = 1
     cache_mb: float = 2000.0
     infeasible: Literal["error", "drop"] = "error"
@@ -65,6 +68,7 @@ class DataConfig:
             ("buckets", 1),
             ("workers", 0),
             ("max_s", 0),
+            ("piece_s", 0),
             ("cache_mb", 0),
         ):
             value = getattr(self, name)

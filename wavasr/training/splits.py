@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from wavasr.corpora import guess
 from wavasr.corpora.listing import Listing, durations_s, places, read_listing, speakers, take
 from wavasr.corpora.manifest import Utterance, file_of, report_dropped
+from wavasr.corpora.pieces import in_pieces
 from wavasr.corpora.remote import join, read_bytes, url_of
 from wavasr.errors import ConfigError, CorpusError, TextError
 from wavasr.language.config import TextConfig, UnitsConfig
@@ -65,7 +66,7 @@ def read_splits(config: FitConfig) -> Splits:
 
     Raises:
         CorpusError: a manifest cannot be used, or an utterance is both trained and validated on.
-        ConfigError: there are not enough speakers to hold out.
+        ConfigError: there are not enough speakers to hold out, or no times of phones to cut between.
         TextError: a transcript that should be TIMIT phones is not.
     """
     data = config.data
@@ -80,7 +81,7 @@ def read_splits(config: FitConfig) -> Splits:
     test = read_manifests(data.root, data.test)
     for other in (dev, test):
         refuse_overlap(train, other)
-    parts = (within(train, data.max_s), dev, test)
+    parts = (in_pieces(within(train, data.max_s), data.piece_s), dev, test)
     splits = Splits(*(Split(part, Spelled(part, config)) for part in parts))
     refuse_other_kind(splits.train, config.units)
     return splits
