@@ -81,12 +81,26 @@ def test_memory_is_flat_and_work_is_bounded_over_a_long_stream(talk: np.ndarray)
     assert max(held) < 16000 * 30 and stream.duration_s == pytest.approx(3 * len(talk) / 16000, abs=1e-6)
 
 
-def test_partials_come_before_finals_and_the_stable_part_only_grows(speech: np.ndarray) -> None:
-    events = streamed(speech, 1600)
-    partials = [event for event in events if isinstance(event, Partial)]
-    assert partials and isinstance(events[0], Partial) and isinstance(events[-1], Endpoint)
-    for before, after in itertools.pairwise(partials):
-        assert after.stable.startswith(before.stable) or not after.stable
+def test_stable_words_begin_the_final_text_and_only_grow(talk: np.ndarray) -> None:
+    """The second half of it: speech, a pause, other speech."""
+    shown: list[Partial] = []
+    stable = 0
+    events = streamed(talk[len(talk) // 2 :], 1600)
+    assert isinstance(events[0], Partial) and isinstance(events[-1], Endpoint)
+    for event in events:
+        if isinstance(event, Partial):
+            shown.append(event)
+        elif isinstance(event, Final):
+            assert all(after.stable.startswith(before.stable) for before, after in itertools.pairwise(shown))
+            words = event.text.split()
+            assert all(partial.stable.split() == words[: len(partial.stable.split())] for partial in shown)
+            stable += bool(shown[-1].stable)
+            shown = []
+    assert stable
+
+
+def test_partial_texts_can_be_left_out(speech: np.ndarray) -> None:
+    assert Stream().feed(speech[:16000], partial=False) == []
 
 
 def test_integers_and_other_rates(speech: np.ndarray) -> None:

@@ -37,6 +37,10 @@ class Running(ABC):
     def best(self) -> Hypothesis:
         """What is best so far, as in `Decoder.draft`; what follows may change it."""
 
+    def agreed(self) -> int:
+        """How many of the first words of `best` will be those of the result, whatever follows."""
+        return 0
+
     @abstractmethod
     def finish(self) -> Hypothesis:
         """The hypothesis of all frames; nothing follows."""

@@ -65,6 +65,10 @@ class Search(Running):
         """What is best so far."""
         return self._decoder.read_best(self._search, self.frames, self._closed) if self.frames else NOTHING_FOUND
 
+    def agreed(self) -> int:
+        """How many of the first words of `best` will be those of the result: all hypotheses have them."""
+        return self._decoder.agreed(self._search) if self.frames else 0
+
     def close(self) -> None:
         """No frames will follow."""
         if (ending := self._decoder.ending) is not None:

@@ -287,6 +287,19 @@ class LMDecoder(Decoder):
         words = tuple((self.words[number], first, last) for number, first, last in read.words)
         return Hypothesis(read.ids, best.score, tuple(spans), (), frames, words)
 
+    def agreed(self, search: Any) -> int:
+        """How many words all hypotheses of a search under way begin with."""
+        tree = self._tree
+        if tree is None:
+            return 0
+        results = search.get_all_final_hypothesis()
+        if tree.numbers_are_words:
+            said = [[number for number in result.words if number >= 0] for result in results]
+        else:
+            read = (tree.read(result.tokens[1:], result.words[1:]) for result in results)
+            said = [[number for number, _, _ in one.words] for one in read]
+        return sum(1 for _ in itertools.takewhile(lambda words: len(set(words)) == 1, zip(*said, strict=False)))
+
     def emissions(self, log_probs: LogProbs) -> Emissions:
         """What the search gets of (T, V) log-probabilities."""
         values = checked(log_probs)

@@ -234,6 +234,11 @@ class SearchTree:
             before = frame + 1
         return Read(tuple(ids), tuple(read), tuple(ends), tuple(searched_as), nats)
 
+    @property
+    def numbers_are_words(self) -> bool:
+        """Whether a result's numbers are its words: without hotwords, and words that are searched as another one."""
+        return not self._expected and not self._strangers
+
     def _said(self, number: int, columns: Sequence[int]) -> Expected:
         """What a word of the search is: a hotword by its last column, another one by its number and labels."""
         if self._expected and 0 <= columns[-1] - self._first_end < self.extra:

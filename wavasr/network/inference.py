@@ -6,6 +6,7 @@ speech to recognise, and as much memory as all the rest (benchmarks/README.md).
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
 from wavasr.network.files import GRAPH, read_header, resolve
+from wavasr.network.halves import Halves, halves_of
 from wavasr.network.runtime import Facts, Floats, Framing, Ints
 from wavasr.network.session import load_onnxruntime, new_session
 
@@ -55,6 +57,7 @@ class FastModel(Framing):
         except (WavasrError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: is damaged ({error}); train or export it again") from error
         self.file: Path | None = path
+        self._graph = graph
         self._session = new_session(graph, str(path))
         self._check(path)
 
@@ -69,6 +72,11 @@ class FastModel(Framing):
         """(B, S) samples, (B,) how many each -> log-probabilities (B, T, V), (B,) how many frames each."""
         log_probs, frames = self._session.run(["log_probs", "frames"], {"waveform": waveform, "lengths": lengths})
         return log_probs, frames
+
+    @functools.cached_property
+    def halves(self) -> Halves | None:
+        """The network in two parts, where it can be cut."""
+        return halves_of(self._graph, str(self.file), self.encoder_config)
 
     def facts(self) -> Facts:
         """Fingerprint of the weights, parameters, and what computes."""

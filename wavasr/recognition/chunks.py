@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from wavasr.audio.reading import Samples
 from wavasr.errors import AudioError
+from wavasr.network.halves import Halves
 from wavasr.network.runtime import AcousticModel
 
 Floats = NDArray[np.float32]
@@ -102,7 +103,6 @@ class Posteriors:
     Attributes:
         samples: how many were pushed.
         taken: the first frame that has neither been taken nor skipped.
-        level: what is done to the samples before the network gets them.
     """
 
     def __init__(self, model: AcousticModel) -> None:
@@ -115,7 +115,20 @@ class Posteriors:
         self._kept: int | None = None
         self.samples = 0
         self.taken = 0
-        self.level = SAME
+        self._level = SAME
+        self._halves: Halves | None = getattr(model, "halves", None)
+        self._features: Floats | None = None  # of the level, from a frame on
+        self._features_first = 0
+
+    @property
+    def level(self) -> Level:
+        """What is done to the samples before the network gets them."""
+        return self._level
+
+    @level.setter
+    def level(self, level: Level) -> None:
+        if level != self._level:
+            self._level, self._features = level, None
 
     def push(self, samples: Samples) -> None:
         """Add (S,) float32 at the model's rate."""
@@ -166,11 +179,39 @@ class Posteriors:
 
     def _run(self, stop: int) -> Floats:
         """The frames from `taken` on, of the samples before `stop`."""
-        start = max(0, self.taken - self._plan.before // self._hop) - self._first
-        window = self._held[start * self._hop : stop - self._first * self._hop]
+        stop = min(stop, self.samples)
+        if self._halves is not None:
+            start = max(0, self.taken - self._halves.back_reach[0])
+            features = self._features_between(self._halves, start, stop)
+            if not len(features):
+                return np.zeros((0, len(self._model.units)), np.float32)
+            return self._halves.back(features)[self.taken - start :]
+        start = max(0, self.taken - self._plan.before // self._hop)
+        window = self._window(start, stop)
         if not len(window):
             return np.zeros((0, len(self._model.units)), np.float32)
-        return forward(self._model, [self.level(window)])[0][self.taken - start - self._first :]
+        return forward(self._model, [self.level(window)])[0][self.taken - start :]
+
+    def _window(self, first: int, stop: int) -> Samples:
+        """The samples from a frame on, before `stop`."""
+        return self._held[(first - self._first) * self._hop : stop - self._first * self._hop]
+
+    def _features_between(self, halves: Halves, start: int, stop: int) -> Floats:
+        """The features from a frame on, of the samples before `stop`. Those that no further sample changes are kept."""
+        held, first = self._features, self._features_first
+        if held is None or not first <= start <= first + len(held):
+            kept, end = None, start
+        else:
+            kept, end = held[start - first :], first + len(held)
+        every = kept if kept is not None else np.zeros((0, 0), np.float32)
+        if stop > end * self._hop:
+            before, after = halves.front_reach
+            begin = max(0, end - before)
+            new = halves.front(self.level(self._window(begin, stop)))[end - begin :]
+            certain = max(0, stop // self._hop - after - end)
+            every = new if kept is None else np.concatenate([kept, new])
+            self._features_first, self._features = start, every[: end - start + certain]
+        return every
 
 
 def log_probs_of(model: AcousticModel, waveform: Samples) -> Floats:

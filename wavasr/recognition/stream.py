@@ -8,7 +8,6 @@ The texts of all `Final` events, joined by spaces, are the transcript: that of t
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +25,13 @@ from wavasr.errors import AudioError
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.chunks import Floats, checked_samples, frames_in, seconds_of
 from wavasr.recognition.models import calibration_of, opened
-from wavasr.recognition.stretches import Stretch, Stretches, accepted, sureness, words_of
+from wavasr.recognition.stretches import SURELY_WHOLE_S, Stretch, Stretches, accepted, sureness, words_of
 
-_STEP_S = 0.2  # from one partial text to the next
+_STEP_S = 0.3  # from one partial text to the next
 _LONGEST_DRAFT_S = 6.0  # of what is decoded anew for each partial text
-_CONTEXT_WORDS = 3
-_MARGIN_S = 0.8  # that a stable word has behind it, of frames with all their context
+_CONTEXT_WORDS = 2
+_MARGIN_S = 0.4  # that a word of the search has behind it, of frames with all their context
+_AGREE_S = 1.0  # from one look at all hypotheses to the next
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Partial:
     """What has been said since the last `Final`, as far as it is known.
 
     Attributes:
-        stable: words that will hardly change; until the next `Final` or `Endpoint` it only grows.
+        stable: words with which the next `Final` begins, unless there is none because all of it was no speech; until
+            then it only grows.
         volatile: words after those, which may still change.
     """
 
@@ -112,6 +113,7 @@ class Stream:
         self._stretches = Stretches(self._model, self._decode)
         self._partial = PartialText(self._model, self._decode) if partials else None
         self._step = round(_STEP_S * self._model.sample_rate)
+        self._shown = 0  # samples with which the last partial text was made
         self._ended = False
 
     @property
@@ -119,8 +121,12 @@ class Stream:
         """Seconds of audio that were fed."""
         return self._stretches.samples / self._model.sample_rate
 
-    def feed(self, samples: npt.ArrayLike) -> list[Event]:
+    def feed(self, samples: npt.ArrayLike, partial: bool = True) -> list[Event]:
         """Push samples, (S,) float32 in [-1, 1] or int16, of any number; what is known with them.
+
+        Args:
+            samples: that follow on those before.
+            partial: False: no `Partial` this time, which saves most of the work where one is behind with it.
 
         Raises:
             AudioError: they are not one channel of numbers.
@@ -131,13 +137,10 @@ class Stream:
         values = checked_samples(samples)
         if self._resampler is not None:
             values = self._resampler.resample_chunk(np.ascontiguousarray(values))
-        events: list[Event] = []
-        for start in range(0, len(values), self._step):
-            part = values[start : start + self._step]
-            before = self._stretches.samples // self._step
-            events += self._finals(part)
-            if self._partial is not None and self._stretches.samples // self._step > before:
-                events += self._partial.update(self._stretches)
+        events = self._finals(values)
+        if self._partial is not None and partial and self._stretches.samples - self._shown >= self._step:
+            self._shown = self._stretches.samples
+            events += self._partial.update(self._stretches)
         return events
 
     def finish(self) -> list[Event]:
@@ -169,22 +172,23 @@ class Stream:
 class PartialText:
     """The text of what is in no stretch yet.
 
-    The decoder goes on with the frames that have all their context: words that it has had twice and that lie a bit back
-    are stable. The frames behind those, which lack right context at the end, are drafted anew each time.
+    A search goes on with the frames that have all their context. Words that all its hypotheses have in common are
+    stable: the final text comes from that search. What is behind its last words, frames that lack right context at the
+    end, is drafted anew each time.
     """
 
     def __init__(self, model: AcousticModel, decoder: Decoder) -> None:
         self._units = model.units
         self._decoder = decoder
-        self._margin, self._longest = (frames_in(seconds, model) for seconds in (_MARGIN_S, _LONGEST_DRAFT_S))
+        seconds = _MARGIN_S, _LONGEST_DRAFT_S, _AGREE_S, SURELY_WHOLE_S
+        self._margin, self._longest, self._interval, self._whole = (frames_in(one, model) for one in seconds)
         self._reset(-1)
 
     def _reset(self, first: int) -> None:
         self._first = first
         self._running = self._decoder.begin()
-        self._stable: list[str] = []
-        self._ends: list[int] = []  # the frame after each of them
-        self._before: list[str] = []  # what the decoder had last time
+        self._stable = 0  # words
+        self._compared = 0  # frames after which the hypotheses were compared
         self._shown = Partial("", "")
 
     def update(self, stretches: Stretches) -> list[Partial]:
@@ -194,37 +198,38 @@ class PartialText:
             self._reset(first)
         if certain > self._running.frames:
             self._running.push(values[self._running.frames : certain])
-            self._settle(certain - self._margin)
-        partial = Partial(" ".join(self._stable), " ".join(self._drafted(values)))
+            self._compare()
+        words = self._words(values, certain)
+        partial = Partial(" ".join(words[: self._stable]), " ".join(words[self._stable :]))
         if partial == self._shown:
             return []
         self._shown = partial
         return [partial]
 
-    def _drafted(self, values: Floats) -> list[str]:
-        """The words behind the stable ones. The last stable ones are decoded again, as the language model's context."""
-        known = self._stable[-_CONTEXT_WORDS:]
-        start = self._ends[-_CONTEXT_WORDS - 1] if len(self._ends) > _CONTEXT_WORDS else 0
-        if len(values) - start > self._longest:
-            start, known = len(values) - self._longest, []
-        draft = self._decoder.draft(values[start:])
-        words = [word for word, _, _ in draft.words_in(self._units)]
-        if not self._ends or (known and words[: len(known)] == known):
-            return words[len(known) :]
-        ends = (start + draft.spans[end - 1][1] for _, _, end in draft.words_in(self._units))
-        return [word for word, end in zip(words, ends, strict=True) if end > self._ends[-1]]
+    def _compare(self) -> None:
+        """What do all hypotheses have in common? Not where the stretch may be cut in what they have seen."""
+        if self._compared + self._interval <= self._running.frames <= self._whole:
+            self._compared = self._running.frames
+            self._stable = self._running.agreed()
 
-    def _settle(self, until: int) -> None:
-        """Words that end before a frame, and that the decoder has now as it had them before, are stable."""
+    def _words(self, values: Floats, certain: int) -> list[str]:
+        """Those that the search has and that lie a bit back, and a draft of what follows.
+
+        The last of them are decoded again, as the language model's context.
+        """
         best = self._running.best()
-        words = [word for word, _, _ in best.words_in(self._units)]
-        ends = [best.spans[end - 1][1] for _, _, end in best.words_in(self._units)]
-        if words[: len(self._stable)] == self._stable:
-            agreed = zip(words, self._before, ends, strict=False)
-            count = sum(1 for _ in itertools.takewhile(lambda one: one[0] == one[1] and one[2] <= until, agreed))
-            if count > len(self._stable):
-                self._stable, self._ends = words[:count], ends[:count]
-        self._before = words
+        found = [(word, best.spans[end - 1][1]) for word, _, end in best.words_in(self._units)]
+        known = [one for at, one in enumerate(found) if at < self._stable or one[1] <= certain - self._margin]
+        words, ends = [word for word, _ in known], [0, *(end for _, end in known)]
+        context = words[-_CONTEXT_WORDS:]
+        start = ends[-len(context) - 1]
+        if len(values) - start > self._longest:
+            start, context = len(values) - self._longest, []
+        draft = self._decoder.draft(values[start:])
+        drafted = [(word, start + draft.spans[end - 1][1]) for word, _, end in draft.words_in(self._units)]
+        if [word for word, _ in drafted[: len(context)]] == context:
+            return words + [word for word, _ in drafted[len(context) :]]
+        return words + [word for word, end in drafted if end > ends[-1]]
 
     def finish(self, stretch: Stretch) -> Hypothesis:
         """A stretch is complete: its hypothesis."""

@@ -31,6 +31,7 @@ from wavasr.recognition.workers import Versions
 DEFAULT_ACTIVITY: ActivityConfig | None = ActivityConfig()
 OTHER_SPEEDS = 0.95, 1.05  # at which a thorough decoder gets a recording, besides its own
 _STRETCH_S = 30.0
+SURELY_WHOLE_S = _STRETCH_S / 2  # no stretch of an utterance that goes on is shorter
 _RETRY_S = 5.0  # after a stretch in which there was no blank to cut at
 _LONGEST_S = 60.0
 _LEVEL_S = 1.0  # of an utterance by which its level is judged

@@ -11,6 +11,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -25,6 +26,8 @@ from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Op
 START_S = 120.0
 STOP_S = 5.0
 ATTEMPTS = 2
+MOST_LATE = 0.8  # share of the recent samples that waited too long for a partial text: no room for another session
+_RECENT = 100  # samples' messages
 
 log = logging.getLogger("wavasr")
 
@@ -151,11 +154,13 @@ class Pool:
         """Begin a live session with the worker that has the fewest.
 
         Raises:
-            Busy: there are as many as there may be.
+            Busy: there are as many as there may be, or as the workers have time for.
         """
         if self.sessions >= self._most_sessions:
             raise Busy(f"{self.sessions} sessions are live already")
         worker = min(self._workers, key=lambda candidate: candidate.sessions)
+        if worker.is_full:
+            raise Busy(f"{self.sessions} sessions are live already, as many as can be recognised in time")
         session = Session(next(self._ids), worker, self)
         worker.sessions += 1
         self.sessions += 1
@@ -182,7 +187,7 @@ class Session:
         Raises:
             WorkerLost: the worker is gone, and the session with it.
         """
-        return await self.request(Feed(self.id, samples))
+        return await self.request(Feed(self.id, samples, time.monotonic()))
 
     async def finish(self) -> tuple[Event, ...]:
         """What is left; samples that are fed afterwards begin a new utterance."""
@@ -193,6 +198,8 @@ class Session:
         events: tuple[Event, ...] = ()
         async for answer in self._worker.ask(message):
             events += answer.events
+            if isinstance(message, Feed):
+                self._worker.note(answer.late)
         return events
 
     async def close(self) -> None:
@@ -220,6 +227,7 @@ class _Process:
         self._outgoing: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self.has_upload = False
         self.sessions = 0
+        self._late = 0.0
         self.is_alive = True
         threading.Thread(target=_listen, args=(self._connection, self._loop, self._receive), daemon=True).start()
         threading.Thread(target=_send, args=(self._connection, self._outgoing), daemon=True).start()
@@ -229,6 +237,15 @@ class _Process:
         """As the process ended; None while it runs."""
         self._process.join(1.0)
         return self._process.exitcode
+
+    def note(self, late: bool) -> None:
+        """Samples of a live session were answered; whether too late for a partial text."""
+        self._late += (late - self._late) / _RECENT
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another live session would make the final texts of all late."""
+        return bool(self.sessions) and self._late > MOST_LATE
 
     async def ready(self) -> None:
         """Wait until the models are loaded.

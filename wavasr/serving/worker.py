@@ -8,8 +8,11 @@ Upload, Cancel             ->  recordings, which are decoded and recognised in p
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +27,8 @@ from wavasr.errors import AudioError, WavasrError
 from wavasr.recognition.models import opened
 from wavasr.recognition.stream import Event, Stream
 
+LATE_S = 0.5  # that samples waited here; their session gets no partial text this time, which saves most of the work
+IDLE_S = 1.0  # after which memory that is free goes back to the system
 PIECE_S = 5.0  # of an upload: live sessions wait at most as long as recognising that takes
 
 
@@ -47,10 +52,11 @@ class Open:
 
 @dataclass(frozen=True)
 class Feed:
-    """More samples of a live session: (S,) float32."""
+    """More samples of a live session: (S,) float32, sent at `sent_s` of the clock `time.monotonic`."""
 
     id: int
     samples: NDArray[np.float32]
+    sent_s: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class Answer:
         id: of the session or upload; -1: the worker is ready, or could not start.
         events: what was recognised.
         done: whether no further answer to this message comes.
+        late: whether the samples had to wait so long that no partial text was made.
         duration_s: seconds of audio so far.
         sound: (S,) float32, of a text that is said.
         sample_rate: of the sound.
@@ -105,6 +112,7 @@ class Answer:
     id: int
     events: tuple[Event, ...] = ()
     done: bool = True
+    late: bool = False
     duration_s: float = 0.0
     sound: NDArray[np.float32] | None = None
     sample_rate: int = 0
@@ -137,11 +145,15 @@ class _Worker:
         self._connection = connection
         self._streams: dict[int, tuple[Stream, Open]] = {}
         self._uploads: dict[int, Iterator[Answer]] = {}
+        self._has_closed = False
 
     def serve(self) -> None:
         """Answer messages; while there are none, go on with the oldest upload."""
         while True:
             while not self._uploads or self._connection.poll():
+                if self._has_closed and not self._connection.poll(IDLE_S):
+                    self._has_closed = False
+                    give_back_memory()
                 self._handle(self._connection.recv())
             id, pieces = next(iter(self._uploads.items()))
             answer = _answered(id, partial(next, pieces))
@@ -156,6 +168,7 @@ class _Worker:
             case Speak():
                 self._uploads[message.id] = _spoken(message)
             case Close():
+                self._has_closed = True
                 self._streams.pop(message.id, None)
                 self._uploads.pop(message.id, None)
             case Open():
@@ -171,7 +184,8 @@ class _Worker:
 
     def _fed(self, message: Feed) -> Answer:
         stream, _ = self._streams[message.id]
-        return Answer(message.id, tuple(stream.feed(message.samples)))
+        late = time.monotonic() - message.sent_s > LATE_S
+        return Answer(message.id, tuple(stream.feed(message.samples, partial=not late)), late=late)
 
     def _finished(self, message: Finish) -> Answer:
         stream, opened = self._streams[message.id]
@@ -213,6 +227,12 @@ def _spoken(message: Speak) -> Iterator[Answer]:
         seconds = samples / reader.sample_rate
         yield Answer(message.id, done=False, duration_s=seconds, sound=block, sample_rate=reader.sample_rate)
     yield Answer(message.id, duration_s=samples / reader.sample_rate, sample_rate=reader.sample_rate)
+
+
+def give_back_memory() -> None:
+    """Return what was freed to the system: a search takes some 3 MB for a second of speech, and glibc keeps them."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _answered(id: int, work: Callable[[], Answer]) -> Answer:
