@@ -1,16 +1,18 @@
-"""What a live stream takes: samples pushed in real time by a simulated clock.
+"""What live streams take of a core: samples pushed in real time by a simulated clock.
 
-    python benchmarks/streaming.py MANIFEST [--every N] [--piece-ms MS]
+    python benchmarks/streaming.py MANIFEST [--every N] [--piece-ms MS] [--streams N --seconds S]
 
-Utterances of a manifest, a pause behind each, are pushed piece by piece. A piece arrives when its last sample has been
-said; work on it takes as long as it takes here. Prints how long after the end of a word it stood in a partial text, how
-long after the last word of an utterance its final text came, what of the stable texts was wrong, and the share of a
-core.
+Utterances of a manifest, a pause behind each, are pushed piece by piece into streams that share one core, as the
+sessions of a server share a worker process: a piece waits until the core is free, what has come meanwhile goes with it,
+and a stream that had to wait long gets no partial text. Work takes the processor time that it takes here. Prints how
+long after the end of a word it stood in a partial text, how long after the last word of an utterance its final text
+came, what of the stable texts was wrong, and the share of a core.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import os
 import time
 from dataclasses import dataclass, field
@@ -22,9 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from wavasr.corpora.manifest import read_manifest
 from wavasr.corpora.recordings import load_utterance
-from wavasr.recognition.stream import Endpoint, Final, Partial, Stream
+from wavasr.recognition.stream import Event, Final, Partial, Stream
+from wavasr.serving.worker import LATE_S
 
 PAUSE_S = 2.0
+RATE = 16000
 
 
 @dataclass
@@ -39,34 +43,76 @@ class Measured:
     audio_s: float = 0.0
     work_s: float = 0.0
     longest_s: float = 0.0
+    fed: int = 0
+    late: int = 0
 
 
-def push(samples: np.ndarray, model: str, piece_s: float, measured: Measured) -> None:
-    """One stream in simulated real time."""
-    stream, rate = Stream(model), 16000
-    piece, free_s = round(piece_s * rate), 0.0
-    shown: list[tuple[float, list[str], int]] = []  # when, the words of the utterance so far, how many are stable
-    done: list[Final] = []
-    for start in range(0, len(samples), piece):
-        part = samples[start : start + piece]
-        began = time.process_time()
-        events = stream.feed(part)
-        took = time.process_time() - began
-        free_s = max(free_s, (start + len(part)) / rate) + took
-        measured.work_s += took
-        measured.longest_s = max(measured.longest_s, took)
+@dataclass
+class Simulated:
+    """One of the streams.
+
+    Attributes:
+        samples: (S,) all that it will get.
+        begins_s: when its first sample is said.
+    """
+
+    samples: np.ndarray
+    begins_s: float
+    stream: Stream
+    given: int = 0
+    # When, the words of the utterance so far, how many are stable.
+    shown: list[tuple[float, list[str], int]] = field(default_factory=list)
+    done: list[Final] = field(default_factory=list)
+
+    def said(self, now_s: float, piece: int) -> int:
+        """Samples that have come in whole pieces."""
+        return min(len(self.samples), int((now_s - self.begins_s) * RATE / piece + 1e-6) * piece)
+
+    def next_s(self, now_s: float, piece: int) -> float:
+        """When there is something to do again."""
+        if self.said(now_s, piece) > self.given:
+            return now_s
+        return self.begins_s + min(len(self.samples), self.given + piece) / RATE + 1e-6
+
+    def note(self, events: list[Event], now_s: float, measured: Measured) -> None:
+        """What was recognised."""
         for event in events:
             if isinstance(event, Partial):
                 stable = event.stable.split()
-                shown.append((free_s, stable + event.volatile.split(), len(stable)))
+                self.shown.append((now_s - self.begins_s, stable + event.volatile.split(), len(stable)))
             elif isinstance(event, Final):
-                done.append(event)
-            elif isinstance(event, Endpoint):
-                if done:
-                    judge(done, shown, free_s, measured)
-                shown, done = [], []
-    measured.audio_s += len(samples) / rate
-    stream.finish()
+                self.done.append(event)
+            else:
+                if self.done:
+                    judge(self.done, self.shown, now_s - self.begins_s, measured)
+                self.shown, self.done = [], []
+
+
+def simulate(streams: list[Simulated], piece: int, measured: Measured) -> None:
+    """All streams on one core."""
+    waiting = [(one.next_s(0.0, piece), index) for index, one in enumerate(streams)]
+    heapq.heapify(waiting)
+    free_s = 0.0
+    while waiting:
+        sent_s, index = heapq.heappop(waiting)
+        one = streams[index]
+        free_s = max(free_s, sent_s)
+        late = free_s - sent_s > LATE_S
+        end = max(one.said(sent_s, piece), min(len(one.samples), one.given + piece))
+        began = time.process_time()
+        events = one.stream.feed(one.samples[one.given : end], partial=not late)
+        took = time.process_time() - began
+        one.given, free_s = end, free_s + took
+        measured.work_s += took
+        measured.longest_s = max(measured.longest_s, took)
+        measured.fed += 1
+        measured.late += late
+        one.note(events, free_s, measured)
+        if one.given < len(one.samples):
+            heapq.heappush(waiting, (one.next_s(free_s, piece), index))
+        else:
+            one.note(one.stream.finish(), free_s, measured)
+    measured.audio_s += sum(len(one.samples) for one in streams) / RATE
 
 
 def judge(done: list[Final], shown: list[tuple[float, list[str], int]], now_s: float, measured: Measured) -> None:
@@ -96,18 +142,28 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--every", type=int, default=1, help="take every N-th utterance")
     parser.add_argument("--piece-ms", type=float, default=100.0)
+    parser.add_argument("--streams", type=int, default=1, help="at the same time, on one core")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of each stream; default: as its utterances last")
     args = parser.parse_args()
     measured = Measured()
     warm = Stream(args.model)
-    warm.feed(np.zeros(16000, np.float32))
-    for utterance in read_manifest(args.manifest)[:: args.every]:
-        samples = np.concatenate([load_utterance(utterance, 16000), np.zeros(round(PAUSE_S * 16000), np.float32)])
-        push(samples, args.model, args.piece_ms / 1000, measured)
-    print(f"{measured.audio_s:.0f} s of audio, {measured.words} words, pieces of {args.piece_ms:g} ms")
+    warm.feed(np.zeros(RATE, np.float32))
+    pause = np.zeros(round(PAUSE_S * RATE), np.float32)
+    parts = [np.concatenate([load_utterance(one, RATE), pause]) for one in read_manifest(args.manifest)[:: args.every]]
+    streams = []
+    for number in range(args.streams):
+        samples = np.concatenate(parts[number % len(parts) :: args.streams])
+        if args.seconds:
+            samples = np.resize(samples, round(args.seconds * RATE))
+        streams.append(Simulated(samples, number * args.piece_ms / 1000 / args.streams, Stream(args.model)))
+    simulate(streams, round(args.piece_ms / 1000 * RATE), measured)
+    print(f"{args.streams} streams, {measured.audio_s:.0f} s of audio, {measured.words} words")
     print(f"partial words after they were said: {quantiles(measured.partial_s)}")
-    print(f"final texts after the last word: {quantiles(measured.final_s)}")
+    print(f"final texts after the last word: {quantiles(measured.final_s)}, at most {max(measured.final_s):.2f} s")
     print(f"stable words that the final text does not have there: {measured.wrong} of {measured.stable}")
-    print(f"share of a core: {100 * measured.work_s / measured.audio_s:.1f} %; longest step {measured.longest_s:.3f} s")
+    print(f"pieces without a partial text because they waited: {100 * measured.late / measured.fed:.0f} %")
+    share = 100 * measured.work_s / measured.audio_s
+    print(f"a stream takes {share:.1f} % of a core; longest step {measured.longest_s:.3f} s")
 
 
 if __name__ == "__main__":
