@@ -103,17 +103,17 @@ class SearchTree:
 
         words, strangers = self._words, self._words.strangers
         start = lm.start(False)
-        scores = [lm.score(start, number)[1] for number in range(len(words.spellings))]
-        known = set(range(len(scores))) - strangers
-        if known:
-            self._rarest = min(known, key=lambda number: (scores[number], number))
-            for number in strangers:
-                scores[number] = scores[self._rarest]
+        probs = np.array([lm.score(start, number)[1] for number in range(len(words.spellings))])
+        strange = np.zeros(len(probs), np.bool_)
+        strange[list(strangers)] = True
+        known = np.flatnonzero(~strange)
+        if len(known):
+            self._rarest = int(known[np.argmin(probs[known])])
+            probs[strange] = probs[self._rarest]
         else:
             strangers = frozenset()
-        median = (
-            sorted(known, key=lambda number: (scores[number], number))[len(known) // 2] if hotwords and known else -1
-        )
+        by_rarity = known[np.argsort(probs[known], kind="stable")]
+        median = int(by_rarity[len(known) // 2]) if len(known) else -1
         self._expected = {
             ids: one._replace(column_nats=one.nats + scale * _before_last(lm, one.searched_as))
             for ids, one in self._expectations(hotwords, strangers, median).items()
@@ -134,7 +134,8 @@ class SearchTree:
             for spelling in endings(ids, column):
                 insert(spelling, number, lm.score(start, number)[1] + hotword.column_nats / scale)
         alike: dict[tuple[int, ...], int] = {}
-        for number in sorted(range(len(scores)), key=lambda number: (-scores[number], number in strangers)):
+        scores = probs.tolist()
+        for number in np.lexsort((strange, -probs)).tolist():  # the most probable first, of equals those that it knows
             searched_as = number
             for ids in words.spellings[number]:
                 if ids in self._expected and self._expected[ids].words == ((number, ids),):

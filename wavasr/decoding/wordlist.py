@@ -137,16 +137,19 @@ def pronunciations(lexicon: Lexicon, units: Units, source: str) -> dict[str, lis
     size = next((len(known) for known in (TIMIT_39, TIMIT_48) if label_of.keys() <= set(known)), 0)
     found: dict[str, list[tuple[int, ...]]] = {}
     unknown: dict[str, str] = {}
-    labels_of = {phone: _phone_label(phone, label_of, size) for phone in lexicon.phones}
+    labels_of = {phone: label for phone in lexicon.phones if (label := _phone_label(phone, label_of, size))}
     for word, variants in lexicon.pronunciations.items():
+        known: list[tuple[int, ...]] = []
         for phones in variants:
-            labels = [labels_of[phone] for phone in phones]
-            if None in labels:
-                unknown.setdefault(word, phones[labels.index(None)])
-                continue
-            ids = tuple(filter(None, labels))
-            if ids not in (known := found.setdefault(word, [])):
-                known.append(ids)
+            try:
+                ids = tuple(map(labels_of.__getitem__, phones))
+            except KeyError as error:
+                unknown.setdefault(word, error.args[0])
+            else:
+                if ids not in known:
+                    known.append(ids)
+        if known:
+            found[word] = known
     if not found:
         phone = next(iter(unknown.values()))
         raise ConfigError(

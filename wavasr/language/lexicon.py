@@ -7,6 +7,7 @@ TIMIT is transcribed in 61 phones; systems are trained on 48 of them and scored 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,27 +105,28 @@ class Lexicon:
                 UTF-8.
         """
         path = Path(path) if isinstance(path, str) else path
-        found: dict[str, list[tuple[str, ...]]] = {}
+        found: dict[str, tuple[tuple[str, ...], ...]] = {}
         for number, line in enumerate(_lines(path), start=1):
-            entry = line.split(" #")[0].strip()
+            entry = line.partition(" #")[0].strip()
             if not entry or entry.startswith((";", "##")):
                 continue
             word, *phones = entry.replace("/", " ").split() if entry.endswith("/") else entry.split()
             if not phones:
                 raise CorpusError(f"{path}:{number}: {word[:80]!r} has no phones; expected WORD  P H O N E S")
-            variant = _VARIANT.match(word)
+            if word.endswith(")") and (variant := _VARIANT.match(word)):
+                word = variant[1]
             spoken = tuple(phones if stress else map(_unstressed, phones))
-            known = found.setdefault(variant[1] if variant else word, [])
+            known = found.get(word, ())
             if spoken not in known:
-                known.append(spoken)
+                found[word] = (*known, spoken)
         if not found:
             raise CorpusError(f"{path}: no words; expected a dictionary with WORD  P H O N E S a line")
-        return cls({word: tuple(variants) for word, variants in found.items()})
+        return cls(found)
 
     @property
     def phones(self) -> tuple[str, ...]:
         """Every phone in use, sorted."""
-        return tuple(sorted({p for variants in self.pronunciations.values() for spoken in variants for p in spoken}))
+        return tuple(sorted(set().union(*itertools.chain.from_iterable(self.pronunciations.values()))))
 
     def in_case(self, case: str) -> Lexicon:
         """The lexicon with its words in "lower" or "upper" case, as a model spells them; "keep": as it is.
