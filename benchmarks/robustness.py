@@ -1,4 +1,4 @@
-"""What rooms, noise, telephones, levels and compression cost a model: word error rates on copies of a manifest.
+"""What rooms, microphones, noise, telephones, levels and compression cost a model: word error rates on copies.
 
     python benchmarks/robustness.py MANIFEST --output DIR [--data ../shared/data] [--model default] [--every N]
 
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from wavasr.audio.augment import AUDIO_SUFFIXES, NoiseShelf, add_noise, add_room, read_rooms, telephone
+from wavasr.audio.augment import AUDIO_SUFFIXES, NoiseShelf, add_noise, add_room, equalise, read_rooms, telephone
 from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
@@ -31,6 +31,10 @@ from wavasr.recognition.workers import usable_processes
 RATE = 16000
 NOISE_DB = 10.0
 MP3_BITS_PER_S = 24_000
+HOME_ROOM = np.float32(0.5)  # of the direct sound's amplitude
+HOME_NOISE_DB = 20.0
+HOME_GAINS_DB, HOME_BANDS = 6.0, 8
+HOME_LEVEL = np.float32(0.3)
 Samples = npt.NDArray[np.float32]
 Change = Callable[[Samples, np.random.Generator], Samples]
 
@@ -42,12 +46,21 @@ def kinds(data: Path) -> dict[str, Change]:
     return {
         "as-it-is": lambda x, _: x,
         "room": lambda x, rng: add_room(x, rooms[rng.integers(len(rooms))]),
+        "home-microphone": lambda x, rng: home_microphone(x, rooms[rng.integers(len(rooms))], noises, rng),
         "noise-10-db": lambda x, rng: add_noise(x, noises.draw(len(x), rng), NOISE_DB),
         "telephone": lambda x, _: telephone(x, RATE),
         "40-db-softer": lambda x, _: x * np.float32(0.01),
         "20-db-louder": lambda x, _: x * np.float32(10.0),  # most of it clipped at full scale
         "mp3-24-kb": lambda x, _: x,
     }
+
+
+def home_microphone(waveform: Samples, room: Samples, noises: NoiseShelf, rng: np.random.Generator) -> Samples:
+    """What a cheap microphone near the speaker hears: some of the room, little noise, uneven gains; softly."""
+    mixed = waveform + HOME_ROOM * add_room(waveform, room)
+    noisy = add_noise(mixed, noises.draw(len(mixed), rng), HOME_NOISE_DB)
+    gains_db = rng.uniform(-HOME_GAINS_DB, HOME_GAINS_DB, HOME_BANDS)
+    return HOME_LEVEL * equalise(noisy, gains_db, RATE)
 
 
 def _recordings(folder: Path) -> list[Path]:
