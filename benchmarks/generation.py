@@ -62,6 +62,7 @@ def orders(network: Network, streams: int, frames: int) -> Orders:
         level=np.full(shape, 0.02, np.float32),
         lag_samples=rng.integers(40, 260, shape),
         sharpness=np.ones(shape, np.float32),
+        guide=np.zeros((streams, 0), np.float32),
         uniform=rng.random((streams, frames * config.hop_samples), dtype=np.float32),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from wavasr.errors import TextError
@@ -31,6 +33,22 @@ def test_punctuation_belongs_to_the_word_before_it() -> None:
 def test_a_paragraph_ends_a_sentence() -> None:
     assert said("Café")[0] == [("cafe", "")]
     assert said("Hello\nthere\n\nLee") == [[("hello", ""), ("there", "")], [("lee", "")]]
+
+
+def test_lines_are_taken_as_they_are_needed() -> None:
+    lines = ["Hello\n", "there. Stop!\n", "I stop\n", "\n", "...\n", "Lee\n"]
+    taken: list[str] = []
+
+    def coming() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    found = sentences(coming(), pronounce)
+    assert [word.text for word in next(found)] == ["hello", "there"] and len(taken) == 2
+    assert [[word.text for word in sentence] for sentence in found] == [["stop"], ["i", "stop"], ["lee"]]
+    with pytest.raises(TextError, match=r"nothing that can be said \('\.\.\.'\)"):
+        list(sentences(iter(["...\n", "\n", "!"]), pronounce))
 
 
 def test_capitals_are_words_or_letters() -> None:

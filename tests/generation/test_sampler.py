@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wavasr.audio.features import mu_law_decode, mu_law_encode
+from wavasr.audio.scores import Note
 from wavasr.generation.frames import Frames, frames_of, frames_of_past, past_samples
 from wavasr.generation.inputs import lesson
 from wavasr.generation.network import Network
@@ -23,6 +24,7 @@ KINDS = [
     dict(excitation="lpc", condition="mel", speakers=("a", "b")),
     dict(excitation="lpc", condition="past", prediction_order=24),
     dict(excitation="none", condition="mel", pre_emphasis=0.0),
+    dict(excitation="lpc", condition="notes"),
     dict(excitation="none", condition="past"),
     dict(excitation="none", condition="none", pre_emphasis=0.0, speakers=("a", "b", "c")),
 ]
@@ -49,14 +51,15 @@ def sound(config: GeneratorConfig, frames: int, seed: int = 0) -> Frames:
     rng = np.random.default_rng(seed)
     phase = np.cumsum(np.linspace(100, 180, frames * config.hop_samples)) / 16000
     samples = 0.3 * (phase % 1 - 0.5) + 0.02 * rng.standard_normal(len(phase))
-    return frames_of(samples.astype(np.float32), config)
+    notes = [Note(0.0, 1.0, 40 + 7 * part, 0.5) for part in range(seed % 3 + 1)]
+    return frames_of(samples.astype(np.float32), config, notes)
 
 
 def draw(network: Network, frames: int, seeds: list[int], **options: Any) -> Drawn:
     """That many frames of each seed, spoken by speaker 0, 1, 0 ..."""
     speakers = [index % max(1, min(2, len(network.config.speakers))) for index, _ in enumerate(seeds)]
     sampler = Sampler(network, speakers, seeds, **options)
-    if network.config.condition == "mel":
+    if network.config.condition in ("mel", "notes"):
         return joined(sampler.render([sound(network.config, frames, seed) for seed in seeds]))
     return joined(sampler.improvise(frames))
 
@@ -89,7 +92,7 @@ def test_stepped_is_parallel(options: dict[str, Any], monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Stepper, "logits", recorded)
     drawn = draw(network, 7, [5], backend="numpy")
-    if config.condition == "mel":
+    if config.condition in ("mel", "notes"):
         frames = sound(config, 7, 5)
     else:
         width = past_samples(config)
@@ -103,7 +106,7 @@ def test_stepped_is_parallel(options: dict[str, Any], monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(not has_numba(), reason="numba is not installed")
-@pytest.mark.parametrize("options", [ALL[1], ALL[7]], ids=["lpc-past", "kernel-3-mel"])
+@pytest.mark.parametrize("options", [ALL[1], ALL[8], ALL[3]], ids=["lpc-past", "kernel-3-mel", "notes"])
 def test_numba_chooses_the_classes_of_numpy(options: dict[str, Any]) -> None:
     network = network_of(make(**options))
     compiled, plain = (draw(network, 9, [1, 2, 3], backend=name) for name in ("numba", "numpy"))

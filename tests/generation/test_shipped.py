@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import read_manifest
+from wavasr.errors import ModelError
 from wavasr.evaluation.generation import compare, periodicity, spectral_flatness
 from wavasr.generation.frames import active_gain
+from wavasr.generation.network import Network
 from wavasr.generation.sampler import has_numba
+from wavasr.generation.speaking import reader_of
 from wavasr.generation.voice import Voice
 from wavasr.network.files import asset
 
@@ -32,6 +36,31 @@ def test_shipped_generators_are_small() -> None:
         path.stat().st_size for path in asset("").glob("*.wavasr") if path.stem in ("kathleen", "voices", "violin")
     ]
     assert sizes and sum(sizes) < 8e6
+
+
+@needs_numba
+def test_threads_change_no_byte() -> None:
+    reader, found = reader_of("kathleen"), []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(np.concatenate(list(reader.blocks("Go left.", seed=3))).tobytes())
+    assert found[0] == found[1] and len(found[0]) > 30_000
+
+
+def test_any_speaker_reads() -> None:
+    """The frames of the reader, moved to the mean spectrum and pitch of another speaker."""
+    text = "The old man walked slowly down to the river."
+    (_, own), (_, other) = (reader_of(name).sentence(text) for name in ("kathleen", "26"))
+    network = Network.read("voices")
+    assert network.improviser is not None
+    means = network.improviser[1]["means"]
+    shift = means[network.speaker("26")] - means[network.speaker("kathleen")]
+    assert np.allclose((other.log_mel - own.log_mel).mean(axis=0), shift[:-1], atol=1e-3)
+    assert np.allclose(other.log_lag - own.log_lag, shift[-1], atol=1e-4)
+    with pytest.raises(
+        ModelError, match=r"nobody: no such model file; .*; speakers of voices, which read, too: 1088, "
+    ):
+        reader_of("nobody")
 
 
 @needs_numba

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 import soundfile
@@ -16,6 +17,7 @@ from wavasr.errors import WavasrError
 from wavasr.generation.voice import Voice
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.generator import Generator, save_generator
+from wavasr.network.instrument import Instrument
 
 TINY = dict(channels=4, skip_channels=8, dilations=(1, 2), condition_channels=4, speaker_channels=2)
 
@@ -25,7 +27,8 @@ def model_file(path: Path, **options: Any) -> Path:
     model = Generator(GeneratorConfig(**{**TINY, **options}))
     model.excitation_gain.fill_(0.1)
     model.sample_gain.fill_(5.0)
-    save_generator(model, path, {"config": {"data": {"sources": ["noise, CC0"]}}})
+    instrument = Instrument() if model.config.condition == "notes" else None
+    save_generator(model, path, {"config": {"data": {"sources": ["noise, CC0"]}}}, instrument=instrument)
     return path
 
 
@@ -34,6 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("voices")
     model_file(path / "vocoder.wavasr", speakers=("anna", "bert"))
     model_file(path / "music.wavasr", condition="past")
+    model_file(path / "piano.wavasr", condition="notes")
+    (path / "no.mid").write_bytes(b"no music")
+    score = mido.MidiFile()
+    score.tracks.append(mido.MidiTrack([mido.Message("note_on", note=60), mido.Message("note_off", note=60, time=100)]))
+    score.save(path / "a.mid")
     rng = np.random.default_rng(0)
     buzz = 0.2 * ((np.arange(4000) * 0.01) % 1 - 0.5) + 0.01 * rng.standard_normal(4000)
     soundfile.write(path / "buzz.wav", buzz, 8000)  # half a second, at another rate
@@ -115,6 +123,13 @@ MISTAKES = [
     (["--model", "@music.wavasr", "--seconds", "-1"], "the length is -1 s"),
     (["--model", "@music.wavasr", "--seconds", "nan"], "the length is nan s"),
     (["--model", "@music.wavasr", "--like", "@buzz.wav"], "improvises; leave --like out"),
+    (["--model", "@music.wavasr", "--notes", "@no.mid"], "no.mid: is no MIDI file"),
+    (["--model", "@vocoder.wavasr", "--notes", "@a.mid"], "this model plays no notes; --notes is for an instrument"),
+    (["--model", "@piano.wavasr"], "is an instrument: it needs notes to play (--notes FILE)"),
+    (
+        ["--model", "@piano.wavasr", "--like", "@buzz.wav"],
+        "it plays notes; give --notes FILE",
+    ),
     (["--model", "@vocoder.wavasr"], "is a vocoder: it needs a recording to speak again (--like FILE)"),
     (["--model", "@vocoder.wavasr", "--like", "@gone.wav"], "gone.wav: no such file"),
     (["--model", "@vocoder.wavasr", "--like", "@vocoder.wavasr"], "not a readable recording|no readable|not audio"),

@@ -161,7 +161,8 @@ def test_pictures_of_a_generator(voice: Path, tmp_path: Path, speech: Path) -> N
     samples = np.zeros(RATE // 2, np.float32) + 0.01
     samples[4000:] = np.random.default_rng(0).standard_normal(4000).astype(np.float32) * 0.1
     chapters = voice_chapters(samples, voice)
-    assert [len(chapter.sounds) for chapter in chapters] == [0, 0, 4, 0]
+    assert [len(chapter.sounds) for chapter in chapters] == [0, 0, 4, 1, 0]
+    assert "From text to speech" in [chapter.title for chapter in chapters]
     assert list(chapters[2].sounds) == ["the recording", *(f"in the voice {name}" for name in ("anna", "bert", "c"))]
 
 

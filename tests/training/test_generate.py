@@ -6,17 +6,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 import pytest
 import soundfile
 import torch
 import yaml
 
+import wavasr
+from wavasr import cli
+from wavasr.audio.scores import Note
 from wavasr.config import from_dict, to_dict
 from wavasr.corpora.manifest import Utterance, write_manifest
-from wavasr.errors import ConfigError, CorpusError, ModelError
+from wavasr.errors import AudioError, ConfigError, CorpusError, ModelError, WavasrError
 from wavasr.generation.inputs import Gains, lesson
 from wavasr.generation.network import Network
+from wavasr.generation.notes import TAIL_S
 from wavasr.generation.voice import Voice
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.generator import Generator, load_generator
@@ -79,7 +84,7 @@ def test_recipes_become_networks(name: str) -> None:
 
 
 def test_the_promised_recipes_ship() -> None:
-    assert {"violin.yaml", "voice.yaml", "voice-paper.yaml", "voices.yaml"} <= set(RECIPES)
+    assert {"piano.yaml", "violin.yaml", "voice.yaml", "voice-paper.yaml", "voices.yaml"} <= set(RECIPES)
     assert task_of(["--config", "an4.yaml"]) == task_of(["--config", "gone.yaml"]) == "recognise"
 
 
@@ -201,12 +206,42 @@ def test_folders_of_recordings_are_learnt_in_pieces(tmp_path: Path) -> None:
     assert voices.names == ()
 
 
+def test_an_instrument_learns_recordings_with_their_notes(
+    tmp_path: Path, buzzes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wavasr.training.generate.instrument._STEPS", 3)
+    for path in sorted(buzzes.glob("low*.wav")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        score = mido.MidiFile()
+        on, off = (mido.Message(kind, note=42, time=time) for kind, time in (("note_on", 0), ("note_off", 900)))
+        score.tracks.append(mido.MidiTrack([on, off]))
+        score.save(tmp_path / f"{path.stem}.mid")
+    changes: dict[str, Any] = {"data__train": ["."], "data__epoch_crops": 2, "trainer__max_epochs": 1}
+    recipe = str(recipe_file(tmp_path, tmp_path, generator__condition="notes", **changes))
+    model = fit(parse(["--config", recipe, "--run_dir", str(tmp_path / "run")]))
+    sound, rate = wavasr.generate(model, notes=tmp_path / "low0.mid")
+    assert rate == RATE and abs(len(sound) / rate - (900 / 480 / 2 + TAIL_S)) < 0.02 and sound.std() > 0
+    assert np.array_equal(sound, wavasr.generate(model, notes=[Note(0.0, 0.9375, 42, 64 / 127)])[0])
+    manifest, report = tmp_path / "all.jsonl", tmp_path / "report"
+    write_manifest(manifest, [Utterance("low0", tmp_path / "low0.wav", 1.0, "", "low")])
+    assert cli.main(["evaluate", "--model", str(model), "--manifest", str(manifest), "--report", str(report)]) == 0
+    assert json.loads((report / "report.json").read_text(encoding="utf-8"))["notes"] == 1
+    assert (report / "report.html").read_text(encoding="utf-8").count("<audio") == 2
+    for wrong in (dict(like=sound), {}):
+        with pytest.raises(WavasrError, match="--notes FILE"):
+            wavasr.generate(model, **wrong)  # type: ignore[arg-type]
+    (tmp_path / "low1.mid").unlink()
+    with pytest.raises(AudioError, match=r"its notes are missing; expected low1\.mid beside it"):
+        fit(parse(["--config", recipe, "--run_dir", str(tmp_path / "again")]))
+
+
 MISTAKES = [
     (["--data.train", "[]"], "data.train is empty"),
     (["--data.speakers", '["tenor"]'], "data.speakers: tenor is not in the manifests; known: high, low"),
     (["--data.dev_share", "1"], "data.dev_share is 1"),
     (["--generator.excitation", "vocal"], "generator.excitation"),
     (["--generator.chanels", "8"], "unknown key generator.chanels; did you mean generator.channels"),
+    (["--generator.excitation", "none", "--generator.condition", "notes"], "set generator.excitation to lpc"),
     (["--improviser.steps", "3", "--generator.condition", "past"], "only a vocoder is told frames"),
     (["--start", "gone.wavasr"], "no such model file"),
     (["--start", "default"], "is a recogniser; expected a generator"),

@@ -138,12 +138,17 @@ def test_a_pipe_gets_sound_as_it_comes(trained: Path) -> None:
         (["hello", "--pitch", "40"], "semitones"),
         (["hello", "--speaker", "nobody"], "unknown speaker 'nobody'"),
         (["--file", "missing.txt"], "missing.txt"),
+        (["--file", "@latin.txt"], "latin.txt: line 2 is not UTF-8"),
+        (["--file", "@empty.txt"], "nothing that can be said"),
     ],
 )
 def test_mistakes_are_one_line(
     trained: Path, tmp_path: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.wav"
+    (tmp_path / "latin.txt").write_bytes(b"Go left.\ncaf\xe9\n")
+    (tmp_path / "empty.txt").write_bytes(b"\xef\xbb\xbf\n")
+    arguments = [argument.replace("@", f"{tmp_path}/") for argument in arguments]
     assert cli.main(["speak", *arguments, "--voice", str(trained / "model.wavasr"), "-o", str(out)]) == 2
     assert says in capsys.readouterr().err
     assert not out.exists()

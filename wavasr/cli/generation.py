@@ -20,19 +20,24 @@ def generate(arguments: list[str]) -> int:
     parser = Parser(
         prog="wavasr generate",
         description="Make sound with a generative WaveNet. With --like a recording is spoken again, in its own or in\n"
-        "another speaker's voice: only its spectrum and pitch, every 10 ms, reach the network. Without, the model\n"
-        "improvises. With --inpaint a recogniser that was trained with the generative loss fills in hidden parts of a\n"
-        "recording from what is around them. The same seed gives the same sound.",
+        "another speaker's voice: only its spectrum and pitch, every 10 ms, reach the network. With --notes an\n"
+        "instrument plays the notes of a MIDI file. Without either, the model improvises. With --inpaint a recogniser\n"
+        "that was trained with the generative loss fills in hidden parts of a recording from what is around them.\n"
+        "The same seed gives the same sound.",
         epilog="examples:\n"
         "  wavasr generate --model violin --seconds 10 -o violin.wav\n"
         "  wavasr generate --like interview.mp3 --speaker 1088 -o another.wav\n"
         "  wavasr generate --model voices --like hello.wav --speaker kathleen --seed 7 -o again.wav\n"
+        "  wavasr generate --model piano --notes tune.mid -o tune.wav\n"
         "  wavasr generate --inpaint hello.wav --hide 0.5-0.6 --model runs/paper/model.wavasr -o filled-in.wav",
     )
     parser.add_argument(
-        "--model", metavar="MODEL", help="a file or a shipped name (default: voices with --like, or violin)"
+        "--model",
+        metavar="MODEL",
+        help="a file or a shipped name (default: voices with --like, piano with --notes, or violin)",
     )
     parser.add_argument("--like", metavar="FILE", help="the recording to speak again; - reads it from standard input")
+    parser.add_argument("--notes", metavar="FILE", help="a MIDI file to play")
     parser.add_argument(
         "--speaker", metavar="NAME", help="whose voice, of a model with several; wavasr info lists them"
     )
@@ -61,7 +66,7 @@ def generate(arguments: list[str]) -> int:
         if args.output != "-":
             print(args.output)
         return OK
-    voice = Voice.load(args.model or ("voices" if args.like else "violin"), args.temperature)
+    voice = Voice.load(args.model or ("voices" if args.like else "piano" if args.notes else "violin"), args.temperature)
     write_sound(output, _made(voice, args), voice.config.sample_rate)
     if args.output != "-":
         print(args.output)
@@ -95,10 +100,10 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--inpaint needs --hide A-B, seconds to fill in, and --model, a recogniser that you trained")
     if args.hide and not args.inpaint:
         parser.error("--hide is for --inpaint FILE")
-    if args.inpaint and args.like:
-        parser.error("--inpaint fills in a recording and --like speaks one again; give one of them")
-    if args.like and args.seconds is not None:
-        parser.error("--seconds is for improvising; a recording that is spoken again (--like) has its own length")
+    if sum(map(bool, (args.inpaint, args.like, args.notes))) > 1:
+        parser.error("--inpaint fills in a recording, --like speaks one again, --notes plays a tune; give one of them")
+    if (args.like or args.notes) and args.seconds is not None:
+        parser.error("--seconds is for improvising; a recording (--like) and a tune (--notes) have their own lengths")
 
 
 def _made(voice: Voice, args: argparse.Namespace) -> Array:
@@ -106,13 +111,18 @@ def _made(voice: Voice, args: argparse.Namespace) -> Array:
     from tqdm import tqdm
 
     from wavasr.audio.reading import load_audio
+    from wavasr.audio.scores import read_midi
     from wavasr.generation.voice import check_seconds
 
     rate = voice.config.sample_rate
-    if args.like:
+    if args.notes:
+        notes = read_midi(args.notes)
+        seconds = notes[-1].end_s
+        blocks: Iterable[Array] = voice.play_blocks(notes, args.seed)
+    elif args.like:
         samples = load_audio(args.like, rate)
         seconds = len(samples) / rate
-        blocks: Iterable[Array] = voice.copy_blocks(samples, args.speaker, args.seed)
+        blocks = voice.copy_blocks(samples, args.speaker, args.seed)
     else:
         seconds = 5.0 if args.seconds is None else args.seconds
         check_seconds(seconds)
@@ -133,6 +143,7 @@ def evaluate_generator(args: argparse.Namespace) -> int:
     from wavasr.audio.reading import load_audio
     from wavasr.corpora.manifest import read_manifest
     from wavasr.evaluation.generation import evaluate_music, evaluate_vocoder, summary, write_result
+    from wavasr.evaluation.notes import evaluate_notes
     from wavasr.files import check_writable_folder
     from wavasr.generation.voice import Voice
 
@@ -143,6 +154,8 @@ def evaluate_generator(args: argparse.Namespace) -> int:
     result: Any
     if voice.config.condition == "mel":
         result = evaluate_vocoder(voice, utterances)
+    elif voice.config.condition == "notes":
+        result = evaluate_notes(voice, utterances)
     else:
         rate = voice.config.sample_rate
         result = evaluate_music(voice, [np.asarray(load_audio(u.audio, rate, u.offset_s)) for u in utterances])
@@ -171,6 +184,7 @@ def describe_generator(path: Path, header: dict[str, Any]) -> str:
         raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
     kinds = {
         "mel": "a vocoder, told of mel spectrum and pitch",
+        "notes": "an instrument, told of notes",
         "past": "improvises from its past",
         "none": "improvises",
     }

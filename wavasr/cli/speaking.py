@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from wavasr.cli.console import OK, configure_logging
 from wavasr.cli.options import Parser, count
@@ -19,13 +21,19 @@ def speak(arguments: list[str]) -> int:
         epilog="examples:\n"
         '  wavasr speak "The old man walked slowly down to the river." -o river.wav\n'
         '  wavasr speak "It is 10:30." --rate 0.8 --pitch +2 -o time.wav\n'
+        '  wavasr speak "Good morning." --voice 1088 -o morning.wav\n'
         "  wavasr speak --file story.txt -o story.wav\n"
         "  echo Hello there. | wavasr speak - -o - | aplay",
     )
     parser.add_argument("text", nargs="*", metavar="TEXT", help="what to say; - reads it from standard input")
-    parser.add_argument("--file", type=Path, metavar="FILE", help="a text file to say")
     parser.add_argument(
-        "--voice", default="kathleen", metavar="V", help="a shipped name or a file (default: %(default)s)"
+        "--file", type=Path, metavar="FILE", help="a text file to say; - for standard input, line by line"
+    )
+    parser.add_argument(
+        "--voice",
+        default="kathleen",
+        metavar="V",
+        help="a shipped name, a speaker of voices (wavasr info voices), or a file (default: kathleen)",
     )
     parser.add_argument("--speaker", metavar="NAME", help="of a voice with several; wavasr info lists them")
     parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="2 is twice as fast (default: 1)")
@@ -51,17 +59,29 @@ def speak(arguments: list[str]) -> int:
     return OK
 
 
-def _text(words: list[str], file: Path | None) -> str:
-    """The text of the command line, of a file, or of standard input.
+def _text(words: list[str], file: Path | None) -> str | Iterator[str]:
+    """The text of the command line, or the lines of a file or of standard input.
 
     Raises:
-        TextError: none or two are given, or the file is not UTF-8.
+        TextError: none or two are given.
+        OSError: the file cannot be read.
     """
     if bool(words) == bool(file):
         raise TextError("give a text to say, or --file FILE")
-    if file is None and words != ["-"]:
-        return " ".join(words)
-    try:
-        return file.read_text(encoding="utf-8-sig") if file else sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{file or 'standard input'}: is not UTF-8 ({error.reason}); convert it") from error
+    if str(file) == "-" or words == ["-"]:
+        return _lines(sys.stdin.buffer, "standard input")
+    return _lines(file.open("rb"), str(file)) if file else " ".join(words)
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
+    """As they come.
+
+    Raises:
+        TextError: they are not UTF-8.
+    """
+    with stream:
+        for index, line in enumerate(stream):
+            try:
+                yield line.decode("utf-8-sig" if index == 0 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise TextError(f"{name}: line {index + 1} is not UTF-8 ({error.reason}); convert it") from error

@@ -21,6 +21,7 @@ from wavasr.audio.pitch import track_pitch
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import CorpusError
+from wavasr.evaluation.notes import NotesResult
 from wavasr.files import atomic_text
 from wavasr.generation.frames import active_gain, frames_of, log_mel_of
 from wavasr.generation.voice import Voice
@@ -211,7 +212,7 @@ def periodicity(sound: Array, sample_rate: int) -> float:
     return float(pitch.voicing[power > power.max() * _LOUD].mean())
 
 
-def write_result(result: VocoderResult | MusicResult, folder: Path, model: str) -> Path:
+def write_result(result: VocoderResult | MusicResult | NotesResult, folder: Path, model: str) -> Path:
     """`report.json` in a folder, which is made.
 
     Raises:
@@ -223,7 +224,7 @@ def write_result(result: VocoderResult | MusicResult, folder: Path, model: str) 
     return path
 
 
-def summary(result: VocoderResult | MusicResult) -> str:
+def summary(result: VocoderResult | MusicResult | NotesResult) -> str:
     """The figures, a line each, natural sound beside the generator's."""
     if isinstance(result, VocoderResult):
         rows = [
@@ -232,6 +233,12 @@ def summary(result: VocoderResult | MusicResult) -> str:
             f"autocorrelation of voiced frames   {result.voiced_autocorrelation:.3f} "
             f"(natural {result.natural_voiced_autocorrelation:.3f})",
             f"mel-cepstral distortion            {result.mcd_db:.2f} dB",
+        ]
+    elif isinstance(result, NotesResult):
+        rows = [
+            f"{result.recordings} recordings, {result.audio_s:.0f} s, played from their notes",
+            f"notes found within 50 cents  {100 * result.within_50_cents:.1f} % of {result.notes} "
+            f"(in the recordings {100 * result.natural_within_50_cents:.1f} %)",
         ]
     else:
         rows = [

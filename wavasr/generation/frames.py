@@ -7,6 +7,7 @@ same numbers, of the samples before the frame.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from wavasr.audio.features import mel_filters
 from wavasr.audio.pitch import Pitch, autocorrelation, lag_range, track_pitch
+from wavasr.audio.scores import Note
+from wavasr.generation.notes import guide, pitch_of, sounding
 from wavasr.generation.prediction import Prediction, pre_emphasise, predict_from_mel, predict_from_past
 from wavasr.network.config import MEL_BANDS, GeneratorConfig
 
@@ -35,24 +38,35 @@ class Frames:
         coefficients: (F, order) of the linear prediction; order 0 where there is none.
         level: (F,) of the excitation: the classes are of excitation / level.
         lag_samples: (F,) int64 pitch period.
+        guide: (F, hop) the tone of the notes that are played; (F, 0) where none are told.
     """
 
     features: Array
     coefficients: Array
     level: Array
     lag_samples: npt.NDArray[np.int64]
+    guide: Array
 
     def __len__(self) -> int:
         return len(self.level)
 
     def __getitem__(self, part: slice | npt.NDArray[np.int64]) -> Frames:
-        return Frames(self.features[part], self.coefficients[part], self.level[part], self.lag_samples[part])
+        return Frames(*(values[part] for values in vars(self).values()))
 
 
-def frames_of(samples: Array, config: GeneratorConfig) -> Frames:
-    """The frames of a recording at the active level, as the config asks for them: (S,) -> S // hop frames."""
-    if config.condition == "mel":
+def frames_of(samples: Array, config: GeneratorConfig, notes: Sequence[Note] = ()) -> Frames:
+    """The frames of a recording at the active level, as the config asks for them: (S,) -> S // hop frames.
+
+    `notes` are what is played, for condition "notes".
+    """
+    if config.condition in ("mel", "notes"):
         log_mel = log_mel_of(samples, config)
+    if config.condition == "notes":
+        pitch = pitch_of(
+            sounding(notes, len(log_mel), config.hop_samples / config.sample_rate), len(log_mel), config.sample_rate
+        )
+        return described(log_mel, pitch, config, guide(notes, len(log_mel), config.hop_samples, config.sample_rate))
+    if config.condition == "mel":
         return described(log_mel, track_pitch(samples, config.sample_rate, config.hop_samples), config)
     count = len(samples) // config.hop_samples
     if config.condition == "none":
@@ -63,15 +77,23 @@ def frames_of(samples: Array, config: GeneratorConfig) -> Frames:
     return frames_of_past(windows[:: config.hop_samples][:count], config)
 
 
-def described(log_mel: Array, pitch: Pitch, config: GeneratorConfig) -> Frames:
-    """The frames of a sound that is described by mel spectra (F, bands) and pitch, not by samples."""
+def described_notes(log_mel: Array, notes: Sequence[Note], config: GeneratorConfig) -> Frames:
+    """The frames of notes that are played, with their mel spectra (F, bands)."""
+    count, hop, rate = len(log_mel), config.hop_samples, config.sample_rate
+    pitch = pitch_of(sounding(notes, count, hop / rate), count, rate)
+    return described(log_mel, pitch, config, guide(notes, count, hop, rate))
+
+
+def described(log_mel: Array, pitch: Pitch, config: GeneratorConfig, tone: Array | None = None) -> Frames:
+    """The frames of a sound that is described by mel spectra (F, bands), pitch and perhaps a tone, not by samples."""
     if config.excitation == "lpc":
         prediction = predict_from_mel(log_mel, config.sample_rate, config.prediction_order, config.pre_emphasis)
     else:
         prediction = _no_prediction(len(log_mel))
     shortest, longest = lag_range(config.sample_rate)
     lags = np.clip(np.rint(pitch.lag_samples), shortest, longest).astype(np.int64)
-    return Frames(_features(log_mel, pitch), prediction.coefficients, prediction.level, lags)
+    tone = _no_guide(len(lags)) if tone is None else tone
+    return Frames(_features(log_mel, pitch), prediction.coefficients, prediction.level, lags, tone)
 
 
 def frames_of_past(past: Array, config: GeneratorConfig) -> Frames:
@@ -88,13 +110,19 @@ def frames_of_past(past: Array, config: GeneratorConfig) -> Frames:
         prediction = predict_from_past(past, config.sample_rate, config.prediction_order)
     else:
         prediction = _no_prediction(len(past))
-    return Frames(_features(log_mel, pitch), prediction.coefficients, prediction.level, best + shortest)
+    lags = best + shortest
+    return Frames(_features(log_mel, pitch), prediction.coefficients, prediction.level, lags, _no_guide(len(lags)))
 
 
 def plain_frames(count: int, config: GeneratorConfig) -> Frames:
     """Frames that tell nothing."""
     shortest, _ = lag_range(config.sample_rate)
-    return Frames(np.zeros((count, 0), np.float32), *_no_prediction(count), np.full(count, shortest, np.int64))
+    lags = np.full(count, shortest, np.int64)
+    return Frames(np.zeros((count, 0), np.float32), *_no_prediction(count), lags, _no_guide(count))
+
+
+def _no_guide(count: int) -> Array:
+    return np.zeros((count, 0), np.float32)
 
 
 def _no_prediction(count: int) -> Prediction:

@@ -78,7 +78,10 @@ def lesson(samples: Array, frames: Frames, config: GeneratorConfig, gains: Gains
     places = np.arange(len(left)) - lags + longest
     taps = [padded[places + shift] for shift in (-1, 0, 1)]
     known = np.stack([_late(left, 1), *taps]) * (INPUT_SCALE * scale)
-    return Lesson(np.concatenate([np.stack([before, predicted]) * gains.sample, known]).astype(np.float32), classes)
+    parts = [np.stack([before, predicted]) * gains.sample, known]
+    if config.condition == "notes":
+        parts.append(frames.guide.reshape(1, -1))
+    return Lesson(np.concatenate(parts).astype(np.float32), classes)
 
 
 def _late(values: Array, samples: int) -> Array:

@@ -212,8 +212,8 @@ def compiled(
 
     def steps(
         project, project_bias, dilated, residual, residual_bias, skip_weight, skip_bias, post, post_bias, output,
-        output_bias, table, condition, coefficients, level, lags, sharpness, uniform, sample_gain, excitation_gain,
-        emphasis, rings, places, past, excitation, last, clock, samples, emphasised, classes,
+        output_bias, table, condition, coefficients, level, lags, sharpness, guide, uniform, sample_gain,
+        excitation_gain, emphasis, rings, places, past, excitation, last, clock, samples, emphasised, classes,
     ):  # fmt: skip
         x = np.zeros(streams * taps, f4)
         hidden = np.zeros(streams * both, f4)
@@ -239,7 +239,7 @@ def compiled(
                     guess += coefficients[n, frame, lag] * past[n, (now - 1 - lag) & past_mask]
                 predicted[n] = guess
                 known[0] = past[n, (now - 1) & past_mask] * sample_gain
-                if inputs == 6:
+                if inputs >= 6:
                     scale = input_scale * (excitation_gain / level[n, frame])
                     period = now - lags[n, frame]
                     known[1] = guess * sample_gain
@@ -247,6 +247,8 @@ def compiled(
                     known[3] = excitation[n, (period - 1) & ring_mask] * scale
                     known[4] = excitation[n, period & ring_mask] * scale
                     known[5] = excitation[n, (period + 1) & ring_mask] * scale
+                if inputs == 7:
+                    known[6] = guide[n, index]
                 at = n * taps + newest
                 for i in range(channels):
                     x[at + i] = project_bias[i]
@@ -337,7 +339,7 @@ class Kernel:
         condition = np.pad(orders.condition, ((0, 0), (0, 0), (0, 0), (0, missing)))
         self._steps(
             *self._weights, np.ascontiguousarray(condition), np.ascontiguousarray(orders.coefficients), orders.level,
-            orders.lag_samples, orders.sharpness, orders.uniform, f4(gains.sample), f4(gains.excitation),
+            orders.lag_samples, orders.sharpness, orders.guide, orders.uniform, f4(gains.sample), f4(gains.excitation),
             f4(config.pre_emphasis), group.rings, group.places, group.past, group.excitation, group.last, group.clock,
             *found,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from wavasr.config import from_dict
 from wavasr.errors import ModelError
 from wavasr.generation.inputs import Gains
 from wavasr.network.config import GeneratorConfig, ImproviserConfig
-from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, read_arrays, read_header, resolve
+from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, INSTRUMENT, read_arrays, read_header, resolve
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -58,6 +58,7 @@ class Network:
         weights: of one step.
         metadata: what the model file says of its training.
         improviser: configuration and weights of what makes up frames; None where there is none.
+        instrument: weights of what makes frames of notes; None where there is none.
     """
 
     def __init__(
@@ -66,9 +67,11 @@ class Network:
         arrays: Mapping[str, Array],
         metadata: Mapping[str, Any] | None = None,
         improviser: tuple[ImproviserConfig, Mapping[str, Array]] | None = None,
+        instrument: Mapping[str, Array] | None = None,
     ) -> None:
         self.config = config
         self.improviser = improviser
+        self.instrument = instrument
         self.metadata = dict(metadata or {})
         self.gains = Gains(float(arrays["sample_gain"]), float(arrays["excitation_gain"]))
         self.weights = _step_weights(config, arrays)
@@ -96,7 +99,8 @@ class Network:
                 shape = from_dict(ImproviserConfig, header["improviser"])
                 improviser = shape, read_arrays(path, IMPROVISER)
             config = from_dict(GeneratorConfig, header["generator"])
-            return cls(config, read_arrays(path), header.get("metadata"), improviser)
+            instrument = read_arrays(path, INSTRUMENT) if config.condition == "notes" else None
+            return cls(config, read_arrays(path), header.get("metadata"), improviser, instrument)
         except (KeyError, ValueError) as error:
             raise ModelError(f"{path}: its weights do not fit its configuration; train the model again") from error
 

@@ -19,6 +19,7 @@ from wavasr.language.spoken import spoken
 from wavasr.network.config import PHONE_PLACES
 
 PAUSE = "sil"
+_CLOSING = (".", "!", "?", '."', '!"', '?"', ".”", "!”", "?”")
 LONGEST_WORDS = 60  # of a sentence: longer ones are cut at a comma, or wherever they are
 ENDINGS = (",", ".", "?", "!")
 _FAR = 20.0  # phones from the beginning or the end of a phrase from which on distance does not matter
@@ -87,18 +88,19 @@ class Token:
         return (word, float(self.is_function_word), *near, *ends)
 
 
-def sentences(text: str, pronounce: Pronounce) -> Iterator[list[Word]]:
+def sentences(text: str | Iterable[str], pronounce: Pronounce) -> Iterator[list[Word]]:
     """The words of each sentence; what is written otherwise than it is said is read out first.
 
     Args:
-        text: English, with punctuation.
+        text: English, with punctuation; or its lines, of which no more are taken than the next sentence needs.
         pronounce: a word in small letters to its phones, or None where it has no idea; then it is spelled.
 
     Raises:
         TextError: nothing in the text can be said.
     """
-    found = False
-    for paragraph in re.split(r"\n\s*\n", text):
+    found, shown = False, ""
+    for paragraph in _paragraphs(text):
+        shown = shown or paragraph.strip()[:40]
         said = _without_accents(spoken(paragraph))
         if said.isupper() and all(pronounce(word.lower()) for word in re.findall(r"[A-Z']{2,}", said)):
             said = said.lower()  # shouted: no abbreviations
@@ -106,8 +108,21 @@ def sentences(text: str, pronounce: Pronounce) -> Iterator[list[Word]]:
             found = True
             yield sentence
     if not found:
-        shown = text.strip()[:40]
         raise TextError(f"the text has nothing that can be said ({shown!r}); expected English words or numbers")
+
+
+def _paragraphs(text: str | Iterable[str]) -> Iterator[str]:
+    """Parts that can be said without those that follow: lines come together until one ends a sentence, or is empty."""
+    if isinstance(text, str):
+        yield from re.split(r"\n\s*\n", text)
+        return
+    lines: list[str] = []
+    for line in text:
+        lines.append(line)
+        if line.rstrip().endswith(_CLOSING) or not line.strip():
+            yield "".join(lines)
+            lines = []
+    yield "".join(lines)
 
 
 def _without_accents(text: str) -> str:

@@ -10,10 +10,10 @@ at a time, in flat memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from wavasr.errors import ConfigError, ModelError
 from wavasr.files import write_whole
 from wavasr.generation.frames import REFERENCE_LAG, described
 from wavasr.generation.network import Network
-from wavasr.generation.phrases import Pronounce, Word, arrays, sentences, tokens
+from wavasr.generation.phrases import Pronounce, Token, Word, arrays, sentences, tokens
 from wavasr.generation.text_to_frames import Speech, SpeechScale, SpokenFeatures
 from wavasr.generation.voice import Voice
 from wavasr.network.config import SpeechConfig
@@ -39,6 +39,18 @@ MOST_SEMITONES = 12.0
 _SENTENCE_PAUSE_S = 0.15
 
 
+class Shift(NamedTuple):
+    """What one speaker's frames have more than another's, in the mean.
+
+    Attributes:
+        log_mel: (bands,).
+        log_lag: of the pitch period.
+    """
+
+    log_mel: Array
+    log_lag: float
+
+
 class Reader:
     """A voice that reads text.
 
@@ -46,10 +58,15 @@ class Reader:
         voice: the vocoder.
         speech: from phones to frames.
         pronounce: words to phones.
+        speaker: of a vocoder with several speakers, the one who speaks.
+        shift: what is added to the frames.
     """
 
-    def __init__(self, voice: Voice, speech: Speech, pronounce: Pronounce) -> None:
+    def __init__(
+        self, voice: Voice, speech: Speech, pronounce: Pronounce, speaker: str | None = None, shift: Shift | None = None
+    ) -> None:
         self.voice = voice
+        self._speaker, self._shift = speaker, shift
         self._speech = speech
         self._pronounce = pronounce
 
@@ -76,6 +93,24 @@ class Reader:
             raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
         return cls(Voice(Network.read(path)), speech, pronounce)
 
+    def spoken_by(self, voices: Voice, speaker: str, own: str) -> Reader:
+        """This reader with the voice of another speaker, whose mean spectrum and pitch its frames get.
+
+        Args:
+            voices: a vocoder with several speakers, and what it knows of their frames (its improviser).
+            speaker: whose voice.
+            own: which of its speakers this reader is.
+
+        Raises:
+            ModelError: no such speaker, or nothing is known of the speakers' frames.
+        """
+        if voices.network.improviser is None:
+            raise ModelError("nothing is known of the mean spectra of these voices; train them with improviser.steps")
+        means = voices.network.improviser[1]["means"]
+        found = means[voices.network.speaker(speaker)] - means[voices.network.speaker(own)]
+        shift = Shift(found[:-1].astype(np.float32), float(found[-1]))
+        return Reader(voices, self._speech, self._pronounce, speaker, shift)
+
     @property
     def sample_rate(self) -> int:
         """Of the sound."""
@@ -87,12 +122,17 @@ class Reader:
         return self._speech.config.speakers
 
     def blocks(
-        self, text: str, speaker: str | None = None, rate: float = 1.0, semitones: float = 0.0, seed: int = 0
+        self,
+        text: str | Iterable[str],
+        speaker: str | None = None,
+        rate: float = 1.0,
+        semitones: float = 0.0,
+        seed: int = 0,
     ) -> Iterator[Array]:
         """The sound of a text, block by block: (S,) float32 in [-1, 1].
 
         Args:
-            text: English, of any length.
+            text: English, of any length; or its lines, which are said as they come.
             speaker: one of `speakers`; None: the first.
             rate: 2 speaks twice as fast.
             semitones: added to the pitch.
@@ -109,20 +149,33 @@ class Reader:
             raise ConfigError(
                 f"the pitch is {semitones:+g} semitones; expected -{MOST_SEMITONES:g} to {MOST_SEMITONES:g}"
             )
-        number = self.voice.network.speaker(speaker)
+        number = 0 if self._speaker else self.voice.network.speaker(speaker)
         for index, sentence in enumerate(sentences(text, self._pronounce)):
             if index:
                 yield np.zeros(round(_SENTENCE_PAUSE_S * self.sample_rate), np.float32)
             frames = self.features(sentence, number, rate, semitones)
             pitch = Pitch(np.exp(frames.log_lag) * np.float32(REFERENCE_LAG), frames.voicing)
             described_frames = described(frames.log_mel, pitch, self.voice.config)
-            for block in self.voice.render_blocks(described_frames, speaker, seed + index):
+            for block in self.voice.render_blocks(described_frames, self._speaker or speaker, seed + index):
                 yield np.clip(block, -1.0, 1.0)
+
+    def sentence(self, text: str) -> tuple[list[Token], SpokenFeatures]:
+        """The phones of a text's first sentence, and what the vocoder is told of them.
+
+        Raises:
+            TextError: nothing in the text can be said.
+        """
+        words = next(sentences(text, self._pronounce))
+        return tokens(words), self.features(words, 0, 1.0, 0.0)
 
     def features(self, sentence: list[Word], speaker: int, rate: float, semitones: float) -> SpokenFeatures:
         """What the vocoder is told of a sentence."""
         phones, places = arrays(tokens(sentence), self._speech.config.phones)
-        return self._speech(phones, places, speaker, rate, semitones)
+        found = self._speech(phones, places, speaker, rate, semitones)
+        if self._shift is None:
+            return found
+        log_mel, log_lag = found.log_mel + self._shift.log_mel, found.log_lag + np.float32(self._shift.log_lag)
+        return replace(found, log_mel=log_mel, log_lag=log_lag)
 
 
 def save_reader(

@@ -124,6 +124,7 @@ class Sampler:
             level=np.stack([frames.level for frames in sounds]),
             lag_samples=np.stack([frames.lag_samples for frames in sounds]),
             sharpness=np.stack([self._sharpness(frames) for frames in sounds]),
+            guide=np.stack([frames.guide.ravel() for frames in sounds]),
             uniform=np.stack([random.random(count, dtype=np.float32) for random in self._random]),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from wavasr.errors import ModelError
 from wavasr.generation.reader import Reader
+from wavasr.generation.voice import Voice
 from wavasr.language.lexicon import Lexicon
 from wavasr.language.pronunciation import pronouncer
-from wavasr.network.files import language_of, resolve
+from wavasr.network.files import GENERATOR_FORMAT, language_of, read_header, resolve
 
 Array = npt.NDArray[np.float32]
 
 DEFAULT_VOICE = "kathleen"
+VOICES = "voices"  # with several speakers
 _UNKNOWN_SIZE = 0xFFFFFFFF  # what programs that write to a pipe say
 
 
@@ -35,7 +39,7 @@ def speak(
 
     Args:
         text: English; numbers, dates, money and abbreviations are read out.
-        voice: a voice's model file, or the name of a shipped one.
+        voice: a voice's model file, the name of a shipped one, or a speaker of the shipped `voices`.
         speaker: one of the voice's speakers, where it has several.
         rate: 2 speaks twice as fast.
         semitones: added to the pitch.
@@ -55,7 +59,7 @@ def speak(
 
 
 def speak_blocks(
-    text: str,
+    text: str | Iterable[str],
     voice: str | Path = DEFAULT_VOICE,
     *,
     speaker: str | None = None,
@@ -63,18 +67,31 @@ def speak_blocks(
     semitones: float = 0.0,
     seed: int = 0,
 ) -> Iterator[Array]:
-    """As `speak`, half a second at a time: the first sound comes before the text is through."""
+    """As `speak`, half a second at a time: the first sound comes before the text is through.
+
+    A text may come line by line, too; a sentence is said when its line is there.
+    """
     return reader_of(voice).blocks(text, speaker, rate, semitones, seed)
 
 
 @functools.lru_cache(maxsize=2)
 def reader_of(voice: str | Path) -> Reader:
-    """A voice, kept for the next call.
+    """A voice, kept for the next call: one that reads, or a speaker of the shipped `voices`.
+
+    These have learnt no text: the default voice reads, in their voice.
 
     Raises:
         ModelError: there is no such voice, or it reads no text.
     """
-    return Reader.load(voice, Pronunciations())
+    others = read_header(VOICES, GENERATOR_FORMAT)["generator"]["speakers"]
+    if Path(voice).is_file() or str(voice) not in others or str(voice) == DEFAULT_VOICE:
+        try:
+            return Reader.load(voice, Pronunciations())
+        except ModelError as error:
+            if Path(voice).is_file():
+                raise
+            raise ModelError(f"{error}; speakers of {VOICES}, which read, too: {', '.join(others)}") from error
+    return Reader.load(DEFAULT_VOICE, Pronunciations()).spoken_by(Voice.load(VOICES), str(voice), DEFAULT_VOICE)
 
 
 class Pronunciations:
@@ -97,9 +114,11 @@ class Pronunciations:
 
 def write_wav(stream: BinaryIO, blocks: Iterable[Array], sample_rate: int) -> None:
     """Write blocks as 16-bit WAV while they come; where the stream can go back its sizes are filled in at the end."""
+    coming = iter(blocks)
+    first = next(coming, np.zeros(0, np.float32))  # before anything is written: the text may have nothing to say
     stream.write(_header(sample_rate, _UNKNOWN_SIZE))
     size = 0
-    for block in blocks:
+    for block in itertools.chain([first], coming):
         content = np.round(np.clip(block, -1, 1) * 32767).astype("<i2").tobytes()
         stream.write(content)
         stream.flush()

@@ -30,6 +30,7 @@ class Orders:
         level: (N, F) of the excitation.
         lag_samples: (N, F) int64.
         sharpness: (N, F) the logits are multiplied by it: 1 draws from the network's distribution.
+        guide: (N, F * hop) a tone as a further input; (N, 0) where the network has none.
         uniform: (N, F * hop) numbers in [0, 1) that choose the classes.
     """
 
@@ -38,6 +39,7 @@ class Orders:
     level: Array
     lag_samples: npt.NDArray[np.int64]
     sharpness: Array
+    guide: Array
     uniform: Array
 
 
@@ -93,6 +95,8 @@ class Stepper:
         predicted = self._predicted(orders.coefficients[:, frame])
         scale = np.float32(gains.excitation) / orders.level[:, frame]
         inputs = self._inputs(predicted, scale, orders.lag_samples[:, frame])
+        if config.condition == "notes":
+            inputs = np.concatenate([inputs, orders.guide[:, index, None]], axis=1)
         logits = self.logits(inputs, orders.condition[:, frame])
         classes = choose(logits * orders.sharpness[:, frame, None], orders.uniform[:, index])
         excitation = centres(config.levels)[classes] / scale

@@ -12,11 +12,14 @@ import soundfile
 import soxr
 
 from wavasr.audio.reading import Source, load_audio
+from wavasr.audio.scores import Note, read_midi
 from wavasr.errors import WavasrError
 from wavasr.files import atomic_bytes
 from wavasr.generation.frames import Frames, active_gain, frames_of
 from wavasr.generation.improvise import FrameSampler
+from wavasr.generation.instrument import Instrument
 from wavasr.generation.network import Network
+from wavasr.generation.notes import length_s
 from wavasr.generation.sampler import Backend, Sampler
 
 Array = npt.NDArray[np.float32]
@@ -60,13 +63,29 @@ class Voice:
         Raises:
             WavasrError: the model is no vocoder, or the recording is shorter than a frame.
         """
-        self._require("mel", "speaks no recording again: it improvises; leave --like out")
+        if self.config.condition != "mel":
+            does = (
+                "plays notes; give --notes FILE" if self.config.condition == "notes" else "improvises; leave --like out"
+            )
+            raise WavasrError(f"this model speaks no recording again: it {does}")
         if len(samples) < self.config.hop_samples:
             raise WavasrError(f"the recording has {len(samples)} samples; expected {self.config.hop_samples} or more")
         gain = active_gain(samples, self.config.hop_samples)
         frames = frames_of(np.asarray(samples * gain, dtype=np.float32), self.config)
         for block in self.render_blocks(frames, speaker, seed):
             yield np.asarray(block / gain, dtype=np.float32)
+
+    def play_blocks(self, notes: Sequence[Note], seed: int = 0) -> Iterator[Array]:
+        """Notes as this instrument plays them, half a second at a time.
+
+        Raises:
+            WavasrError: the model plays no notes, or there are too many.
+        """
+        if self.network.instrument is None:
+            raise WavasrError("this model plays no notes; --notes is for an instrument such as piano")
+        count = int(length_s(notes, LONGEST_S) * self.config.sample_rate / self.config.hop_samples)
+        frames = Instrument(self.network.instrument).frames(notes, count, self.config)
+        yield from self.render_blocks(frames, seed=seed)
 
     def render_blocks(self, frames: Frames, speaker: str | None = None, seed: int = 0) -> Iterator[Array]:
         """The sound that frames describe, at the active level, half a second at a time."""
@@ -95,6 +114,8 @@ class Voice:
         check_seconds(seconds)
         number = self.network.speaker(speaker)
         count = max(1, round(seconds * self.config.sample_rate / self.config.hop_samples))
+        if self.config.condition == "notes":
+            raise WavasrError("this model is an instrument: it needs notes to play (--notes FILE)")
         if self.config.condition == "mel":
             if self.network.improviser is None:
                 raise WavasrError("this model is a vocoder: it needs a recording to speak again (--like FILE)")
@@ -105,12 +126,8 @@ class Voice:
         for drawn in sampler.improvise(count):
             yield drawn.samples[0]
 
-    def _require(self, condition: str, otherwise: str) -> None:
-        if self.config.condition != condition:
-            raise WavasrError(f"this model {otherwise}")
-
     def _sampler(self, speakers: Sequence[int], seeds: Sequence[int]) -> Sampler:
-        sharpness = VOICED_SHARPNESS if self.config.condition == "mel" else 0.0
+        sharpness = VOICED_SHARPNESS if self.config.condition in ("mel", "notes") else 0.0
         return Sampler(self.network, speakers, seeds, self._temperature, sharpness, self._backend)
 
 
@@ -119,6 +136,7 @@ def generate(
     seconds: float = 5.0,
     *,
     like: Source | Array | None = None,
+    notes: str | Path | Sequence[Note] | None = None,
     sample_rate: int | None = None,
     speaker: str | None = None,
     seed: int = 0,
@@ -128,8 +146,9 @@ def generate(
 
     Args:
         model: a model file or the name of a shipped one.
-        seconds: how long to improvise; without meaning with `like`.
+        seconds: how long to improvise; without meaning with `like` and `notes`.
         like: a recording to speak again: a path, the bytes of a file, or samples (S,) float32 at `sample_rate`.
+        notes: what an instrument is to play: a MIDI file, or notes.
         sample_rate: of `like`, where it is samples; the model's where not given.
         speaker: whose voice, of a model with several; the first where not given.
         seed: start of the random choices; the same seed gives the same sound.
@@ -143,6 +162,9 @@ def generate(
     """
     voice = Voice.load(model, temperature)
     rate = voice.config.sample_rate
+    if notes is not None:
+        played = read_midi(notes) if isinstance(notes, str | Path) else notes
+        return audible(np.concatenate(list(voice.play_blocks(played, seed)))), rate
     if like is None:
         return audible(voice.improvise(seconds, speaker, seed)), rate
     if not isinstance(like, np.ndarray):

@@ -240,7 +240,8 @@ class GeneratorConfig:
         excitation: what the classes are of. "none": of the samples, as in the paper; "lpc": of what linear prediction
             leaves of them, with the excitation one pitch period ago as further inputs.
         condition: what each frame is conditioned on. "mel": the frame's own log-mel spectrum, voicing and pitch, which
-            must be given (a vocoder); "past": the same of the samples before the frame; "none": nothing.
+            must be given (a vocoder); "notes": likewise, with the pitch of the notes that are played and their tone as
+            a further input; "past": the same of the samples before the frame; "none": nothing.
         condition_channels: width of the network between the frames and the blocks.
         speakers: names; more than one gives each a learnt vector. Training fills it from the manifests.
         speaker_channels: size of that vector.
@@ -256,7 +257,7 @@ class GeneratorConfig:
     dilations: tuple[int, ...] = _CYCLE * 2
     levels: int = 256
     excitation: Literal["none", "lpc"] = "lpc"
-    condition: Literal["mel", "past", "none"] = "mel"
+    condition: Literal["mel", "notes", "past", "none"] = "mel"
     condition_channels: int = 64
     speakers: tuple[str, ...] = ()
     speaker_channels: int = 32
@@ -278,7 +279,7 @@ class GeneratorConfig:
             value = getattr(self, name)
             require(value >= least, f"generator.{name} is {value}; expected {least} or more")
         one_of("generator.excitation", self.excitation, "none", "lpc")
-        one_of("generator.condition", self.condition, "mel", "past", "none")
+        one_of("generator.condition", self.condition, "mel", "notes", "past", "none")
         require(
             len(self.dilations) >= 1 and all(d >= 1 for d in self.dilations),
             f"generator.dilations is {self.dilations}; expected at least one, each 1 or more",
@@ -290,14 +291,21 @@ class GeneratorConfig:
             "set generator.condition to mel or past",
         )
         require(
+            self.excitation == "lpc" or self.condition != "notes",
+            "generator.condition is notes and generator.excitation none; set generator.excitation to lpc",
+        )
+        require(
             self.prediction_order < self.hop_samples,
             f"generator.prediction_order is {self.prediction_order}; expected less than generator.hop_samples",
         )
 
     @property
     def inputs(self) -> int:
-        """Channels of the network's input: the last sample; with lpc also prediction, excitation and 3 pitch taps."""
-        return 6 if self.excitation == "lpc" else 1
+        """Channels of the network's input: the last sample; with lpc also prediction, excitation and 3 pitch taps.
+
+        And the tone of the notes that are played, where the condition is "notes".
+        """
+        return 1 if self.excitation == "none" else 7 if self.condition == "notes" else 6
 
     @property
     def frame_features(self) -> int:

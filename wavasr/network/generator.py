@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
@@ -29,8 +30,18 @@ from wavasr.config import from_dict, to_dict
 from wavasr.errors import ModelError
 from wavasr.network.columns import StackWeights, run_columns
 from wavasr.network.config import GeneratorConfig, StageConfig
-from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, WEIGHTS, read_arrays, read_header, resolve, write_model
+from wavasr.network.files import (
+    GENERATOR_FORMAT,
+    IMPROVISER,
+    INSTRUMENT,
+    WEIGHTS,
+    read_arrays,
+    read_header,
+    resolve,
+    write_model,
+)
 from wavasr.network.improviser import Improviser
+from wavasr.network.instrument import Instrument
 from wavasr.network.wavenet import GatedBlock, stack_weights
 
 CONDITION_REACH = 2  # frames to either side ("mel") that a frame's condition depends on; twice as many before ("past")
@@ -169,6 +180,7 @@ def save_generator(
     path: Path,
     metadata: Mapping[str, Any] | None = None,
     improviser: Improviser | None = None,
+    instrument: Instrument | None = None,
 ) -> None:
     """Write the model file: matrices as float16, vectors as they are. It appears whole or not at all.
 
@@ -177,12 +189,15 @@ def save_generator(
         path: the file.
         metadata: what it says of its training.
         improviser: what makes up frames for it.
+        instrument: what makes frames of notes for it.
     """
     header = {"format": GENERATOR_FORMAT, "generator": to_dict(model.config), "metadata": dict(metadata or {})}
     parts: dict[str, Content] = {WEIGHTS: save(_stored(model))}
     if improviser is not None:
         header["improviser"] = to_dict(improviser.config)
         parts[IMPROVISER] = save(_stored(improviser))
+    if instrument is not None:
+        parts[INSTRUMENT] = save(_stored(instrument))
     write_model(path, header, parts)
 
 
@@ -196,6 +211,8 @@ def _stored(model: nn.Module) -> dict[str, Tensor]:
 def start_generator(network: Generator, model: str | Path) -> None:
     """Set a new network's weights to those of a trained one, but its speakers' vectors; they may be others.
 
+    Inputs that the trained network lacks (the tone of notes) start at zero.
+
     Raises:
         ModelError: not a generator's model file, damaged, or of another shape.
     """
@@ -206,6 +223,9 @@ def start_generator(network: Generator, model: str | Path) -> None:
     for name, tensor in own.items():
         if name.startswith(("conditioning.speakers.", "conditioning.voice.")):
             continue
+        if name == "project.weight" and name in arrays and arrays[name].shape[1] < tensor.shape[1]:
+            missing = tensor.shape[1] - arrays[name].shape[1]
+            arrays[name] = np.pad(arrays[name], ((0, 0), (0, missing), (0, 0)))
         if name not in arrays or arrays[name].shape != tuple(tensor.shape):
             raise ModelError(f"{path}: its {name} does not fit generator.*; start from a model of the same shape")
         tensor.copy_(torch.from_numpy(arrays[name]))

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.audio.reading import load_audio
+from wavasr.audio.scores import read_midi
 from wavasr.corpora.manifest import Utterance
 from wavasr.evaluation.generation import Likeness, MusicResult, VocoderResult, compare
+from wavasr.evaluation.notes import NotesResult
 from wavasr.files import atomic_text
 from wavasr.generation.frames import active_gain, frames_of
+from wavasr.generation.notes import stretch
 from wavasr.generation.voice import Voice
 from wavasr.pictures.page import embedded, render
 from wavasr.pictures.voices import spectrograms
@@ -75,7 +78,11 @@ def write_page(
 
 
 def generator_page(
-    voice: Voice, utterances: Sequence[Utterance], result: VocoderResult | MusicResult, folder: Path, model: str
+    voice: Voice,
+    utterances: Sequence[Utterance],
+    result: VocoderResult | MusicResult | NotesResult,
+    folder: Path,
+    model: str,
 ) -> Path:
     """The page of an evaluated generator, with some of the recordings beside what it makes of them.
 
@@ -85,6 +92,8 @@ def generator_page(
     """
     if isinstance(result, VocoderResult):
         (verdict, measures), examples = _vocoder_measures(result), _spoken_again(voice, utterances)
+    elif isinstance(result, NotesResult):
+        (verdict, measures), examples = _notes_measures(result), _played(voice, utterances)
     else:
         (verdict, measures), examples = _music_measures(result), [_improvised(voice, utterances)]
     return write_page(
@@ -126,6 +135,22 @@ def _music_measures(result: MusicResult) -> tuple[str, list[Measure]]:
         Measure("level drift", f"{result.level_drift_db:+.1f} dB", "", "level of the last fifth over the first's"),
     ]
     return f"{result.audio_s:.0f} s made by the model out of nothing, beside recordings.", measures
+
+
+def _notes_measures(result: NotesResult) -> tuple[str, list[Measure]]:
+    found, natural = f"{100 * result.within_50_cents:.1f} %", f"{100 * result.natural_within_50_cents:.1f} %"
+    verdict = f"{result.recordings:,} recordings ({result.audio_s:.0f} s) played from their notes by the model."
+    return verdict, [Measure("notes found", found, natural, f"of {result.notes}, within 50 cents, by their spectra")]
+
+
+def _played(voice: Voice, utterances: Sequence[Utterance]) -> list[Example]:
+    rate, found = voice.config.sample_rate, []
+    for u in utterances[:_SHOWN]:
+        notes = stretch(read_midi(u.audio.with_suffix(".mid")), 0.0, _SHOWN_S)
+        played = np.concatenate(list(voice.play_blocks(notes)))[: round(_SHOWN_S * rate)]
+        natural = load_audio(u.audio, rate)[: len(played)]
+        found.append(Example(u.id, f"{len(notes)} notes", {"recording": natural, "the model": played}))
+    return found
 
 
 def _spoken_again(voice: Voice, utterances: Sequence[Utterance]) -> list[Example]:

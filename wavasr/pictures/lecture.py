@@ -25,6 +25,7 @@ PAGE = "lecture.html"
 _LONGEST_S = 6.0
 _SHORTER_S = 3.0  # where each frame is looked at
 _RATE_HZ = 16000
+_SENTENCE = "The old man walked slowly, down to the river."
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,22 @@ def voice_chapters(samples: NDArray[np.float32], voice: str | Path) -> list[Chap
         Chapter("How hard it is to predict", _NATS, likelihood(expected.samples, _RATE_HZ, expected.nats), False),
         Chapter("The network speaks", _COPY, voices.spectrograms(sounds, _RATE_HZ), False, players),
     ]
+    found.append(_text_chapter(voice))
     if len(names) > 2:
         found.append(Chapter("Speakers as vectors", _SPEAKERS, voices.speakers(generator)))
     return found
+
+
+def _text_chapter(voice: str | Path) -> Chapter:
+    """A sentence that the voice says; where it reads no text, the shipped one."""
+    from wavasr.evaluation.report.render import sound_address
+    from wavasr.generation.speaking import DEFAULT_VOICE, reader_of
+    from wavasr.network.files import GENERATOR_FORMAT, read_header
+
+    reader = reader_of(str(voice) if "speech" in read_header(voice, GENERATOR_FORMAT) else DEFAULT_VOICE)
+    samples = np.concatenate(list(reader.blocks(_SENTENCE)))
+    player = {f"“{_SENTENCE}”": sound_address(samples, _RATE_HZ)}
+    return Chapter("From text to speech", _TEXT, voices.text_to_speech(reader, _SENTENCE, samples), False, player)
 
 
 def _apart(names: Sequence[str], most: int = 3) -> list[str]:
@@ -179,6 +193,12 @@ _COPY = (
     "The blocks take a condition: here the mel spectrum, voicing and pitch of each hundredth of a second of the "
     "recording, and a vector for the speaker. The network then draws all samples anew. With another speaker's vector "
     "it says the same in another voice."
+)
+_TEXT = (
+    "Text is a condition, too. Its words become phones, from a lexicon or by its example; a network finds how long "
+    "each phone lasts, the melody and the mel spectrum of each hundredth of a second, with what it learnt from an hour "
+    "of recordings. These are the conditions that the WaveNet knows: it draws the samples as if it spoke a recording "
+    "again. One sample depends on all of it, from the comma at the end of the phrase to the sample before."
 )
 _SPEAKERS = (
     "Each speaker of the training set has a vector of learnt numbers; nothing else in the network is the speaker's "

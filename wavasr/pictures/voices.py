@@ -10,9 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.errors import WavasrError
+from wavasr.generation.frames import REFERENCE_LAG
+from wavasr.generation.phrases import PAUSE
+from wavasr.generation.reader import Reader
 from wavasr.pictures.network import is_generator
 from wavasr.pictures.recording import RATE_HZ, decibels, likelihood, power_spectrogram, stretch
-from wavasr.pictures.style import BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, SPECTRUM, image, label, new_figure, styled
+from wavasr.pictures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    SPECTRUM,
+    image,
+    label,
+    new_figure,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,6 +149,41 @@ def distributions(found: Expected, sample_rate: int) -> Figure:
     right.set_ylim(0, 1.35 * 100 * float(probabilities[:, [entropy.argmin()]].max()))
     right.legend(loc="upper right", fontsize=9)
     label(right, "class", "probability (%)", "Two of the distributions")
+    return figure
+
+
+@styled
+def text_to_speech(reader: Reader, text: str, samples: Floats) -> Figure:
+    """How a sentence becomes sound: phones with their durations, pitch, mel spectrum, samples (S,).
+
+    Raises:
+        TextError: nothing in the text can be said.
+    """
+    found, features = reader.sentence(text)
+    config = reader.voice.config
+    hop_s = config.hop_samples / config.sample_rate
+    ends = np.cumsum(features.durations) * hop_s
+    figure = new_figure(10, 6.6)
+    rows = figure.subplots(4, 1, sharex=True, height_ratios=[0.5, 1.1, 1.6, 1.2])
+    for token, end, frames in zip(found, ends, features.durations, strict=True):
+        rows[0].axvline(end, color=GREY, linewidth=0.6)
+        name = "" if token.phone == PAUSE else token.phone
+        rows[0].text(end - frames * hop_s / 2, 0.5, name, ha="center", va="center", size=8)
+    rows[0].set(yticks=[], ylim=(0, 1))
+    label(rows[0], "", "", "Phones, as long as the network found")
+    times = (np.arange(len(features.log_lag)) + 0.5) * hop_s
+    hz = config.sample_rate / (REFERENCE_LAG * np.exp(features.log_lag))
+    rows[1].plot(times, hz, color=GREY, linewidth=0.6, label="between voiced phones")
+    rows[1].plot(times, np.where(features.voicing > 0.5, hz, np.nan), color=BLUE, label="voiced")
+    rows[1].legend(loc="upper right", ncols=2)
+    rows[1].set_ylim(0.9 * float(hz.min()), 1.25 * float(hz.max()))
+    label(rows[1], "", "Hz", "Melody")
+    span = (0.0, len(times) * hop_s, 0.0, float(features.log_mel.shape[1]))
+    image(rows[2], np.maximum(features.log_mel.T, features.log_mel.max() - 12), span, cmap=SPECTRUM)
+    label(rows[2], "", "mel band", "Frames: what the WaveNet is told of each hundredth of a second")
+    rows[3].plot(np.arange(len(samples)) / config.sample_rate, samples, color=BLUE, linewidth=0.3)
+    rows[3].set_xlim(0, span[1])
+    label(rows[3], "time (s)", "amplitude", f"Samples: {len(samples):,}, drawn one by one")
     return figure
 
 

@@ -17,10 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wavasr.audio.reading import audio_duration_s, load_audio
+from wavasr.audio.scores import Note, read_midi
 from wavasr.corpora.manifest import Utterance, read_manifest, report_dropped
-from wavasr.errors import ConfigError, CorpusError
+from wavasr.errors import AudioError, ConfigError, CorpusError
 from wavasr.generation.frames import Frames, active_gain, frames_of, frames_of_past, past_samples
 from wavasr.generation.inputs import QUANTILE, QUANTILE_AT, Gains, density_bits, excitation, fit_gains, lesson
+from wavasr.generation.notes import stretch
 from wavasr.generation.prediction import pre_emphasise
 from wavasr.generation.quantise import encode, log2_widths
 from wavasr.network.config import GeneratorConfig
@@ -151,11 +153,14 @@ def _pieces(utterance: Utterance) -> list[Utterance]:
     ]
 
 
-def prepare(samples: Array, speaker: int, config: GeneratorConfig) -> Recording:
-    """A recording (S,) float32 as it is learnt."""
-    gain = active_gain(samples, config.hop_samples)
+def prepare(samples: Array, speaker: int, config: GeneratorConfig, notes: Sequence[Note] = ()) -> Recording:
+    """A recording (S,) float32 as it is learnt, with the notes that are played where they are the condition.
+
+    Speech is brought to one level; how loud a note is follows from how it is struck.
+    """
+    gain = 1.0 if config.condition == "notes" else active_gain(samples, config.hop_samples)
     level = np.asarray(samples * gain, dtype=np.float32)
-    frames = frames_of(level, config)
+    frames = frames_of(level, config, notes)
     return Recording(
         pre_emphasise(level, config.pre_emphasis)[: len(frames) * config.hop_samples], frames, speaker, gain
     )
@@ -194,7 +199,20 @@ class Studio:
         )(self._prepare)
 
     def _prepare(self, utterance: Utterance) -> Recording:
-        return prepare(self.audio(utterance), self.voices.number(utterance), self.config.generator)
+        config = self.config.generator
+        notes = self.notes(utterance) if config.condition == "notes" else ()
+        return prepare(self.audio(utterance), self.voices.number(utterance), config, notes)
+
+    def notes(self, utterance: Utterance) -> list[Note]:
+        """The notes of an utterance, from the MIDI file beside it.
+
+        Raises:
+            AudioError: there is none, or it cannot be used.
+        """
+        path = utterance.audio.with_suffix(".mid")
+        if not path.is_file():
+            raise AudioError(f"{utterance.audio}: its notes are missing; expected {path.name} beside it")
+        return stretch(read_midi(path), utterance.offset_s, utterance.duration_s)
 
     def audio(self, utterance: Utterance) -> Array:
         """The samples of an utterance."""
@@ -284,7 +302,7 @@ def baselines(places: Sequence[tuple[Recording, int]], config: GeneratorConfig) 
     """
     skipped = -(-min(config.receptive_samples, DEV_CROP_FRAMES * config.hop_samples // 2) // config.hop_samples)
     past = replace(config, condition="past", excitation="lpc")
-    kinds = {"lpc_past_laplace": past} | ({"lpc_mel_laplace": config} if config.condition == "mel" else {})
+    kinds = {"lpc_past_laplace": past} | ({"lpc_mel_laplace": config} if config.condition in ("mel", "notes") else {})
     found: dict[str, list[float]] = {}
     scaled = []
     for recording, first in places:

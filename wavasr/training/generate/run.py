@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -35,6 +36,7 @@ from wavasr.training.folder import METRICS_NAME, MODEL_NAME, WholeCheckpoints
 from wavasr.training.generate.config import GenerateConfig
 from wavasr.training.generate.data import CropData, Studio, baselines, gains_of, read_voices
 from wavasr.training.generate.improviser import train_improviser
+from wavasr.training.generate.instrument import train_instrument
 from wavasr.training.generate.recipe import parse
 from wavasr.training.generate.task import GenerationTask
 from wavasr.training.interruption import Interruption
@@ -91,10 +93,11 @@ def fit(recipe: Recipe[GenerateConfig], stop: Interruption | None = None) -> Pat
     path = config.run_dir / MODEL_NAME
     if not path.exists():
         raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
-    if config.improviser.steps:
+    improviser = train_improviser(studio, config.improviser, config.seed) if config.improviser.steps else None
+    instrument = train_instrument(studio, config.seed) if config.generator.condition == "notes" else None
+    if improviser or instrument:
         header = read_header(path, GENERATOR_FORMAT)
-        improviser = train_improviser(studio, config.improviser, config.seed)
-        save_generator(load_generator(path), path, header["metadata"], improviser)
+        save_generator(load_generator(path), path, header["metadata"], improviser, instrument)
     return path
 
 
@@ -190,8 +193,11 @@ def sample(model: Generator, studio: Studio) -> Any:
     """Some seconds of the network: a recording held out that it speaks again, or what it improvises: (S,) float32."""
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     voice = Voice(Network(model.config, arrays))
+    utterance = studio.voices.dev[0]
+    if model.config.condition == "notes":
+        frames = studio.recording(utterance).frames[: round(100 * _SAMPLE_S)]
+        return np.concatenate(list(voice.render_blocks(frames)))
     if model.config.condition != "mel":
         return voice.improvise(_SAMPLE_S, seed=0)
-    utterance = studio.voices.dev[0]
     samples = studio.audio(utterance)[: round(_SAMPLE_S * model.config.sample_rate)]
     return voice.copy(samples, speaker=utterance.speaker if model.config.speakers else None, seed=0)
