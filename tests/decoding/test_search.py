@@ -521,7 +521,8 @@ def test_tuned_weights_are_the_defaults(lm: Path, tiny_model: Path, tmp_path: Pa
     change_model(tiny_model, model, language={"lm.arpa": lm}, decoding={"lm_weight": 1.25, "word_score": -0.5})
     assert weights(DecodingConfig()) == Weights(1.25, -0.5, 0.0)
     assert weights(DecodingConfig(word_score=2.0)) == Weights(1.25, 2.0, 0.0)
-    assert weights(DecodingConfig(lm=lm)) == DEFAULT_WEIGHTS, "they are of the model's own"
+    assert weights(DecodingConfig(lm=lm)) == Weights(1.25, -0.5, 0.0), "of another language model too"
+    assert weights(DecodingConfig(lm=lm, lexicon=NOTHING)) == DEFAULT_WEIGHTS, "but not for phones or characters alone"
     for damaged in ({"lm_weight": "x", "word_score": 1}, {"lm_weight": -1, "word_score": 1}):
         change_model(tiny_model, model, language={"lm.arpa": lm}, decoding=damaged)
         with pytest.raises(ModelError, match=r"m\.wavasr: its decoding weights are damaged; run wavasr lm tune again"):

@@ -16,7 +16,8 @@ from wavasr.cli import main
 from wavasr.corpora.manifest import Utterance
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.factory import lm_decoder
-from wavasr.evaluation.tuning import BLANK_PENALTIES, LM_WEIGHTS, chosen, table, tune
+from wavasr.evaluation.metrics import ErrorCounts
+from wavasr.evaluation.tuning import BLANK_PENALTIES, LM_WEIGHTS, Trial, Tuning, chosen, table, tune
 from wavasr.language.arpa import write_arpa
 from wavasr.language.config import TextConfig
 from wavasr.language.ngrams import estimate
@@ -100,6 +101,14 @@ def test_the_better_weight_is_chosen(dev: list[Utterance], lm: Path) -> None:
     assert values["errors"] == 0 and Weights(*(values[name] for name in Weights._fields)) == tuning.best.weights
     best = decoder.with_weights(tuning.best.weights)
     assert [best(values).text(LETTERS) for values in model.answers] == ["i see", "i see", "the see"]
+
+
+def test_of_equal_trials_the_middle_one_is_chosen() -> None:
+    errors = {0.15: 5, 0.3: 4, 0.5: 4, 0.8: 4, 1.2: 4, 1.6: 6}
+    trials = tuple(Trial(Weights(weight, 0.0), ErrorCounts(count, 0, 0, 50)) for weight, count in errors.items())
+    assert Tuning(trials, ErrorCounts(0, 0, 0, 50)).best.weights == Weights(0.5, 0.0)
+    alone = (*trials, Trial(Weights(1.6, 1.0), ErrorCounts(3, 0, 0, 50)))
+    assert Tuning(alone, ErrorCounts(0, 0, 0, 50)).best.weights == Weights(1.6, 1.0)
 
 
 def test_the_commands(

@@ -52,7 +52,8 @@ def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
     """The configuration with the language model, its weights and the lexicon of a model file, unless it says others.
 
     A model file, or the name of a shipped model ("default"), stands for what is in it. A language model that is named
-    alone brings its own words: from the model's lexicon come their spellings.
+    alone brings its own words: from the model's lexicon come their spellings. One without weights of its own gets the
+    weights of the model's: how sure a network is counts for more in them than how large the language model is.
 
     Raises:
         ModelError: the model file is damaged.
@@ -66,7 +67,10 @@ def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
     for named, found in ((config.lm, lm), (config.lexicon, lexicon)):
         if named and not found:
             raise ConfigError(f"{named}: this model carries no such file; name another, or none")
-    weights: dict[str, Any] = {name: value for name, value in own.weights.items() if getattr(config, name) is None}
+    tuned = own.weights
+    if not tuned and config.lm not in (None, NOTHING) and config.lexicon != NOTHING:
+        tuned = language_of(model).weights
+    weights: dict[str, Any] = {name: value for name, value in tuned.items() if getattr(config, name) is None}
     return replace(
         config,
         lm=None if lm == NOTHING else lm,

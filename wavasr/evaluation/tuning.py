@@ -5,6 +5,7 @@ recordings -> model -> log-probabilities, once -> decoded with many weights -> t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,8 +54,16 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """The trial with the fewest errors, of equals the first."""
-        return min(self.trials, key=_errors)
+        """The trial with the fewest errors; of equals that in the middle by weight of the language model.
+
+        Speakers that the model was trained on need little of a language model: on them many weights are equal, and the
+        first of these would leave too little of it to strangers.
+        """
+        fewest = min(map(_errors, self.trials))
+        equals = [trial for trial in self.trials if _errors(trial) == fewest]
+        logs = [math.log(trial.weights.lm_weight) for trial in equals]
+        middle = (min(logs) + max(logs)) / 2
+        return min(zip(equals, logs, strict=True), key=lambda found: abs(found[1] - middle))[0]
 
 
 def tune(
