@@ -2,20 +2,28 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from tests.training.tones import recipe_file, rows, train
+from wavasr.errors import ConfigError
 from wavasr.network.recognizer import Recognizer
+from wavasr.training.callbacks import Keeper
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import collate
+from wavasr.training.generate.run import make_trainer
 from wavasr.training.plan import RankBatches
 from wavasr.training.recipe import parse
 from wavasr.training.recognize import RecognitionTask
@@ -102,6 +110,79 @@ def test_two_processes_train_and_count_as_one(tones: Path, tmp_path: Path) -> No
             assert one[name] == two[name], name
         for name in ("train_loss", "train_ctc_nats_per_label", "dev_ctc_nats_per_label"):
             assert float(one[name] or 0) == pytest.approx(float(two[name] or 0), rel=2e-3), name
+
+
+def elastic(rank: int, world_size: int, port: int, train_here: Any) -> None:
+    """One of the processes that torchrun would have started."""
+    places = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in places.items()}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    rank_zero_only.rank = rank
+    train_here()
+
+
+def together(world_size: int, train_here: Any) -> list[int | None]:
+    """Call it in several processes that know of each other; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=elastic, args=(r, world_size, port, train_here)) for r in range(world_size)]
+    for one in processes:
+        one.start()
+    for one in processes:
+        one.join(200)
+    return [one.exitcode for one in processes]
+
+
+def several(processes: int, strategy: str) -> list[str]:
+    options = {"accelerator": "cpu", "devices": processes, "strategy": strategy}
+    return [f"--trainer.{name}={value}" for name, value in options.items()]
+
+
+def test_a_killed_run_goes_on_with_other_processes_and_another_strategy(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {
+        "trainer": {"max_epochs": 2},
+        "data": {"batch_s": 3.0},
+        "checkpoint_minutes": 1e-9,
+        "auxiliary": {"weight": 0.1},
+        "logger": "csv",
+    }
+    folders = {name: tmp_path / name for name in ("whole", "killed", "one", "four")}
+    for folder in folders.values():
+        folder.mkdir()
+    whole = rows(train(folders["whole"], tones, **changes))
+    steps = len([row for row in whole if row["train_loss"]])
+
+    def die(keeper: Keeper, trainer: pl.Trainer, *others: Any) -> None:
+        if trainer.global_step == steps * 2 // 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_start", die)
+        ended = together(2, lambda: train(folders["killed"], tones, *several(2, "fsdp"), **changes))
+    assert ended == [-signal.SIGKILL] * 2
+    for name in ("one", "four"):
+        shutil.copytree(folders["killed"] / "run", folders[name] / "run")
+    train(folders["one"], tones, "--resume", **changes)
+    assert together(4, lambda: train(folders["four"], tones, "--resume", *several(4, "fsdp"), **changes)) == [0] * 4
+    for name in ("one", "four"):
+        resumed = rows(folders[name] / "run")
+        assert len(resumed) == len(whole)
+        for before, after in zip(whole, resumed, strict=True):
+            for column in ("epoch", "step", "lr", "dev_wer", "dev_cer"):  # counts
+                assert before[column] == after[column], column
+            for column in ("train_loss", "train_generative_nats_per_sample", "dev_ctc_nats_per_label"):
+                assert float(before[column] or 0) == pytest.approx(float(after[column] or 0), rel=2e-3), column
+
+
+def test_other_strategies_are_refused(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.strategy is 'deepspeed'; expected auto, ddp or fsdp"):
+        train(tmp_path, tones, "--trainer.strategy=deepspeed")
+    with pytest.raises(ConfigError, match=r"'fsdp'; a generator is trained with auto or ddp"):
+        make_trainer({"strategy": "fsdp"}, Mock(), Mock())
 
 
 def test_a_lost_process_ends_the_others_with_its_name(tones: Path, tmp_path: Path) -> None:

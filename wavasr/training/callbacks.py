@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from wavasr.training.frame_cache import delete_frames
 from wavasr.training.interruption import Interrupted, Interruption
 from wavasr.training.processes import most
 from wavasr.training.recognize import RecognitionTask
+from wavasr.training.sharding import Sharded
 from wavasr.training.task import Task
 from wavasr.training.unlabelled import MixedLoader
 
@@ -149,13 +151,18 @@ class Keeper(pl.Callback):
         self._since_best += 1
         if reached < self.best:
             self.best, self.best_epoch, self._since_best = reached, -1 if before else trainer.current_epoch, 0
-            if trainer.is_global_zero:
-                best = {**dict(zip(names, reached, strict=True)), "epoch": self.best_epoch, "step": trainer.global_step}
-                pl_module.save(self.run_dir / MODEL_NAME, {**self._record, "best": best})
-                self._said = f", {self._score(self.run_dir / MODEL_NAME)}" if self._score else ""
+            strategy = trainer.strategy
+            with strategy.whole_weights() if isinstance(strategy, Sharded) else nullcontext():
+                self._keep(trainer, pl_module, dict(zip(names, reached, strict=True)))
         if self._patience and self._since_best >= self._patience:
             log.info("no better epoch for %d validations (patience): training stops", self._since_best)
             trainer.should_stop = True
+
+    @rank_zero_only
+    def _keep(self, trainer: pl.Trainer, task: Task[Any], reached: Mapping[str, float]) -> None:
+        best = {**reached, "epoch": self.best_epoch, "step": trainer.global_step}
+        task.save(self.run_dir / MODEL_NAME, {**self._record, "best": best})
+        self._said = f", {self._score(self.run_dir / MODEL_NAME)}" if self._score else ""
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run_dir / LAST_NAME)

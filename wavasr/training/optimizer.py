@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wavasr.training.processes import connected, has_fast_bfloat16
+from wavasr.training.sharding import part_of, whole_tensor
 
 _MOMENTUM = 0.95
 _STEP_RMS = 0.2  # of AdamW's steps, about
@@ -63,8 +64,9 @@ class Muon(torch.optim.AdamW):
             momentum.lerp_(gradient, 1 - _MOMENTUM)
             directions.append(gradient.lerp(momentum, _MOMENTUM))
             kernel.grad = None
-        for kernel, step in zip(kernels, _shared(directions), strict=True):
-            kernel.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
+        steps = _shared([whole_tensor(direction) for direction in directions])
+        for kernel, step in zip(kernels, steps, strict=True):
+            kernel.mul_(1 - group["lr"] * group["weight_decay"]).add_(part_of(step, kernel), alpha=-group["lr"])
 
 
 def _shared(directions: Sequence[Tensor]) -> list[Tensor]:

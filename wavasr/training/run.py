@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.strategies.launchers import subprocess_script
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -49,6 +50,7 @@ from wavasr.training.interruption import Interrupted, Interruption, requeue, req
 from wavasr.training.processes import connected, has_fast_bfloat16, is_lost_connection, lost_process, watch
 from wavasr.training.recipe import Recipe, parse
 from wavasr.training.recognize import RecognitionTask
+from wavasr.training.sharding import Sharded
 from wavasr.training.splits import Splits, fingerprints, known_share, read_splits
 
 log = logging.getLogger("wavasr")
@@ -248,31 +250,46 @@ def make_trainer(
         options["precision"] = "32-true"
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
-    without = recipe.config.optim.front_end_frozen_epochs or recipe.config.data.unlabelled
-    if options["strategy"] in ("auto", "ddp") and without:
-        # Several processes wait for the gradient of every weight; a frozen front end has none, nor has the CTC head for
-        # recordings without text.
-        several = options["strategy"] == "ddp" or options["devices"] not in ("auto", 1, "1")
-        options["strategy"] = "ddp_find_unused_parameters_true" if several else options["strategy"]
+    options["strategy"] = strategy_of(options, recipe.config)
     _say_device(options["accelerator"])
     config = recipe.config
     keeper = Keeper(run_dir, config.checkpoint_minutes, portable(record), stop, patience=config.patience, score=score)
     # This package's own handlers leave a checkpoint and requeue a job of SLURM.
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
+    cost = [] if isinstance(options["strategy"], Sharded) else [GenerativeCost()]  # it computes on its own
     # Lightning's own would kill this process within seconds of another's end, without a word.
     setattr(subprocess_script, "_launch_process_observer", watch)  # noqa: B010
     return pl.Trainer(
         **options,
         default_root_dir=run_dir,
         logger=[CsvLog(run_dir / METRICS_NAME, first_step), *logger_of(config, recipe.text)],
-        callbacks=[FrozenFrontEnd(), keeper, Stopwatch(), GenerativeCost(), *bar],
+        callbacks=[FrozenFrontEnd(), keeper, Stopwatch(), *cost, *bar],
         plugins=[WholeCheckpoints(), *slurm],
         enable_checkpointing=False,
         num_sanity_val_steps=-1 if config.start and last is None else 0,  # how good is the model that it starts from?
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
+
+
+def strategy_of(options: Mapping[str, Any], config: FitConfig) -> str | Strategy:
+    """What `trainer.strategy` means for this configuration.
+
+    Raises:
+        ConfigError: it is none of those that are tested.
+    """
+    wanted = str(options["strategy"])
+    if wanted == "fsdp":
+        return Sharded()
+    if wanted not in ("auto", "ddp"):
+        raise ConfigError(f"trainer.strategy is {wanted!r}; expected auto, ddp or fsdp")
+    several = wanted == "ddp" or options["devices"] not in ("auto", 1, "1")
+    if several and (config.optim.front_end_frozen_epochs or config.data.unlabelled):
+        # Several processes wait for the gradient of every weight; a frozen front end has none, nor has the CTC head for
+        # recordings without text.
+        return "ddp_find_unused_parameters_true"
+    return wanted
 
 
 def _say_device(accelerator: str) -> None:

@@ -137,7 +137,13 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_trainer(options: Mapping[str, Any], rows: CsvLog, keeper: Keeper) -> pl.Trainer:
-    """Lightning's trainer with this package's logs and files. The network chooses its own precision."""
+    """Lightning's trainer with this package's logs and files. The network chooses its own precision.
+
+    Raises:
+        ConfigError: the strategy is none for generators.
+    """
+    if options["strategy"] not in ("auto", "ddp"):
+        raise ConfigError(f"trainer.strategy is {options['strategy']!r}; a generator is trained with auto or ddp")
     options = {**options, "precision": "32-true"}
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
