@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from wavasr.audio.reading import load_audio
+from wavasr.cli import main
 from wavasr.corpora.manifest import read_manifest
 from wavasr.decoding.greedy import greedy
-from wavasr.errors import ModelError
+from wavasr.errors import ConfigError, ModelError
 from wavasr.evaluation.metrics import cer
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network import session
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.inference import FastModel
 from wavasr.network.recognizer import Recognizer, load_model, save_model
@@ -129,3 +131,51 @@ def test_weights_that_do_not_fit_the_header(
     with pytest.raises(ModelError, match=rf"bad.wavasr: its header and weights do not make a model \(.*{said}"):
         save_model(plain, tmp_path / "bad.wavasr")
     assert not (tmp_path / "bad.wavasr").exists()
+
+
+def test_a_device_that_onnxruntime_lacks_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if "CUDAExecutionProvider" in session.load_onnxruntime().get_available_providers():
+        pytest.skip("it has CUDA here")
+    save_model(model(), tmp_path / "model.wavasr")
+    assert main(["transcribe", "--device", "cuda", "--model", str(tmp_path / "model.wavasr"), "talk.wav"]) == 2
+    said = capsys.readouterr().err
+    assert "device cuda: this onnxruntime has no CUDAExecutionProvider, but " in said and "onnxruntime-gpu" in said
+    assert said.count("\n") == 1
+
+
+class FakeRuntime:
+    """Of onnxruntime what chooses a provider; `loads` is which can be loaded."""
+
+    SessionOptions = type("SessionOptions", (), {"add_session_config_entry": lambda *arguments: None})
+
+    def __init__(self, *loads: str) -> None:
+        self.loads = loads
+
+    def get_available_providers(self) -> list[str]:
+        return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def InferenceSession(self, graph: bytes, options: Any, providers: list[str]) -> Any:  # noqa: N802
+        used = [name for name in providers if name in self.loads]
+        return type("Session", (), {"get_providers": lambda self: used})()
+
+
+def test_cuda_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for device, providers in {
+        "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        "cpu": ["CPUExecutionProvider"],
+    }.items():
+        monkeypatch.setattr(session, "load_onnxruntime", lambda: FakeRuntime(*session.PROVIDERS.values()))
+        assert session.new_session(b"", "model", device=device).get_providers() == providers
+    monkeypatch.setattr(session, "load_onnxruntime", lambda: FakeRuntime("CPUExecutionProvider"))
+    with pytest.raises(ConfigError, match="CUDAExecutionProvider cannot be loaded; are CUDA and cuDNN installed"):
+        session.new_session(b"", "model", device="cuda")
+
+
+def test_cuda_computes_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(session.PROVIDERS, "cuda", "CPUExecutionProvider")  # the same graph, where it can run
+    plain = model()
+    save_model(plain, tmp_path / "model.wavasr")
+    exact = FastModel(tmp_path / "model.wavasr", "cuda")
+    samples, lengths = sound(8_000)[None], np.array([8_000])
+    np.testing.assert_allclose(exact.infer(samples, lengths)[0], plain.infer(samples, lengths)[0], atol=1e-4)
+    assert exact.facts().device.startswith("cuda, onnxruntime ") and exact.facts().device.endswith("float32")

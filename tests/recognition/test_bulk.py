@@ -18,6 +18,7 @@ from wavasr.cli import main
 from wavasr.corpora.manifest import Utterance, write_manifest
 from wavasr.corpora.shards import write_shards
 from wavasr.recognition.bulk import Bulk, Done, units_of
+from wavasr.recognition.runners import Processes, carry_out
 
 RECORDINGS = 6
 
@@ -135,7 +136,7 @@ def test_a_unit_is_begun_again_once(killed: int, manifest: Path, tmp_path: Path,
     killer.start()
     try:
         units = units_of([manifest], 2)[:2]
-        done = list(Bulk(tmp_path / "out", str(tiny_model)).run(units, 1))
+        done = list(carry_out(units, Processes(Bulk(tmp_path / "out", str(tiny_model))), 1))
     finally:
         stop.set()
         killer.join()

@@ -14,6 +14,7 @@ from wavasr.cli.options import Parser, add_decoding, add_model, count, decoding_
 
 if TYPE_CHECKING:
     from wavasr.recognition.bulk import Bulk, Done, Unit
+    from wavasr.recognition.runners import Workers
 
 
 def bulk(arguments: list[str]) -> int:
@@ -24,76 +25,85 @@ def bulk(arguments: list[str]) -> int:
     if not share or int(share[1]) >= int(share[2]):
         parser.error(f"--shard is {args.shard!r}; expected i/n with i from 0 to n - 1, such as 0/8")
     for name in ("workers", "block"):
-        if not getattr(args, name):
+        if getattr(args, name) == 0:
             parser.error(f"--{name} is 0; expected 1 or more")
     os.environ["OMP_NUM_THREADS"] = "1"  # of each worker: sums are rounded alike, and processes use the cores better
     configure_logging(args.quiet)
     with starting():
         from wavasr.recognition.bulk import Bulk, units_of
+        from wavasr.recognition.runners import Actors, Processes
 
         units = units_of(args.sources, args.block)[int(share[1]) :: int(share[2])]
         work = Bulk(args.output, args.model, decoding_config(args), args.block)
-    counts = _Counts(units, args.quiet, args.max_errors)
-    return counts.carry_out(work, args.workers)
+    counts = _Counts(work, units, args.quiet, args.max_errors)
+    if not counts.to_do or counts.too_many:
+        return counts.conclude()
+    workers = Actors(work, args.ray) if args.ray else Processes(work)
+    return counts.carry_out(workers, args.workers or workers.processors)
 
 
 class _Counts:
     """What is done and failed, on the progress line and at the end."""
 
-    def __init__(self, units: Sequence[Unit], quiet: bool, most_errors: int | None) -> None:
-        self.units = units
+    def __init__(self, work: Bulk, units: Sequence[Unit], quiet: bool, most_errors: int | None) -> None:
+        self.work, self.units = work, units
         self.quiet = quiet
         self.most_errors = most_errors
         self.recordings = self.failed = self.earlier = 0
         self.duration_s = 0.0
-
-    def carry_out(self, work: Bulk, workers: int) -> int:
-        """Do what is still to do; the exit code."""
-        from tqdm import tqdm
-
-        to_do = []
-        for unit in self.units:
+        self.started_s = time.monotonic()
+        self.to_do = []
+        for unit in units:
             if earlier := work.finished(unit):
                 self.earlier += 1
                 self.failed += earlier.failed
             else:
-                to_do.append(unit)
-        left = sum(len(unit.utterances) for unit in to_do)
-        started_s = time.monotonic()
+                self.to_do.append(unit)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether more recordings failed than are allowed."""
+        return self.most_errors is not None and self.failed > self.most_errors
+
+    def carry_out(self, workers: Workers, number: int) -> int:
+        """Do what is still to do; the exit code."""
+        from tqdm import tqdm
+
+        from wavasr.recognition.runners import carry_out
+
+        left = sum(len(unit.utterances) for unit in self.to_do)
         with tqdm(total=left, unit=" recordings", disable=True if self.quiet else None) as bar:
-            for done in work.run(to_do, workers) if not self._too_many() else ():
-                self._add(done, work.output)
+            for done in carry_out(self.to_do, workers, number):
+                self._add(done)
                 left -= done.recordings + done.failed
                 bar.update(done.recordings + done.failed)
                 hours = self.duration_s / 3600
                 bar.set_postfix_str(
                     f"{hours:.2f} h of audio done, about {hours / max(1, self.recordings) * left:.2f} left"
                 )
-                if self._too_many():
+                if self.too_many:
                     break
-        return self._conclude(work.output, time.monotonic() - started_s)
+        return self.conclude()
 
-    def _add(self, done: Done, output: Path) -> None:
+    def _add(self, done: Done) -> None:
         self.recordings += done.recordings
         self.failed += done.failed
         self.duration_s += done.duration_s
         if done.lost:
             complain(f"{done.name}: its worker was killed twice, perhaps for lack of memory; it is not done")
         elif done.failed:
-            complain(f"{output / done.name}.errors.jsonl: {done.failed} recordings could not be read")
+            complain(f"{self.work.output / done.name}.errors.jsonl: {done.failed} recordings could not be read")
 
-    def _too_many(self) -> bool:
-        return self.most_errors is not None and self.failed > self.most_errors
-
-    def _conclude(self, output: Path, elapsed_s: float) -> int:
+    def conclude(self) -> int:
+        """Tell what was done; the exit code."""
         hours = self.duration_s / 3600
-        told = f"{output}: {self.recordings} recordings, {hours:.2f} h of audio"
+        told = f"{self.work.output}: {self.recordings} recordings, {hours:.2f} h of audio"
         if self.recordings:
-            told += f", {hours / elapsed_s * 3600:.0f} h an hour"
+            told += f", {hours / (time.monotonic() - self.started_s) * 3600:.0f} h an hour"
         print(f"{told}; {self.earlier} of {len(self.units)} units were done before")
         if not self.failed:
             return OK
-        stopped = "; stopped, since --max-errors is less" if self._too_many() else ""
+        stopped = "; stopped, since --max-errors is less" if self.too_many else ""
         complain(f"{self.failed} recordings failed{stopped}; to try a unit again, remove its result NAME.jsonl")
         return SOME_FAILED
 
@@ -107,7 +117,8 @@ def _parser() -> Parser:
         epilog="examples:\n"
         "  wavasr bulk calls/ --output texts\n"
         "  wavasr bulk data/librispeech/dev.jsonl --output texts --workers 2\n"
-        "  wavasr bulk shards/train --output texts --shard $SLURM_ARRAY_TASK_ID/100    # sbatch --array=0-99",
+        "  wavasr bulk shards/train --output texts --shard $SLURM_ARRAY_TASK_ID/100    # sbatch --array=0-99\n"
+        "  wavasr bulk shards/train --output texts --ray auto --workers 200",
     )
     parser.add_argument(
         "sources",
@@ -118,7 +129,15 @@ def _parser() -> Parser:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
     add_model(parser)
     parser.add_argument(
-        "--workers", type=count, default=_cores(), metavar="N", help="processes (default: one a core, %(default)s here)"
+        "--workers",
+        type=count,
+        metavar="N",
+        help="processes or actors (default: one a core of this machine or cluster)",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="let actors of a Ray cluster do it, whose machines see the same folders: HOST:PORT, auto, local",
     )
     parser.add_argument(
         "--shard", default="0/1", metavar="i/n", help="do each n-th unit only, from the i-th on (from 0)"
@@ -136,8 +155,3 @@ def _parser() -> Parser:
     parser.add_argument("-q", "--quiet", action="store_true", help="no messages but errors")
     add_decoding(parser)
     return parser
-
-
-def _cores() -> int:
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count() or 1

@@ -127,6 +127,7 @@ EXTRAS = {
     "numba": ("numba", "generate"),
     "matplotlib": ("matplotlib", "show"),
     "fsspec": ("fsspec", "remote"),
+    "ray": ("Ray", "ray"),
 }
 
 

@@ -47,7 +47,7 @@ def transcribe(arguments: list[str]) -> int:
         from wavasr.recognition.transcribe import transcribe_many
         from wavasr.recognition.workers import usable_processes
 
-        model = opened(args.model)
+        model = opened(args.model, args.device)
         decoder = decoder_of(decoding_config(args), model)
     if args.output_dir:
         check_writable_folder(args.output_dir)
@@ -111,6 +111,9 @@ def _transcribe_parser() -> Parser:
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no messages but errors")
     parser.add_argument("--threads", type=count, metavar="N", help="threads and processes (default: one a core)")
+    add_choice(
+        parser, "--device", ("cpu", "cuda"), "cpu", "where the network runs; cuda needs onnxruntime-gpu and onnx"
+    )
     add_decoding(parser)
     return parser
 

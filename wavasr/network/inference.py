@@ -18,10 +18,10 @@ from wavasr.errors import ModelError, WavasrError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
-from wavasr.network.files import GRAPH, read_header, resolve
+from wavasr.network.files import GRAPH, read_arrays, read_header, resolve
 from wavasr.network.halves import Halves, halves_of
 from wavasr.network.runtime import Facts, Floats, Framing, Ints
-from wavasr.network.session import load_onnxruntime, new_session
+from wavasr.network.session import load_onnxruntime, new_session, providers_of
 
 _TRIED = 10  # frames
 
@@ -32,12 +32,18 @@ class FastModel(Framing):
     As many threads as OMP_NUM_THREADS says, else one for each core that this process may use.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, device: str = "cpu") -> None:
         """Load a model file or a shipped model.
+
+        Args:
+            path: the file or the name.
+            device: "cpu"; or "cuda", which computes in float32: it has no 8-bit products, and needs the package onnx.
 
         Raises:
             ModelError: no such file, not a model, damaged, or of another version.
+            ConfigError: onnxruntime cannot use the device.
         """
+        providers_of(device)
         path = resolve(path)
         header = read_header(path)
         try:
@@ -49,16 +55,17 @@ class FastModel(Framing):
             self._facts = Facts(
                 str(network["sha256"]),
                 int(network["parameters"]),
-                f"cpu, onnxruntime {load_onnxruntime().__version__}, {network['precision']}",
+                f"{device}, onnxruntime {load_onnxruntime().__version__}, "
+                f"{network['precision'] if device == 'cpu' else 'float32'}",
             )
-            graph = members_of(path)[GRAPH].read_bytes()
+            graph = members_of(path)[GRAPH].read_bytes() if device == "cpu" else _float_graph(path, header)
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
         except (WavasrError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: is damaged ({error}); train or export it again") from error
         self.file: Path | None = path
-        self._graph = graph
-        self._session = new_session(graph, str(path))
+        self._graph, self._device = graph, device
+        self._session = new_session(graph, str(path), device=device)
         self._check(path)
 
     def _check(self, path: Path) -> None:
@@ -75,9 +82,15 @@ class FastModel(Framing):
 
     @functools.cached_property
     def halves(self) -> Halves | None:
-        """The network in two parts, where it can be cut."""
-        return halves_of(self._graph, str(self.file), self.encoder_config)
+        """The network in two parts, where it can be cut and runs on the CPU."""
+        return None if self._device != "cpu" else halves_of(self._graph, str(self.file), self.encoder_config)
 
     def facts(self) -> Facts:
         """Fingerprint of the weights, parameters, and what computes."""
         return self._facts
+
+
+def _float_graph(path: Path, header: dict[str, Any]) -> bytes:
+    from wavasr.network.onnx import write_graph
+
+    return write_graph(header, read_arrays(path), False, str(path))

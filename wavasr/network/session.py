@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from wavasr.errors import ModelError
+from wavasr.errors import ConfigError, ModelError
 from wavasr.network.runtime import wanted_threads
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # by the device that they compute on
 
 
 def load_onnxruntime() -> Any:
@@ -17,18 +19,35 @@ def load_onnxruntime() -> Any:
     return onnxruntime
 
 
-def new_session(graph: bytes, name: str, threads: int | None = None) -> Any:
-    """An `InferenceSession` of a graph on the CPU.
+def providers_of(device: str) -> list[str]:
+    """What onnxruntime computes a graph with on a device, the best first.
+
+    Raises:
+        ConfigError: this onnxruntime is not made for it.
+    """
+    found = load_onnxruntime().get_available_providers()
+    if PROVIDERS[device] not in found:
+        raise ConfigError(
+            f"device {device}: this onnxruntime has no {PROVIDERS[device]}, but {', '.join(found)}; "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu, or stay with the CPU"
+        )
+    return list(dict.fromkeys([PROVIDERS[device], PROVIDERS["cpu"]]))
+
+
+def new_session(graph: bytes, name: str, threads: int | None = None, device: str = "cpu") -> Any:
+    """An `InferenceSession` of a graph.
 
     Args:
         graph: an ONNX file.
         name: what error messages call it.
         threads: as many as OMP_NUM_THREADS says, else one for each core that this process may use, by default.
+        device: where it computes, of `PROVIDERS`.
 
     Raises:
         ModelError: onnxruntime cannot run it.
+        ConfigError: it cannot use the device.
     """
-    onnxruntime = load_onnxruntime()
+    onnxruntime, providers = load_onnxruntime(), providers_of(device)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # its warnings tell of nothing that a user could change
     options.intra_op_num_threads = threads or wanted_threads()  # it would leave out the second thread of each core
@@ -36,7 +55,10 @@ def new_session(graph: bytes, name: str, threads: int | None = None) -> Any:
     # Spinning threads would take the time of the decoder and of other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # its exceptions have no common class but this
         reason = " ".join(str(error).split())
         raise ModelError(f"{name}: onnxruntime cannot run it ({reason}); make the model file again") from error
+    if session.get_providers()[0] != providers[0]:  # it goes on with the CPU, without a word
+        raise ConfigError(f"device {device}: {providers[0]} cannot be loaded; are CUDA and cuDNN installed?")
+    return session

@@ -1,7 +1,7 @@
 """A corpus to texts, in units that are done once: what a run leaves undone, killed or not, the next one does.
 
-    manifests, shards, folders -> units -> worker processes -> DIR/NAME.jsonl          one object an utterance
-                                                               DIR/NAME.errors.jsonl   what could not be read, if any
+    manifests, shards, folders -> units -> workers -> DIR/NAME.jsonl          one object an utterance
+                                                      DIR/NAME.errors.jsonl   what could not be read, if any
 
 A unit is a shard, or a block of a manifest or folder. Its result appears whole, and last: where it is, the unit is
 done.
@@ -11,20 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import sys
-import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from wavasr.corpora.base import find_audio
 from wavasr.corpora.listing import read_listing
@@ -44,7 +35,6 @@ from wavasr.recognition.transcribe import Transcript, transcribe
 
 BLOCK = 200  # utterances in a unit of a manifest or folder
 SETTINGS_NAME = "bulk.json"
-_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -179,60 +169,6 @@ class Bulk:
             )
         return Done(unit.name, recordings, failed, 0.0)
 
-    def run(self, units: Sequence[Unit], workers: int = 1) -> Iterator[Done]:
-        """Do units in worker processes and tell of each when it is done; a unit whose worker is killed is begun again.
-
-        The workers take OMP_NUM_THREADS from this process; the results are the same for any number of workers.
-
-        Raises:
-            WavasrError: a worker cannot use the model.
-            OSError: a result cannot be written.
-        """
-        waiting = deque((unit, 1) for unit in units)
-        busy: dict[Connection, tuple[SpawnProcess, Unit, int]] = {}
-        idle: list[tuple[SpawnProcess, Connection]] = []
-        try:
-            while waiting or busy:
-                while waiting and len(busy) < workers:
-                    process, pipe = idle.pop() if idle else self._new_worker()
-                    unit, attempt = waiting.popleft()
-                    busy[pipe] = process, unit, attempt
-                    with suppress(OSError):  # a worker that is gone is found below
-                        pipe.send(Unit(unit.name, list(unit.utterances)))
-                for pipe in cast(list[Connection], wait(list(busy))):
-                    process, unit, attempt = busy.pop(pipe)
-                    told = _received(pipe)
-                    if isinstance(told, Exception):
-                        raise told
-                    if told is not None:
-                        idle.append((process, pipe))
-                        yield told
-                    elif attempt < _ATTEMPTS:
-                        waiting.appendleft((unit, attempt + 1))
-                    else:
-                        yield Done(unit.name, 0, len(unit.utterances), 0.0, lost=True)
-        finally:
-            for process in [process for process, _, _ in busy.values()] + [process for process, _ in idle]:
-                process.terminate()
-                process.join()
-
-    def _new_worker(self) -> tuple[SpawnProcess, Connection]:
-        context = get_context("spawn")  # the same everywhere, and nothing of this process's threads
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self.output, self.model, self.decoding), daemon=True)
-        process.start()
-        theirs.close()
-        return process, ours
-
-
-def _received(pipe: Connection) -> Done | Exception | None:
-    """What a worker says; None where it is gone."""
-    try:
-        told: Done | Exception = pipe.recv()
-        return told
-    except (EOFError, OSError):
-        return None
-
 
 def result_of(output: Path, name: str) -> Path:
     """The file with a unit's texts."""
@@ -249,33 +185,6 @@ def _lines(path: Path) -> int:
         return 0
     with path.open("rb") as stream:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
-
-
-# In a worker ----------------------------------------------------------------------------------------------------------
-
-
-def _work(pipe: Connection, output: Path, model: str, decoding: DecodingConfig) -> None:
-    """Do units as they come, until the first process is done or gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells whoever interrupts
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes what is half-written
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        acoustic = opened(model)
-        decoder = decoder_of(decoding, acoustic)
-        while True:
-            pipe.send(transcribe_unit(pipe.recv(), output, acoustic, decoder))
-    except EOFError:
-        return
-    except (WavasrError, OSError) as error:
-        with suppress(OSError):
-            pipe.send(error)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def transcribe_unit(unit: Unit, output: Path, model: AcousticModel, decoder: Decoder) -> Done:

@@ -13,25 +13,27 @@ from wavasr.network.runtime import AcousticModel, Cache, stamp
 _OPENED = Cache()
 
 
-def opened(model: AcousticModel | str | Path) -> AcousticModel:
+def opened(model: AcousticModel | str | Path, device: str = "cpu") -> AcousticModel:
     """A loaded model as it is; one that is named loaded, and kept until another one is.
 
     Raises:
         ModelError: it cannot be loaded.
+        ConfigError: onnxruntime cannot use the device.
     """
     if not isinstance(model, str | Path):
         return model
     path = resolve(model)
-    return _OPENED.get("model", (path, stamp(path)), lambda: load_acoustic_model(path))
+    return _OPENED.get("model", (path, stamp(path), device), lambda: load_acoustic_model(path, device))
 
 
-def load_acoustic_model(model: str | Path) -> AcousticModel:
+def load_acoustic_model(model: str | Path, device: str = "cpu") -> AcousticModel:
     """A model file, an exported model, or the shipped model of that name, to run without torch.
 
     Raises:
         ModelError: it cannot be loaded.
+        ConfigError: onnxruntime cannot use the device, "cpu" or "cuda".
     """
-    return FastModel(model)
+    return FastModel(model, device)
 
 
 def name_of(model: AcousticModel | str | Path) -> str:

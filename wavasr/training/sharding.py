@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.strategies import DDPStrategy
@@ -81,9 +81,9 @@ class Sharded(DDPStrategy):
                 setattr(task, name, parts[name])
 
 
-def whole(values: Any) -> Any:
+def whole(values: dict[str, Any]) -> dict[str, Any]:
     """Tensors in parts, anywhere in a collection, put together on the CPU; all processes must call it."""
-    return apply_to_collection(values, DTensor, lambda value: value.full_tensor().cpu())
+    return cast(dict[str, Any], apply_to_collection(values, DTensor, lambda value: value.full_tensor().cpu()))
 
 
 def whole_tensor(value: Tensor) -> Tensor:
