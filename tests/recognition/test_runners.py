@@ -88,7 +88,7 @@ RECORDINGS = 60
 @pytest.fixture
 def corpus(tmp_path: Path, speech: Path) -> Path:
     shutil.copy(speech, tmp_path / "call.wav")
-    utterances = [Utterance(str(n), tmp_path / "call.wav", 0.3 + 0.01 * n, "unknown") for n in range(RECORDINGS)]
+    utterances = [Utterance(str(n), tmp_path / "call.wav", 0.3 + 0.004 * n, "unknown") for n in range(RECORDINGS)]
     write_manifest(tmp_path / "calls.jsonl", utterances)
     return tmp_path / "calls.jsonl"
 
