@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -106,9 +107,8 @@ def _text(*contents: str) -> Callable[[Path], list[bytes]]:
 
 
 def _kenlm(folder: Path) -> list[bytes]:
-    from wavasr.archive import members_of
-
-    return [members_of(ROOT / "wavasr" / "assets" / "default.wavasr")["lm.bin"].read_bytes()]
+    """Hash tables; a trie; a trie with values and pointers in tables."""
+    return [path.read_bytes() for path in sorted((ROOT / "tests" / "decoding").glob("kenlm-*.bin"))]
 
 
 EXAMPLES: dict[str, Callable[[Path], list[bytes]]] = {
@@ -176,7 +176,13 @@ def _read_lm(path: Path) -> str:
     from wavasr.decoding.hotwords import _load
     from wavasr.language.arpa import vocabulary
 
-    _load(path, vocabulary(path)[:100])
+    words = vocabulary(path)[:30]
+    lm = _load(path, words)
+    for first, second in itertools.product(range(len(words)), repeat=2):
+        state = lm.start(False)
+        for word in (first, second, second, first):
+            state, _ = lm.score(state, word)
+        lm.finish(state)
     return "read"
 
 

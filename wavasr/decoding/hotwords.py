@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wavasr.archive import Source, local_file
+from wavasr.archive import Member, Source, local_file
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.wordlist import WordList, encoded, read_out
 from wavasr.errors import ConfigError, TextError
+from wavasr.language import kenlm
 from wavasr.language.arpa import vocabulary
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
+from wavasr.network.files import asset
 
 _SAMPLED_WORDS = 4000  # of a list, for how probable a rare one is
 
@@ -194,12 +196,18 @@ def _load(path: Source | None, names: Sequence[str]) -> Any:
         return ZeroLM()
     try:
         with local_file(path) as local, _quiet():
+            if not _ships(path):  # what ships was looked at when it was made, and has a checksum
+                kenlm.check(local, path)
             return KenLM(str(local), Dictionary(list(names)))
     except OSError as error:
         raise TextError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (RuntimeError, UnicodeDecodeError) as error:  # its message may quote bytes of the file
         reason = " ".join(str(error).split("Exception")[-1].split()).strip(" .")
         raise TextError(f"{path}: is no usable language model: {reason[-200:]}; build it anew") from error
+
+
+def _ships(path: Source) -> bool:
+    return isinstance(path, Member) and path.archive.parent == asset("")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""ARPA files of n-gram models, written; and the words of ARPA files and of KenLM binaries, read."""
+"""ARPA files of n-gram models, written; and the words of language models, read."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from typing import BinaryIO, TextIO, cast
 import numpy as np
 from tqdm import tqdm
 
-from wavasr.archive import Source, mapped
+from wavasr.archive import Source
 from wavasr.errors import TextError
 from wavasr.files import atomic_bytes
-from wavasr.language.ngrams import SPECIAL, UNKNOWN, UNKNOWN_LABEL, Floats, NgramModel
+from wavasr.language import kenlm
+from wavasr.language.ngrams import SPECIAL, UNKNOWN_LABEL, Floats, NgramModel
 from wavasr.language.sentences import read_lines
 
-# How a KenLM binary begins (github.com/kpu/kenlm, lm/binary_format.cc): its version, numbers that tell the machine, and
-# what it holds: at 100 whether its words are listed, at 108 how many they are.
-_KENLM_BINARY = b"mmap lm http://kheafield.com/code"
-_KENLM_VERSION = _KENLM_BINARY + b" format version 5\n\0"
 _LOWEST_LOG10 = -99.0
 _ADVICE = "expected an ARPA file as wavasr lm build writes it, or a KenLM binary"
 _SHORTEST_ENTRY = 4  # bytes: a digit, a tab, a letter, the line's end
@@ -92,8 +89,8 @@ def vocabulary(path: Source) -> list[str]:
     """
     try:
         with path.open("rb") as file:
-            binary = file.read(len(_KENLM_BINARY)) == _KENLM_BINARY
-        words = _words_of_binary(path) if binary else _words_of_arpa(path)
+            binary = file.read(len(kenlm.MAGIC)) == kenlm.MAGIC
+        words = kenlm.words_of(path) if binary else _words_of_arpa(path)
     except OSError as error:
         raise TextError(
             f"{path}: cannot be read ({error.strerror or error}); give an ARPA file or a KenLM binary"
@@ -162,19 +159,3 @@ def _is_log10(text: str) -> bool:
         return not math.isnan(float(text))
     except ValueError:
         return False
-
-
-def _words_of_binary(path: Source) -> list[str]:
-    """KenLM appends the words, ended by zero bytes, in the order of their numbers: <unk> is the first."""
-    with mapped(path) as (content, begin, end):
-        if content[begin : begin + len(_KENLM_VERSION)] != _KENLM_VERSION:
-            raise TextError(f"{path}: a KenLM binary of another version, or an unfinished one; build it anew")
-        if content[begin + 100 : begin + 101] == b"\0":
-            raise TextError(f"{path}: a KenLM binary without its words; build it anew, without build_binary's -v")
-        start = content.rfind(b"\0" + UNKNOWN.encode() + b"\0", begin, end)
-        if start < 0:
-            start = content.rfind(UNKNOWN.encode() + b"\0", begin, end) - 1
-        words = content[start + 1 : end].split(b"\0")[:-1] if start >= begin else []
-        if not words or len(words) < int.from_bytes(content[begin + 108 : begin + 116], "little"):
-            raise TextError(f"{path}: this KenLM binary is cut off; copy it again, or build it anew")
-    return [word.decode("utf-8", "replace") for word in words]

@@ -30,6 +30,7 @@ import wavasr
 from wavasr.archive import Content, Member, Source, is_archive, members_of, write_archive
 from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
+from wavasr.language import kenlm
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, fold
 from wavasr.language.text import Units, normalise
@@ -48,7 +49,6 @@ LEXICON = "lexicon.txt"
 IMPROVISER, INSTRUMENT = "improviser.safetensors", "instrument.safetensors"
 LANGUAGE_MODELS = ("lm.bin", "lm.arpa", "lm.arpa.gz")
 _LONGEST_HEADER = 100_000_000  # bytes
-_KENLM_BINARY = b"mmap lm http://kheafield.com/code"
 _GZIP = b"\x1f\x8b"
 
 
@@ -192,8 +192,8 @@ def language_parts(lexicon: Source | None, lm: Source | None) -> dict[str, Conte
     parts: dict[str, Content] = {LEXICON: lexicon} if lexicon else {}
     if lm:
         with lm.open("rb") as stream:
-            begin = stream.read(len(_KENLM_BINARY))
-        name = "lm.bin" if begin == _KENLM_BINARY else "lm.arpa.gz" if begin.startswith(_GZIP) else "lm.arpa"
+            begin = stream.read(len(kenlm.MAGIC))
+        name = "lm.bin" if begin == kenlm.MAGIC else "lm.arpa.gz" if begin.startswith(_GZIP) else "lm.arpa"
         parts[name] = lm
     return parts
 
