@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import shutil
@@ -102,6 +103,32 @@ def _report(folder: Path) -> list[bytes]:
     return [(folder / "report.json").read_bytes()]
 
 
+def _generator(folder: Path) -> Path:
+    """A small untrained generator, saved once."""
+    import torch
+
+    from wavasr.network.config import GeneratorConfig
+    from wavasr.network.generator import Generator, save_generator
+
+    path = folder / "generator.wavasr"
+    folder.mkdir(exist_ok=True)
+    if not path.exists():
+        torch.manual_seed(0)
+        small = GeneratorConfig(channels=4, skip_channels=8, dilations=(1, 2), condition_channels=4, condition="past")
+        save_generator(Generator(small), path, {"config": {"data": {"sources": ["noise, CC0"]}}})
+    return path
+
+
+def _shards(folder: Path) -> Path:
+    """Shards of two recordings, written once."""
+    from wavasr.corpora.manifest import read_manifest
+    from wavasr.corpora.shards import write_shards
+
+    if not (folder / "shards").exists():
+        list(write_shards(read_manifest(ROOT / "data" / "samples" / "samples.jsonl")[:2], folder / "shards"))
+    return folder / "shards"
+
+
 def _text(*contents: str) -> Callable[[Path], list[bytes]]:
     return lambda folder: [content.encode() for content in contents]
 
@@ -131,7 +158,11 @@ EXAMPLES: dict[str, Callable[[Path], list[bytes]]] = {
     ),
     "model": lambda folder: [_model(folder).read_bytes()],
     "header": _member("model.json"),
+    "weights": _member("weights.safetensors"),
     "graph": _member("graph.onnx"),
+    "generator": lambda folder: [_generator(folder).read_bytes()],
+    "shard": lambda folder: [(_shards(folder) / "000000.tar").read_bytes()],
+    "index": lambda folder: [(_shards(folder) / "index.jsonl").read_bytes()],
     "report": _report,
 }
 
@@ -195,13 +226,23 @@ def _read_lexicon(path: Path) -> str:
 
 
 def _read_model(path: Path) -> str:
+    import numpy as np
+
     from wavasr.recognition.transcribe import transcribe
 
-    transcribe(ROOT / "data" / "samples" / "yes.wav", model=path)
+    noise = np.random.default_rng(0).normal(0, 0.1, 4000).astype(np.float32)
+    transcribe(noise, model=path, sample_rate=16000)
     return "read"
 
 
-def _read_member(name: str) -> Callable[[Path], str]:
+def _read_weights(path: Path) -> str:
+    from wavasr.network.recognizer import load_model
+
+    load_model(path)
+    return "read"
+
+
+def _read_member(name: str, reader: Callable[[Path], str]) -> Callable[[Path], str]:
     """A part of a model file, put into a good one: the checksums are right, the content is not."""
 
     def read(path: Path) -> str:
@@ -213,9 +254,30 @@ def _read_member(name: str) -> Callable[[Path], str]:
             write_archive(
                 rebuilt, {key: member.read_bytes() for key, member in good.items()} | {name: path.read_bytes()}
             )
-            return _read_model(rebuilt)
+            return reader(rebuilt)
 
     return read
+
+
+def _read_generator(path: Path) -> str:
+    from wavasr.generation.voice import Voice
+
+    next(Voice.load(path).improvise_blocks(0.01))
+    return "read"
+
+
+def _read_shard(path: Path, damaged: str = "000000.tar") -> str:
+    from wavasr.audio.reading import load_audio
+    from wavasr.corpora.listing import read_listing
+    from wavasr.corpora.shards import recording_bytes
+
+    good = _shards(path.parent)
+    with tempfile.TemporaryDirectory() as folder:
+        for file in good.iterdir():
+            shutil.copy(path if file.name == damaged else file, Path(folder) / file.name)
+        for utterance in read_listing([Path(folder)]):
+            load_audio(recording_bytes(utterance.audio), 16000, utterance.offset_s, utterance.duration_s)
+    return "read"
 
 
 def _read_report(path: Path) -> str:
@@ -233,7 +295,11 @@ READERS: dict[str, Callable[[Path], str]] = {
     "kenlm": _read_lm,
     "lexicon": _read_lexicon,
     "model": _read_model,
-    "header": _read_member("model.json"),
-    "graph": _read_member("graph.onnx"),
+    "header": _read_member("model.json", _read_model),
+    "weights": _read_member("weights.safetensors", _read_weights),
+    "graph": _read_member("graph.onnx", _read_model),
+    "generator": _read_generator,
+    "shard": _read_shard,
+    "index": functools.partial(_read_shard, damaged="index.jsonl"),
     "report": _read_report,
 }

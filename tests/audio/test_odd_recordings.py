@@ -22,10 +22,12 @@ SOUND = (0.3 * np.sin(np.arange(SAMPLES) / 9) * np.hanning(SAMPLES)).astype(np.f
 PCM = np.round(SOUND * 32767).astype("<i2")
 
 
-def encoded(kind: str, code: str | None = None, samples: np.ndarray = SOUND, rate: int = RATE) -> bytes:
+def encoded(
+    kind: str, code: str | None = None, samples: np.ndarray = SOUND, rate: int = RATE, endian: str = "FILE"
+) -> bytes:
     """By libsndfile."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, code, format=kind)
+    soundfile.write(buffer, samples, rate, code, endian, kind)
     return buffer.getvalue()
 
 
@@ -89,6 +91,8 @@ WHOLE = {
     "wav whose size was wrapped, behind a long chunk": wav(1000).replace(b"fmt ", LONG + LONG + b"fmt ", 1),
     "wav with padding": wav(after=bytes(500)),
     "wav, big-endian": wav(data=PCM.astype(">i2").tobytes(), riff=b"RIFX"),
+    "wav, big-endian, 24 bits": encoded("WAV", "PCM_24", PCM, endian="BIG"),
+    "wav, big-endian, float": encoded("WAV", "FLOAT", (PCM / 32768).astype(np.float32), endian="BIG"),
     "rf64": rf64(72 + 2 * SAMPLES, 2 * SAMPLES),
     "rf64 of a pipe": rf64(0, 0),
     "rf64 of unknown size": rf64((1 << 64) - 1, (1 << 64) - 1),
@@ -344,6 +348,24 @@ def test_nothing_else_is_opened(tmp_path: Path) -> None:
             with pytest.raises(AudioError) as caught:
                 load_audio(path)
             assert "playlist" in str(caught.value) or "text" in str(caught.value), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        *(("AU", code) for code in ("G721_32", "G723_24", "G723_40")),
+        *(("WAV", code) for code in ("G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "MS_ADPCM")),
+    ],
+)
+def test_what_ffmpeg_takes_for_another_encoding(kind: str, code: str, tmp_path: Path) -> None:
+    content = encoded(kind, code)
+    expected = soundfile.read(io.BytesIO(content), dtype="float32")[0]
+    assert np.corrcoef(expected[: len(SOUND)], SOUND)[0, 1] > 0.8
+    for found in (load_audio(content), through_a_pipe(content), *([load_audio(content * 2)] if kind == "WAV" else [])):
+        assert np.abs(found[: len(expected)] - expected).max() < 1e-4 and len(found) % len(expected) == 0
+    assert audio_duration_s(content) == len(expected) / RATE
+    with pytest.raises(AudioError, match="cut off"):
+        load_audio(content[: len(content) * 2 // 3])
 
 
 @pytest.mark.parametrize("rate", [0, 1, 2, 100, 999, 1_000_000, 0xFFFFFFFF])

@@ -41,6 +41,10 @@ _JOINABLE = (b"RIFF", b"RIFX", b"FORM", b"riff", b"\x1a\x45\xdf\xa3")
 # Containers that are read front to back. Others may keep their index at the end.
 _STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"ID3", b".snd", b"NIST_1A", b"\x1a\x45\xdf\xa3")
 
+# G.721 and, of AU, G.723 with 3 and 5 bits; of WAV NMS.
+_AU_ADPCM = (b"\0\0\0\x17", b"\0\0\0\x19", b"\0\0\0\x1a")
+_WAV_ADPCM = (b"\x40\0", b"\x38\0")
+
 
 @dataclass(frozen=True)
 class Announced:
@@ -186,14 +190,15 @@ def _riff(peek: Peek, size: int | None) -> Announced:
     return Announced()
 
 
-def big_endian_wav(head: bytes) -> str | None:
-    """The format and codec of a RIFX file, whose samples FFmpeg would take for little-endian; None for any other."""
+def is_for_libsndfile(head: bytes) -> bool:
+    """Whether FFmpeg would take the samples for others, as it does with big-endian WAV and with some ADPCM.
+
+    It reads G.721 and G.723 as G.726, and NMS as AMR: what comes is distorted or noise.
+    """
+    if head[:4] == b".snd":
+        return head[12:16] in _AU_ADPCM
     at = head.find(b"fmt ") + 8
-    if head[:4] != b"RIFX" or len(head) < at + 16:
-        return None
-    tag, bits = int.from_bytes(head[at : at + 2], "big"), int.from_bytes(head[at + 14 : at + 16], "big")
-    codec = {(1, 16): "s16be", (1, 24): "s24be", (1, 32): "s32be", (3, 32): "f32be", (3, 64): "f64be"}.get((tag, bits))
-    return f"wav:pcm_{codec}" if codec else None
+    return head[:4] == b"RIFX" or (head[:4] in (b"RIFF", b"RF64") and at > 8 and head[at : at + 2] in _WAV_ADPCM)
 
 
 def _joined_form(peek: Peek, order: str) -> int:

@@ -14,9 +14,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
-from wavasr.audio.container import announced, is_streamable, joined_at, missing_bytes, refusal
+from wavasr.audio.container import announced, is_for_libsndfile, is_streamable, joined_at, missing_bytes, refusal
 from wavasr.errors import AudioError
 
 Source = Path | str | bytes | BinaryIO
@@ -211,12 +211,15 @@ def opened(source: Source) -> Iterator[Input]:
                 raise AudioError(f"{name}: the file is empty (0 bytes); record or copy it again")
             if reason := refusal(file.head):
                 raise AudioError(f"{name}: {reason}")
-            if is_pipe and not is_streamable(file.head):
+            converts = is_for_libsndfile(file.head)
+            if is_pipe and (converts or not is_streamable(file.head)):
                 spool = stack.enter_context(tempfile.TemporaryFile(prefix="wavasr-"))
                 file.copy_to(spool)
                 spool.seek(0)
                 file = Input(spool, name, is_pipe=False)
             file = _with_line_ends(file)
+            if converts and not file.missing():  # what is cut off is told by its reader
+                file = _converted(file, stack.enter_context(tempfile.TemporaryFile(prefix="wavasr-")))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise AudioError(f"{name}: cannot be opened ({reason}); check the path and its permissions") from error
@@ -233,6 +236,33 @@ def _with_line_ends(file: Input) -> Input:
     whole = mended(file.peek(0, file.size), end - file.size)
     file.seek(0)
     return file if whole is None else Input(io.BytesIO(whole), file.source_name, is_pipe=False)
+
+
+def _converted(file: Input, spool: IO[bytes]) -> Input:
+    """What libsndfile reads of a recording, and of those joined behind it, as samples of float32."""
+    import soundfile
+
+    shape, target = None, None
+    try:
+        while shape is None or file.next_part():
+            file.seek(0)
+            with soundfile.SoundFile(file) as part:
+                found = (part.samplerate, part.channels)
+                if target is None:
+                    target = soundfile.SoundFile(spool, "w", *found, "FLOAT", format="W64")
+                elif found != shape:
+                    raise AudioError(f"{file.source_name}: has parts of {shape} and {found} Hz and channels; part them")
+                shape = found
+                while len(block := part.read(_TAIL_BYTES, dtype="float32", always_2d=True)):
+                    target.write(block)
+    except soundfile.LibsndfileError as error:
+        reason = f"is damaged, or in an uncommon encoding ({error.error_string.rstrip('.')})"
+        raise AudioError(f"{file.source_name}: {reason}; copy it again, or convert it to WAV or FLAC") from error
+    finally:
+        if target is not None:
+            target.close()
+    spool.seek(0)
+    return Input(cast(BinaryIO, spool), file.source_name, is_pipe=False)
 
 
 def _stream(source: Source, name: str, stack: contextlib.ExitStack) -> tuple[BinaryIO, bool]:

@@ -15,7 +15,6 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from wavasr.audio.container import big_endian_wav
 from wavasr.audio.source import Input
 from wavasr.errors import AudioError
 
@@ -269,9 +268,8 @@ def _open(file: Input) -> Any:
     if file.head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         # Of WAV FFmpeg reads five seconds to see whether they are another format in disguise.
         options |= {"probesize": "2048", "max_size": "16384"}
-    form = big_endian_wav(file.head)
     try:
-        return av.open(file, mode="r", format=form, options=options, metadata_errors="replace", io_open=_refuse_to_open)
+        return av.open(file, mode="r", options=options, metadata_errors="replace", io_open=_refuse_to_open)
     except (av.FFmpegError, ValueError, LookupError, OSError) as error:
         if file.interruption is not None:
             raise file.interruption from error

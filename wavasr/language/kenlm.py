@@ -101,7 +101,7 @@ class _Parts:
 
 
 def _check(content: Bytes) -> None:
-    order, multiplier, kind, _, _ = _FIXED.unpack_from(content, _FIXED_AT)
+    order, multiplier, kind, _, _ = _FIXED.unpack_from(content.data, _FIXED_AT)
     if not MIN_ORDER <= order <= MAX_ORDER or kind > _QUANTIZED_ARRAY:
         raise _DamageError(f"order {order}, kind {kind}")
     parts = _Parts(content, _FIXED_AT + _FIXED.size)
