@@ -354,7 +354,7 @@ def test_nothing_else_is_opened(tmp_path: Path) -> None:
     ("kind", "code"),
     [
         *(("AU", code) for code in ("G721_32", "G723_24", "G723_40")),
-        *(("WAV", code) for code in ("G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "MS_ADPCM")),
+        *(("WAV", code) for code in ("G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32")),
     ],
 )
 def test_what_ffmpeg_takes_for_another_encoding(kind: str, code: str, tmp_path: Path) -> None:
@@ -363,7 +363,8 @@ def test_what_ffmpeg_takes_for_another_encoding(kind: str, code: str, tmp_path: 
     assert np.corrcoef(expected[: len(SOUND)], SOUND)[0, 1] > 0.8
     for found in (load_audio(content), through_a_pipe(content), *([load_audio(content * 2)] if kind == "WAV" else [])):
         assert np.abs(found[: len(expected)] - expected).max() < 1e-4 and len(found) % len(expected) == 0
-    assert audio_duration_s(content) == len(expected) / RATE
+    (tmp_path / "x").write_bytes(content)
+    assert audio_duration_s(tmp_path / "x") == len(expected) / RATE
     with pytest.raises(AudioError, match="cut off"):
         load_audio(content[: len(content) * 2 // 3])
 
