@@ -76,13 +76,19 @@ def test_commands_take_them(
     assert main(["shard", str(manifest), "--output", str(tmp_path / "out"), "--size", "0.05"]) == 0
     assert "7 utterances in " in capsys.readouterr().out
     options = ["--model", str(tiny_model), "--lm", "none", "--lexicon", "none"]
+    list(write_shards(read_listing([manifest]), Path("memory://shards/commands")))
     results = []
-    for source in (manifest, tmp_path / "out"):
+    for source in (
+        manifest,
+        tmp_path / "out",
+        f"file://{tmp_path}/out/index.jsonl",
+        "memory://shards/commands/index.jsonl",
+    ):
         (tmp_path / "report").mkdir(exist_ok=True)
         assert main(["evaluate", *options, "--manifest", str(source), "--report", str(tmp_path / "report")]) == 0
         report = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
         results.append((report["wer"], [u["hypothesis"] for u in report["utterances"]]))
-    assert results[0] == results[1]
+    assert all(result == results[0] for result in results)
 
 
 def test_what_is_wrong_is_named(manifest: Path, tmp_path: Path) -> None:

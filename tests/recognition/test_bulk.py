@@ -72,6 +72,9 @@ def test_shards_and_folders_are_units_too(manifest: Path, tmp_path: Path, tiny_m
     assert [unit.name for unit in units_of([shards / "000001.tar"])] == ["train-000001"]
     assert main(arguments(shards, tmp_path / "a", tiny_model)) == 0
     assert main(arguments(manifest.parent / "audio", tmp_path / "b", tiny_model)) == 0
+    url = f"file://{shards}/index.jsonl"  # not memory://, which other processes do not see
+    assert main(["bulk", url, *arguments(shards, tmp_path / "c", tiny_model)[2:]]) == 0
+    assert files(tmp_path / "c") == files(tmp_path / "a")
     of_shards = [row for name in named for row in rows(tmp_path / "a" / f"{name}.jsonl")]
     of_folder = [row for number in (0, 1) for row in rows(tmp_path / "b" / f"audio-00000{number}.jsonl")]
     assert [row["id"] for row in of_folder] == [f"{n}.wav" for n in range(4)]

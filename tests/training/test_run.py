@@ -21,8 +21,10 @@ import torch
 from tests.training.tones import RATE, curve, recipe_file, rows, train
 from wavasr.audio.config import AugmentConfig
 from wavasr.config import from_dict
+from wavasr.corpora.listing import read_listing
 from wavasr.corpora.manifest import Utterance
 from wavasr.corpora.recordings import load_utterance
+from wavasr.corpora.shards import write_shards
 from wavasr.errors import WavasrError
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
@@ -530,3 +532,15 @@ def test_rates_are_counted_over_the_set_and_divided_once() -> None:
 def test_seeds_differ_in_every_place() -> None:
     seeds = {seed_of(*numbers) for numbers in itertools.product(range(4), repeat=3)}
     assert len(seeds) == 64 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_shards_train_as_their_manifest_does(where: str, tones: Path, tmp_path: Path) -> None:
+    folder = Path(f"file://{tmp_path}/shards" if where == "file" else f"memory://{tmp_path.name}/shards")
+    list(write_shards(read_listing([tones / "train.jsonl"]), folder, 0.1))
+    curves = []
+    for name, source in (("of-manifest", "train.jsonl"), ("of-shards", str(folder / "index.jsonl"))):
+        (tmp_path / name).mkdir()
+        changes: dict[str, Any] = {"data": {"train": [source]}, "trainer": {"max_epochs": 1, "limit_train_batches": 3}}
+        curves.append(curve(train(tmp_path / name, tones, logger="csv", **changes)))
+    assert curves[0] == curves[1] and len(curves[0]) > 3

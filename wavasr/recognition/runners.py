@@ -238,7 +238,7 @@ class Actors:
         self._ray = ray
         try:
             ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a node that starts too slowly raises this very class
             reason = next(iter(str(error).splitlines()), "no answer").rstrip(".")
             raise ConfigError(f"--ray {address}: {reason}; give HOST:PORT of a Ray cluster, auto or local") from error
         self._arguments = Path.cwd(), work.output, work.model, work.decoding
