@@ -39,13 +39,13 @@ Array = npt.NDArray[np.float32]
 SIDES = ("natural", "copy", "spoken")
 RATE = 16000
 _WORDS = 8
-_TRAINING_S = 60.0  # of each speaker, that the classifier learns
+_TRAINING_S = 30.0  # of each speaker, that the classifier learns
 _PIECE_FRAMES = 300  # that one decision of the classifier is learnt from
 _SHRINKAGE = 0.3
 _SCALE = {"signal": (-0.08397278, 1.22083953, 0.0052439), "overall": (-0.06766283, 1.11546468, 0.04602535)}
 
 
-def chosen(folder: Path) -> tuple[dict[str, list[Utterance]], dict[str, list[Utterance]]]:
+def chosen(folder: Path, longest_s: float) -> tuple[dict[str, list[Utterance]], dict[str, list[Utterance]]]:
     """What is said, in groups: "voices", one of each speaker, and "kathleen"; and what the classifier learns from."""
     from wavasr.training.generate.data import read_voices
     from wavasr.training.generate.recipe import parse
@@ -55,6 +55,7 @@ def chosen(folder: Path) -> tuple[dict[str, list[Utterance]], dict[str, list[Utt
     said: dict[str, list[Utterance]] = {"voices": [], "kathleen": [u for u in voices.dev if u.speaker == "kathleen"]}
     for name in voices.names:
         own = [u for u in voices.dev if u.speaker == name and len(u.text.split()) >= _WORDS]
+        own = [u for u in own if u.duration_s <= longest_s]
         said["voices"] += sorted(own, key=lambda u: u.duration_s)[:1]
     return said, training
 
@@ -160,12 +161,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--judge", help="a Python with faster-whisper")
     parser.add_argument("--dnsmos", type=Path, help="sig_bak_ovr.onnx")
+    parser.add_argument("--longest", type=float, default=60.0, metavar="S", help="only recordings up to S seconds")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     args = parser.parse_args()
-    said, training = chosen(args.output)
+    said, training = chosen(args.output, args.longest)
     speakers = learnt(training)
     figures: dict[str, dict[str, float]] = {}
     for group, utterances in said.items():
-        for side in SIDES:
+        for side in args.sides:
             paths = make(side, utterances, group, args.output)
             row = figures[f"{group} {side}"] = {"utterances": len(paths)}
             if args.judge:
