@@ -1,6 +1,9 @@
 """Does a server hold? Live streams in real time, uploads, malformed and aborted requests, a worker that is killed.
 
-    python -m benchmarks.serving MANIFEST [--streams 50] [--uploads 200] [--seconds 30]
+    python -m benchmarks.serving MANIFEST [--streams 50] [--uploads 200] [--seconds 30] [--rounds 0]
+
+With --rounds, streams, malformed and aborted requests come again so many times, and the memory and the descriptors of
+each process after each time are printed: they grow with the most that was ever done at once, but not with the rounds.
 
 MANIFEST lists real speech (../shared/data/librispeech/dev.jsonl). The server is started here, on this machine. Prints a
 Markdown table; exits with 1 if a text differs, a request is lost, or memory or descriptors grow.
@@ -26,13 +29,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 import wavasr
-from wavasr.corpora.manifest import Utterance, read_manifest
-from wavasr.corpora.recordings import load_utterance
+from wavasr.audio.reading import load_audio
+from wavasr.corpora.manifest import read_manifest
 
 RATE = 16000
 PIECE_S = 0.1
+SETTLE_S = 3.0  # that the server gets to forget what has ended
 PATH = "/v1/audio/transcriptions"
 
 
@@ -48,13 +53,13 @@ class Server:
         listed = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout
         return [self.process.pid, *map(int, listed.split())]
 
-    def memory_mb(self) -> float:
-        """Resident memory of all processes."""
-        return sum(_resident_mb(pid) for pid in self.pids())
+    def memory_mb(self) -> list[float]:
+        """Resident memory of each process."""
+        return [_resident_mb(pid) for pid in self.pids()]
 
     def descriptors(self) -> int:
-        """Open files and sockets of the server itself."""
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        """Open files and sockets of all processes."""
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids())
 
 
 def _resident_mb(pid: int) -> float:
@@ -182,70 +187,74 @@ async def killed(server: Server, file: bytes) -> int:
         return sum(answer.status_code != 200 for answer in await asyncio.gather(*asked))
 
 
-async def measure(arguments: argparse.Namespace) -> int:
-    """All of it; the exit code."""
-    chosen: list[Utterance] = read_manifest(arguments.manifest)[:: max(1, arguments.every)][:12]
-    waves = [load_utterance(utterance, RATE) for utterance in chosen]
-    files = [utterance.audio.read_bytes() for utterance in chosen]
-    expected = [wavasr.transcribe(utterance.audio).text for utterance in chosen]
-    server = start()
-    rows: list[tuple[str, str]] = []
-    bad = 0
-    try:
-        wrong, seconds = await uploads(server, files, expected, arguments.uploads)
-        bad += wrong
-        rows.append(
-            (
-                f"{arguments.uploads} uploads by 16 clients",
-                f"{wrong} texts differ; {arguments.uploads / seconds:.1f} a second",
-            )
-        )
-        before = server.memory_mb(), server.descriptors()
-        long = [np.resize(wave, round(arguments.seconds * RATE)) for wave in waves]
-        streams = [live(server, long[i % len(long)], i * 0.05) for i in range(arguments.streams)]
-        found = await asyncio.gather(*streams, return_exceptions=True)
-        lost = [each for each in found if isinstance(each, BaseException)]
-        bad += len(lost)
-        delays = sorted(delay for each in found if isinstance(each, Live) for delay in each.final_delays_s)
-        late = delays[int(0.95 * len(delays))] if delays else float("nan")
-        rows.append(
-            (
-                f"{arguments.streams} live streams of {arguments.seconds:g} s in real time",
-                f"{len(lost)} lost; finals {statistics.median(delays):.2f} s after the last word (95 %: {late:.2f} s)",
-            )
-        )
-        wrong = await malformed(server, files[0], arguments.malformed)
-        bad += wrong
-        rows.append((f"{arguments.malformed} malformed requests", f"{wrong} answered neither with a text nor with 400"))
-        await aborted(server, files[0] * 1, 100)
-        await asyncio.sleep(3)
-        after = server.memory_mb(), server.descriptors()
-        rows.append(
-            (
-                "memory before and after the streams, malformed and aborted requests",
-                f"{before[0]:.0f} and {after[0]:.0f} MB",
-            )
-        )
-        rows.append(("descriptors before and after", f"{before[1]} and {after[1]}"))
-        bad += after[1] > before[1] + 4
-        failed = await killed(server, files[0])
-        rows.append(("a worker killed while ten uploads are under way", f"{failed} failed"))
-        bad += failed > 1
-    finally:
-        server.process.terminate()
-        server.process.wait()
+class Measured:
+    """Rows of a table, shown as they come, and how many things went wrong."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str]] = []
+        self.bad = 0
+
+    def add(self, name: str, value: str, bad: int = 0) -> None:
+        """One row."""
+        print(f"{name}: {value}", file=sys.stderr)
+        self.rows.append((name, value))
+        self.bad += bad
+
+
+async def streams(server: Server, waves: Sequence[np.ndarray], count: int, seconds: float, measured: Measured) -> None:
+    """So many live streams at once."""
+    long = [np.resize(wave, round(seconds * RATE)) for wave in waves]
+    work = [live(server, long[i % len(long)], i * 0.05) for i in range(count)]
+    found = await asyncio.gather(*work, return_exceptions=True)
+    refused = [one for one in found if isinstance(one, ConnectionClosed) and one.rcvd and one.rcvd.code == 1013]
+    lost = sum(isinstance(one, BaseException) for one in found) - len(refused)
+    delays = sorted(delay for one in found if isinstance(one, Live) for delay in one.final_delays_s) or [float("nan")]
+    text = f"{len(refused)} refused, {lost} lost; finals {statistics.median(delays):.2f} s after the last word"
+    late = f" (95 %: {delays[int(0.95 * len(delays))]:.2f} s, at most {delays[-1]:.2f} s)"
+    measured.add(f"{count} live streams of {seconds:g} s in real time", text + late, lost)
+
+
+async def rounds(server: Server, files: Sequence[bytes], waves: Sequence[np.ndarray], args: argparse.Namespace) -> int:
+    """The same again and again; whether memory or descriptors grew after the second time."""
+    kept: list[tuple[list[float], int]] = []
+    for number in range(1, args.rounds + 1):
+        await streams(server, waves, args.streams, args.seconds, Measured())
+        await malformed(server, files[0], args.malformed // args.rounds)
+        await aborted(server, files[0], 100 // args.rounds)
+        await asyncio.sleep(SETTLE_S)
+        kept.append((server.memory_mb(), server.descriptors()))
+        each = ", ".join(f"{one:.0f}" for one in kept[-1][0])
+        print(f"| {number} | {each} | {sum(kept[-1][0]):.0f} | {kept[-1][1]} |", flush=True)
+    first, last = kept[min(1, len(kept) - 1)], kept[-1]
+    return int(sum(last[0]) > 1.1 * sum(first[0]) or last[1] > first[1])
+
+
+async def measure(server: Server, files: Sequence[bytes], expected: Sequence[str], args: argparse.Namespace) -> int:
+    """All of it once; how many things went wrong."""
+    waves = [load_audio(file, RATE) for file in files]
+    if args.rounds:
+        print("| round | MB: server, workers | MB in all | descriptors |\n|---|---|---|---|")
+        return await rounds(server, files, waves, args)
+    measured = Measured()
+    wrong, seconds = await uploads(server, files, expected, args.uploads)
+    each = f"{wrong} texts differ; {args.uploads / seconds:.1f} a second"
+    measured.add(f"{args.uploads} uploads by 16 clients", each, wrong)
+    before = sum(server.memory_mb()), server.descriptors()
+    await streams(server, waves, args.streams, args.seconds, measured)
+    wrong = await malformed(server, files[0], args.malformed)
+    measured.add(f"{args.malformed} malformed requests", f"{wrong} answered neither with a text nor with 400", wrong)
+    await aborted(server, files[0], 100)
+    await asyncio.sleep(SETTLE_S)
+    after = sum(server.memory_mb()), server.descriptors()
+    what = "before and after the streams, malformed and aborted requests"
+    measured.add(f"memory {what}", f"{before[0]:.0f} and {after[0]:.0f} MB", after[0] > 1.3 * before[0])
+    measured.add(f"descriptors {what}", f"{before[1]} and {after[1]}", after[1] > before[1] + 4)
+    failed = await killed(server, files[0])
+    measured.add("a worker killed while ten uploads are under way", f"{failed} failed", failed > 1)
     print("| | |\n|---|---|")
-    for name, value in rows:
+    for name, value in measured.rows:
         print(f"| {name} | {value} |")
-    return int(bad > 0)
-
-
-class _Rows(list[tuple[str, str]]):
-    """Results, shown as they come."""
-
-    def append(self, row: tuple[str, str]) -> None:
-        print(f"{row[0]}: {row[1]}", file=sys.stderr)
-        super().append(row)
+    return measured.bad
 
 
 def main() -> int:
@@ -256,8 +265,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--uploads", type=int, default=200)
     parser.add_argument("--malformed", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--every", type=int, default=10, help="of the manifest's utterances")
-    return asyncio.run(measure(parser.parse_args()))
+    args = parser.parse_args()
+    chosen = read_manifest(args.manifest)[:: max(1, args.every)][:12]
+    files = [utterance.audio.read_bytes() for utterance in chosen]
+    expected = [] if args.rounds else [wavasr.transcribe(utterance.audio).text for utterance in chosen]
+    server = start()
+    try:
+        return int(asyncio.run(measure(server, files, expected, args)) > 0)
+    finally:
+        server.process.terminate()
+        server.process.wait()
 
 
 if __name__ == "__main__":

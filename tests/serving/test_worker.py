@@ -2,17 +2,18 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from wavasr.audio.reading import load_audio
 from wavasr.recognition.stream import Partial
-from wavasr.serving.pool import Busy, Pool, _Process
+from wavasr.serving.pool import Busy, Pool, Session, _Process
 from wavasr.serving.worker import Answer, Feed, Open, Options, _Worker
 
 
@@ -57,3 +58,19 @@ def test_a_worker_that_is_late_for_everybody_is_full() -> None:
 
     with pytest.raises(Busy, match="as many as can be recognised in time"):
         asyncio.run(opened())
+
+
+def test_long_samples_go_to_the_worker_in_pieces() -> None:
+    fed: list[int] = []
+
+    class Worker:
+        async def ask(self, message: Feed) -> AsyncIterator[Answer]:
+            fed.append(len(message.samples))
+            yield Answer(message.id)
+
+        def note(self, late: bool) -> None:
+            assert not late
+
+    pool = Pool(["default"], 1, 1, 64)
+    asyncio.run(Session(0, Worker(), pool, 1000).feed(np.zeros(2500, np.float32)))  # type: ignore[arg-type]
+    assert fed == [1000, 1000, 500]

@@ -26,8 +26,9 @@ Floats = NDArray[np.float32]
 
 RATE = 16000
 WINDOW = 512  # samples
-# A recording as short as this is a word that somebody cut out, too tightly perhaps for the network to notice.
-SHORT_S = 1.5
+# A recording as short as this is a word that somebody cut out, too tightly perhaps for the network to notice; a longer
+# one is kept whole where the network, which has to settle first, was unsure.
+SHORT_S, UNSURE_S, UNSURE = 1.5, 3.0, 0.4
 _CONTEXT = 64  # samples before a window that the network gets too
 _BLOCK = 1000  # windows in one call
 
@@ -39,7 +40,7 @@ _DECAY = 10 ** (-0.5 / 20)  # of the level a second
 
 @dataclass(frozen=True)
 class ActivityConfig:
-    """When somebody is taken to speak. Chosen on dev speech and noise, see docs/ablations.md.
+    """When somebody is taken to speak. Chosen on LibriSpeech's and speechocean762's dev sets and ESC-10.
 
     Attributes:
         begin: the probability of a window at which an utterance begins.
@@ -56,7 +57,7 @@ class ActivityConfig:
     pause_s: float = 0.7
     sure: float = 0.7
     least_s: float = 0.15
-    before_s: float = 0.38
+    before_s: float = 0.6
     after_s: float = 0.32
 
 
@@ -155,6 +156,7 @@ class Utterances:
         self._last = 0  # the window after its last one of speech
         self._free = 0  # the frame after the last utterance
         self._spoke = False
+        self._likeliest = 0.0
         self.found: deque[Utterance] = deque([] if config else [Utterance(0, 0)])
 
     def push(self, samples: Samples, frames: int, last: bool = False) -> None:
@@ -166,7 +168,8 @@ class Utterances:
             self._add(probability, self._config)
         if last:
             self._end()
-            if not self._spoke and 0 < frames <= SHORT_S * self._frames_a_second:
+            longest_s = UNSURE_S if self._likeliest >= UNSURE else SHORT_S
+            if not self._spoke and 0 < frames <= longest_s * self._frames_a_second:
                 self.found.append(Utterance(0, frames, ended=True))
             for utterance in self.found:
                 utterance.known = min(utterance.known, frames)
@@ -174,6 +177,7 @@ class Utterances:
     def _add(self, probability: float, config: ActivityConfig) -> None:
         start_s, self._window = self._window * WINDOW / RATE, self._window + 1
         end_s = self._window * WINDOW / RATE
+        self._likeliest = max(self._likeliest, probability)
         if self._current is None and probability >= config.begin:
             first = max(self._free, int((start_s - config.before_s) * self._frames_a_second))
             self._current, self._spoken = Utterance(first, first), 0
@@ -196,7 +200,7 @@ class Utterances:
         """The first frame that an utterance to come may have."""
         if self._current is not None:
             return self._current.first
-        if not self._spoke and self._window * WINDOW / RATE <= SHORT_S:
+        if not self._spoke and self._window * WINDOW / RATE <= UNSURE_S:
             return 0
         before_s = self._config.before_s if self._config else 0.0
         return max(self._free, int((self._window * WINDOW / RATE - before_s) * self._frames_a_second))

@@ -34,7 +34,7 @@ _STRETCH_S = 30.0
 SURELY_WHOLE_S = _STRETCH_S / 2  # no stretch of an utterance that goes on is shorter
 _RETRY_S = 5.0  # after a stretch in which there was no blank to cut at
 _LONGEST_S = 60.0
-_LEVEL_S = 1.0  # of an utterance by which its level is judged
+_LEVEL_S = 1.2  # of an utterance by which its level is judged
 _LEAST_SURE = 0.35  # mean confidence of a stretch's words, below which it is taken for noise
 _SILENCE = 1e-4  # below -80 dB of full scale there is nothing but the noise of a converter
 

@@ -23,11 +23,12 @@ from wavasr.errors import ConfigError, WavasrError
 from wavasr.recognition.stream import Event
 from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Options, Speak, Upload, run
 
-START_S = 120.0
+START_S = 300.0
 STOP_S = 5.0
 ATTEMPTS = 2
 MOST_LATE = 0.8  # share of the recent samples that waited too long for a partial text: no room for another session
-_RECENT = 100  # samples' messages
+_RECENT = 100  # messages with samples
+_PIECE_S = 2.0  # of samples at once, so that other sessions wait no longer than for that
 
 log = logging.getLogger("wavasr")
 
@@ -161,7 +162,7 @@ class Pool:
         worker = min(self._workers, key=lambda candidate: candidate.sessions)
         if worker.is_full:
             raise Busy(f"{self.sessions} sessions are live already, as many as can be recognised in time")
-        session = Session(next(self._ids), worker, self)
+        session = Session(next(self._ids), worker, self, round(_PIECE_S * sample_rate))
         worker.sessions += 1
         self.sessions += 1
         try:
@@ -173,12 +174,13 @@ class Pool:
 
 
 class Session:
-    """A live stream of one client. What is fed while the worker is busy goes to it in one piece, so work is bounded."""
+    """A live stream of one client, whose samples go to the worker in pieces of bounded length."""
 
-    def __init__(self, id: int, worker: _Process, pool: Pool) -> None:
+    def __init__(self, id: int, worker: _Process, pool: Pool, piece: int) -> None:
         self.id = id
         self._worker = worker
         self._pool = pool
+        self._piece = piece
         self._closed = False
 
     async def feed(self, samples: NDArray[np.float32]) -> tuple[Event, ...]:
@@ -187,7 +189,10 @@ class Session:
         Raises:
             WorkerLost: the worker is gone, and the session with it.
         """
-        return await self.request(Feed(self.id, samples, time.monotonic()))
+        events: tuple[Event, ...] = ()
+        for start in range(0, len(samples), self._piece):
+            events += await self.request(Feed(self.id, samples[start : start + self._piece], time.monotonic()))
+        return events
 
     async def finish(self) -> tuple[Event, ...]:
         """What is left; samples that are fed afterwards begin a new utterance."""
@@ -251,9 +256,14 @@ class _Process:
         """Wait until the models are loaded.
 
         Raises:
-            ConfigError: one cannot be loaded, or the process ended.
+            ConfigError: one cannot be loaded, that took too long, or the process ended.
         """
-        answer = await asyncio.wait_for(self._answers[-1].get(), START_S)
+        try:
+            answer = await asyncio.wait_for(self._answers[-1].get(), START_S)
+        except TimeoutError as error:
+            raise ConfigError(
+                f"no worker was ready after {START_S:g} s; is this machine busy with other work?"
+            ) from error
         if answer.error:
             raise ConfigError(answer.error)
 
