@@ -1,14 +1,18 @@
 """Voice activity: speech is found at any level, what is no speech is not, and pieces do not matter."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from wavasr.audio.reading import load_audio
 from wavasr.decoding.config import DecodingConfig
+from wavasr.decoding.greedy import Hypothesis
 from wavasr.recognition.activity import ActivityConfig, SpeechProbability, Utterances
 from wavasr.recognition.chunks import SAME, Level
+from wavasr.recognition.models import opened
+from wavasr.recognition.stretches import accepted
 from wavasr.recognition.transcribe import transcribe
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
@@ -111,3 +115,14 @@ def test_usual_levels_are_left_as_they_are(speech: np.ndarray) -> None:
 
 def test_without_activity_detection_everything_is_decoded(speech: np.ndarray) -> None:
     assert transcribe(speech, sample_rate=RATE, decoder=DecodingConfig(vad=False)).text != ""
+
+
+@pytest.mark.parametrize(
+    ("end", "confidence", "kept"), [(40, 0.6, False), (40, 0.7, True), (90, 0.6, True), (90, 0.3, False)]
+)
+def test_words_of_which_the_model_is_not_sure_are_no_speech(end: int, confidence: float, kept: bool) -> None:
+    model = opened("default")
+    decoder = SimpleNamespace(config=DecodingConfig(), is_search=True)
+    found = Hypothesis((1,), -1.0, ((0, end),), (0.5,), end, (("word", 0, 1),))
+    rest = accepted(found, decoder, model, lambda value: confidence)  # type: ignore[arg-type]
+    assert bool(rest.ids) == kept and rest.frames == end

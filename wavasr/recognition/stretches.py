@@ -35,7 +35,9 @@ SURELY_WHOLE_S = _STRETCH_S / 2  # no stretch of an utterance that goes on is sh
 _RETRY_S = 5.0  # after a stretch in which there was no blank to cut at
 _LONGEST_S = 60.0
 _LEVEL_S = 1.2  # of an utterance by which its level is judged
-_LEAST_SURE = 0.35  # mean confidence of a stretch's words, below which it is taken for noise
+# Mean confidence of a stretch's words below which it is taken for noise. Sneezes become a word or two of less than a
+# second, of which the model is less sure than of a word that somebody said.
+_LEAST_SURE, _BRIEF_S, _LEAST_SURE_OF_BRIEF = 0.35, 1.0, 0.67
 _SILENCE = 1e-4  # below -80 dB of full scale there is nothing but the noise of a converter
 
 
@@ -289,8 +291,12 @@ def accepted(
     """
     if not decoder.config.vad or not decoder.is_search or calibration is None:
         return hypothesis
-    sure = sureness(words_of(hypothesis, model, calibration))
-    return silence(hypothesis.frames or 0) if sure is not None and sure < _LEAST_SURE else hypothesis
+    words = words_of(hypothesis, model, calibration)
+    if not words:
+        return hypothesis
+    brief = words[-1].end_s - words[0].start_s < _BRIEF_S
+    sure = (sureness(words) or 0.0) >= (_LEAST_SURE_OF_BRIEF if brief else _LEAST_SURE)
+    return hypothesis if sure else silence(hypothesis.frames or 0)
 
 
 def sureness(words: Sequence[Word]) -> float | None:
