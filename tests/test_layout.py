@@ -1,4 +1,4 @@
-"""The layout: a module imports only modules above it in the order below, and some never lead to torch."""
+"""The layout: a module imports only modules above it, some never lead to torch, files and functions are short."""
 
 import ast
 import subprocess
@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "wavasr"
 # A folder is a room: it stands for all modules in it, which are ordered by their own imports.
 _README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
 ORDER = _README.partition("<!-- import order -->\n```\n")[2].partition("```")[0].split()
+MOST_LINES, MOST_FUNCTION_LINES = 450, 60
 # Of these rooms and modules nothing leads to torch.
 WITHOUT_TORCH = """
     errors files config language audio.reading audio.augment corpora decoding cli evaluation network.files
@@ -61,6 +62,25 @@ def test_imports_only_from_above(path: Path) -> None:
     assert own in ORDER, f"{own} is new: give it its place in ORDER, and in the layout of the documentation"
     below = {name for name in imported(path) - {own} if ORDER.index(name) > ORDER.index(own)}
     assert not below, f"{own} imports {sorted(below)}, which come after it"
+
+
+def long_parts(path: Path) -> list[str]:
+    """A file of more than MOST_LINES lines, and its functions of more than MOST_FUNCTION_LINES."""
+    source = path.read_text(encoding="utf-8")
+    long = [path.name] if source.count("\n") > MOST_LINES else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            long += [f"{path.name}: {node.name}, {lines} lines"] if lines > MOST_FUNCTION_LINES else []
+    return long
+
+
+def test_files_and_functions_are_short(tmp_path: Path) -> None:
+    assert not [part for path in modules() for part in long_parts(path)]
+    sample = tmp_path / "sample.py"
+    for lines, found in ((60, 0), (61, 1), (451, 2)):
+        sample.write_text("def f():\n" + "    x\n" * (lines - 1), encoding="utf-8")
+        assert len(long_parts(sample)) == found
 
 
 def test_the_test_sees_a_wrong_import(tmp_path: Path) -> None:

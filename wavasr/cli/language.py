@@ -39,6 +39,34 @@ def lm(arguments: list[str]) -> int:
 
 
 def _lm_build(arguments: list[str]) -> int:
+    args = _lm_build_parser().parse_args(arguments)
+    configure_logging()
+    from wavasr.files import check_writable
+    from wavasr.language.arpa import write_arpa
+    from wavasr.language.lexicon import read_words
+    from wavasr.language.ngrams import estimate
+    from wavasr.language.pruning import prune
+    from wavasr.language.sentences import read_sentences
+    from wavasr.network.files import spelling_of
+
+    check_writable(args.output)
+    progress = sys.stderr.isatty()
+    sentences = read_sentences(args.texts, spelling_of(args.model, args.phones), progress=progress)
+    model = estimate(
+        sentences,
+        order=args.order,
+        words=args.words,
+        vocabulary=read_words(args.vocabulary) if args.vocabulary else (),
+        drop_singletons=args.drop_singletons,
+    )
+    model = prune(model, args.prune, args.ngrams)
+    write_arpa(model, args.output, progress=progress)
+    sizes = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.sizes, 1))
+    print(f"{args.output}: {sizes}")
+    return OK
+
+
+def _lm_build_parser() -> Parser:
     parser = Parser(
         prog="wavasr lm build",
         description="Estimate an n-gram language model (modified Kneser-Ney), prune it by entropy, write it as ARPA.",
@@ -77,31 +105,7 @@ def _lm_build(arguments: list[str]) -> int:
     parser.add_argument(
         "--phones", action="store_true", help="the texts are phones: for phone models without a lexicon"
     )
-    args = parser.parse_args(arguments)
-    configure_logging()
-    from wavasr.files import check_writable
-    from wavasr.language.arpa import write_arpa
-    from wavasr.language.lexicon import read_words
-    from wavasr.language.ngrams import estimate
-    from wavasr.language.pruning import prune
-    from wavasr.language.sentences import read_sentences
-    from wavasr.network.files import spelling_of
-
-    check_writable(args.output)
-    progress = sys.stderr.isatty()
-    sentences = read_sentences(args.texts, spelling_of(args.model, args.phones), progress=progress)
-    model = estimate(
-        sentences,
-        order=args.order,
-        words=args.words,
-        vocabulary=read_words(args.vocabulary) if args.vocabulary else (),
-        drop_singletons=args.drop_singletons,
-    )
-    model = prune(model, args.prune, args.ngrams)
-    write_arpa(model, args.output, progress=progress)
-    sizes = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.sizes, 1))
-    print(f"{args.output}: {sizes}")
-    return OK
+    return parser
 
 
 def _lm_tune(arguments: list[str]) -> int:

@@ -173,6 +173,39 @@ def sources(files: Iterable[str], failures: Failures) -> Iterator[Path | BinaryI
 
 def align(arguments: list[str]) -> int:
     """`wavasr align`: when the words of a known text were said."""
+    parser = _align_parser()
+    args = parser.parse_args(arguments)
+    if (args.file is None) == (args.manifest is None):
+        parser.error("expected FILE with --text or --text-file, or --manifest")
+    if args.manifest:
+        return _align_manifest(parser, args)
+    suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
+    written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
+    spoken = args.text if args.text is not None else read_text(args.text_file)
+    configure_logging()
+    with starting():
+        from wavasr.files import atomic_text, check_writable
+        from wavasr.recognition.align import align as find_times
+        from wavasr.recognition.formats import render
+        from wavasr.recognition.models import opened
+
+        if args.output:
+            check_writable(args.output)
+        model = opened(args.model)
+    failures = Failures(1)
+    for source in sources([args.file], failures):
+        found = find_times(source, spoken, model, lexicon=args.lexicon, model_name=args.model)
+        rendered = render([found], written)
+        if args.output is None:
+            print(rendered, end="")
+            continue
+        with atomic_text(args.output) as stream:
+            stream.write(rendered)
+        print(args.output)
+    return failures.exit_code()
+
+
+def _align_parser() -> Parser:
     parser = Parser(
         prog="wavasr align",
         description="Find when each word and unit of a known text was said: forced alignment. The text is spelled as\n"
@@ -205,35 +238,7 @@ def align(arguments: list[str]) -> int:
         help=f"how times are written: {', '.join(ALIGN_FORMATS)} (default: as --output ends, or textgrid)",
     )
     parser.add_argument("--output", type=Path, metavar="F", help="write here instead of standard output")
-    args = parser.parse_args(arguments)
-    if (args.file is None) == (args.manifest is None):
-        parser.error("expected FILE with --text or --text-file, or --manifest")
-    if args.manifest:
-        return _align_manifest(parser, args)
-    suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
-    written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
-    spoken = args.text if args.text is not None else read_text(args.text_file)
-    configure_logging()
-    with starting():
-        from wavasr.files import atomic_text, check_writable
-        from wavasr.recognition.align import align as find_times
-        from wavasr.recognition.formats import render
-        from wavasr.recognition.models import opened
-
-        if args.output:
-            check_writable(args.output)
-        model = opened(args.model)
-    failures = Failures(1)
-    for source in sources([args.file], failures):
-        found = find_times(source, spoken, model, lexicon=args.lexicon, model_name=args.model)
-        rendered = render([found], written)
-        if args.output is None:
-            print(rendered, end="")
-            continue
-        with atomic_text(args.output) as stream:
-            stream.write(rendered)
-        print(args.output)
-    return failures.exit_code()
+    return parser
 
 
 def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:

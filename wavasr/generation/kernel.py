@@ -14,6 +14,7 @@ All streams are computed in the same order whatever their number: a batch of n g
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -69,57 +70,70 @@ def _product(
     return signature, generate
 
 
+class _Vectors:
+    """Instructions on vectors of WIDTH floats."""
+
+    def __init__(self, builder: Any) -> None:
+        self.type = ir.VectorType(ir.FloatType(), WIDTH)
+        self._builder = builder
+        self._multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(self.type, [self.type] * 3), f"llvm.fmuladd.v{WIDTH}f32"
+        )
+
+    def _place(self, pointer: Any, offset: Any) -> Any:
+        return self._builder.bitcast(self._builder.gep(pointer, [offset]), self.type.as_pointer())
+
+    def load(self, pointer: Any, offset: Any) -> Any:
+        loaded = self._builder.load(self._place(pointer, offset))
+        loaded.align = 4
+        return loaded
+
+    def store(self, value: Any, pointer: Any, offset: Any) -> None:
+        self._builder.store(value, self._place(pointer, offset)).align = 4
+
+    def spread(self, value: Any) -> Any:
+        """One number in all places."""
+        undefined = ir.Constant(self.type, ir.Undefined)
+        first = self._builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+        return self._builder.shuffle_vector(first, undefined, lanes)
+
+    def add_product(self, total: Any, one: Any, other: Any) -> None:
+        """Add one * other to what stands at the address `total`."""
+        self._builder.store(self._builder.call(self._multiply_add, [one, other, self._builder.load(total)]), total)
+
+
 def _emit_product(builder: Any, sizes: list[int], values: Any, pointers: list[Any]) -> None:
     """The instructions of `_product`."""
     rows, inputs, streams, rectify = sizes
     _, out_at, out_step, _, weight_at, _, x_at, x_step, _, bias_at, bias_step = values
     out, weight, x, bias = pointers
-    index = out_at.type
-    number, vector = ir.FloatType(), ir.VectorType(ir.FloatType(), WIDTH)
-    multiply_add = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{WIDTH}f32"
-    )
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
-
-    def at(start: Any, step: Any, stream: int) -> Any:
-        return builder.add(start, builder.mul(step, ir.Constant(index, stream)))
-
-    def place(pointer: Any, offset: Any) -> Any:
-        return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
-
-    def load(pointer: Any, offset: Any) -> Any:
-        loaded = builder.load(place(pointer, offset))
-        loaded.align = 4
-        return loaded
-
-    def spread(value: Any) -> Any:
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, undefined, lanes)
-
+    index, vectors = out_at.type, _Vectors(builder)
+    zero = ir.Constant(ir.FloatType(), 0.0)
     parts = range(rows // WIDTH)
+    count = max(1, min(_SUMS // len(parts), inputs))  # sums of each part
+
+    def at(start: Any, step: Any, stream: int, part: int = 0) -> Any:
+        place = builder.add(start, builder.mul(step, ir.Constant(index, stream)))
+        return builder.add(place, ir.Constant(index, part * WIDTH))
+
     sums: dict[tuple[int, int, int], Any] = {}
-    count = max(1, min(_SUMS // len(parts), inputs))
-    for stream in range(streams):
-        for part in parts:
-            for term in range(count):
-                sums[stream, part, term] = cgutils.alloca_once(builder, vector)
-                offset = builder.add(at(bias_at, bias_step, stream), ir.Constant(index, part * WIDTH))
-                start = load(bias, offset) if term == 0 else ir.Constant(vector, [0.0] * WIDTH)
-                builder.store(start, sums[stream, part, term])
+    for place in itertools.product(range(streams), parts, range(count)):
+        stream, part, term = place
+        sums[place] = cgutils.alloca_once(builder, vectors.type)
+        start = vectors.load(bias, at(bias_at, bias_step, stream, part)) if term == 0 else vectors.spread(zero)
+        builder.store(start, sums[place])
 
     def accumulate(k: Any, term: int) -> None:
         row = builder.add(weight_at, builder.mul(k, ir.Constant(index, rows)))
-        columns = [load(weight, builder.add(row, ir.Constant(index, part * WIDTH))) for part in parts]
+        columns = [vectors.load(weight, builder.add(row, ir.Constant(index, part * WIDTH))) for part in parts]
         for stream in range(streams):
             value = builder.load(builder.gep(x, [builder.add(at(x_at, x_step, stream), k)]))
             if rectify:
-                zero = ir.Constant(number, 0.0)
                 value = builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
-            spread_value = spread(value)
+            spread = vectors.spread(value)
             for part in parts:
-                total = sums[stream, part, term]
-                builder.store(builder.call(multiply_add, [columns[part], spread_value, builder.load(total)]), total)
+                vectors.add_product(sums[stream, part, term], columns[part], spread)
 
     unrolled = count * max(1, 4 // count)
     with cgutils.for_range(builder, ir.Constant(index, inputs // unrolled)) as loop:
@@ -128,13 +142,11 @@ def _emit_product(builder: Any, sizes: list[int], values: Any, pointers: list[An
             accumulate(builder.add(first, ir.Constant(index, offset)), offset % count)
     for rest in range(inputs - inputs % unrolled, inputs):
         accumulate(ir.Constant(index, rest), rest % count)
-    for stream in range(streams):
-        for part in parts:
-            total = builder.load(sums[stream, part, 0])
-            for term in range(1, count):
-                total = builder.fadd(total, builder.load(sums[stream, part, term]))
-            offset = builder.add(at(out_at, out_step, stream), ir.Constant(index, part * WIDTH))
-            builder.store(total, place(out, offset)).align = 4
+    for stream, part in itertools.product(range(streams), parts):
+        total = builder.load(sums[stream, part, 0])
+        for term in range(1, count):
+            total = builder.fadd(total, builder.load(sums[stream, part, term]))
+        vectors.store(total, out, at(out_at, out_step, stream, part))
 
 
 @njit(inline="always")
@@ -152,7 +164,7 @@ def _tanh(x):
 
 
 @njit(inline="always")
-def _choose(logits, levels, sharpness, uniform, heights, exponents, exponents_as_floats):
+def _choose(logits, levels, sharpness, uniform, heights, exponents):
     """The class in whose share of the probability `uniform` falls. exp is 2^whole times a polynomial of the rest."""
     highest = logits[0]
     for i in range(1, levels):
@@ -169,8 +181,9 @@ def _choose(logits, levels, sharpness, uniform, heights, exponents, exponents_as
         p = p * rest + f4(6.9314718e-1)
         heights[i] = p * rest + f4(1.0)
         exponents[i] = (whole + np.int32(127)) << np.int32(23)
+    powers = exponents.view(f4)
     for i in range(levels):
-        heights[i] *= exponents_as_floats[i]
+        heights[i] *= powers[i]
     total = 0.0
     for i in range(levels):
         total += np.float64(heights[i])
@@ -194,91 +207,118 @@ def _pad(matrix: Array) -> Array:
     return np.ascontiguousarray(np.pad(matrix, widths), dtype=np.float32).ravel()
 
 
+@njit(inline="always")
+def _look_back(known, guess, past, excitation, level, lags, gains, n, frame, now):
+    """What the network gets of the past of stream n: the last sample; with linear prediction five numbers more."""
+    sample_gain, excitation_gain = gains
+    known[0] = past[n, (now - 1) & (past.shape[1] - 1)] * sample_gain
+    if len(known) >= 6:
+        mask = excitation.shape[1] - 1
+        scale = f4(INPUT_SCALE) * (excitation_gain / level[n, frame])
+        period = now - lags[n, frame]
+        known[1] = guess * sample_gain
+        known[2] = excitation[n, (now - 1) & mask] * scale
+        known[3] = excitation[n, (period - 1) & mask] * scale
+        known[4] = excitation[n, period & mask] * scale
+        known[5] = excitation[n, (period + 1) & mask] * scale
+
+
+@njit(inline="always")
+def _predict(coefficients, past, n, frame, now):
+    """The linear prediction of a sample from those before it."""
+    guess = f4(0.0)
+    for lag in range(coefficients.shape[2]):
+        guess += coefficients[n, frame, lag] * past[n, (now - 1 - lag) & (past.shape[1] - 1)]
+    return guess
+
+
+@njit(inline="always")
+def _enter(x, at, known, project, project_bias, channels):
+    """The input projection: x[at:] = bias + project.T @ known."""
+    for i in range(channels):
+        x[at + i] = project_bias[i]
+    for j in range(len(known)):
+        for i in range(channels):
+            x[at + i] += project[j * channels + i] * known[j]
+
+
+@njit(inline="always")
+def _exchange(x, rings, start, place, length, dilation, kernel, channels, streams):
+    """Of a layer: the older taps of each stream go before its newest one in x, which goes into the ring."""
+    newest = (kernel - 1) * channels
+    for n in range(streams):
+        at = n * kernel * channels
+        for tap in range(kernel - 1):
+            slot = place + tap * dilation
+            if slot >= length:
+                slot -= length
+            first = start + (slot * streams + n) * channels
+            for i in range(channels):
+                x[at + tap * channels + i] = rings[first + i]
+        first = start + (place * streams + n) * channels
+        for i in range(channels):
+            rings[first + i] = x[at + newest + i]
+
+
+@njit(inline="always")
+def _gate(hidden, both, gated, at, wide, channels, streams):
+    """gated[at:] = tanh(filter) * 2 sigmoid(gate) of each stream; the factors 1/2 are in the weights."""
+    for n in range(streams):
+        for i in range(channels):
+            filtered = _tanh(hidden[n * both + i])
+            gate = _tanh(hidden[n * both + channels + i])
+            gated[n * wide + at + i] = filtered * (f4(1.0) + gate)
+
+
+@njit(inline="always")
+def _keep(drawn, predicted, emphasis, excitation, past, last, n, now):
+    """The sample of stream n with the excitation that was drawn; it becomes the past."""
+    sample = min(max(drawn + predicted, f4(-LOUDEST)), f4(LOUDEST))
+    excitation[n, now & (excitation.shape[1] - 1)] = drawn
+    past[n, now & (past.shape[1] - 1)] = sample
+    last[n] = sample + emphasis * last[n]
+    return sample
+
+
 @functools.lru_cache(maxsize=8)
 def compiled(
     channels: int, skip: int, levels: int, kernel: int, dilations: tuple[int, ...], inputs: int, hop: int, streams: int
 ) -> Callable[..., None]:
     """The steps of one shape of network, compiled when first called, and kept on disk."""
-    layers = len(dilations)
-    taps = kernel * channels  # inputs of a layer's product
+    layers, taps, newest = len(dilations), kernel * channels, (kernel - 1) * channels
     both, single, wide = _padded(2 * channels), _padded(channels), layers * channels
     skips, classes_wide = _padded(skip), _padded(levels)
     reach = tuple((kernel - 1) * d for d in dilations)
     starts = tuple(int(sum(reach[:layer])) * streams * channels for layer in range(layers))
-    newest = (kernel - 1) * channels
-    half = f4(0.0)
-    loudest = f4(LOUDEST)
-    input_scale = f4(INPUT_SCALE)
 
     def steps(
         project, project_bias, dilated, residual, residual_bias, skip_weight, skip_bias, post, post_bias, output,
-        output_bias, table, condition, coefficients, level, lags, sharpness, guide, uniform, sample_gain,
-        excitation_gain, emphasis, rings, places, past, excitation, last, clock, samples, emphasised, classes,
+        output_bias, table, condition, coefficients, level, lags, sharpness, guide, uniform, gains, emphasis, rings,
+        places, past, excitation, last, clock, samples, emphasised, classes,
     ):  # fmt: skip
-        x = np.zeros(streams * taps, f4)
-        hidden = np.zeros(streams * both, f4)
-        gated = np.zeros(streams * wide, f4)
-        change = np.zeros(streams * single, f4)
-        summed = np.zeros(streams * skips, f4)
-        posted = np.zeros(streams * skips, f4)
-        logits = np.zeros(streams * classes_wide, f4)
-        heights = np.zeros(classes_wide, f4)
-        exponents = np.zeros(classes_wide, np.int32)
-        exponents_as_floats = exponents.view(f4)
-        known = np.zeros(inputs, f4)
-        predicted = np.zeros(streams, f4)
-        flat = condition.reshape(-1)
-        frames, order = coefficients.shape[1], coefficients.shape[2]
-        ring_mask, past_mask = excitation.shape[1] - 1, past.shape[1] - 1
+        x, hidden, gated = np.zeros(streams * taps, f4), np.zeros(streams * both, f4), np.zeros(streams * wide, f4)
+        change, logits = np.zeros(streams * single, f4), np.zeros(streams * classes_wide, f4)
+        summed, posted = np.zeros(streams * skips, f4), np.zeros(streams * skips, f4)
+        heights, exponents = np.zeros(classes_wide, f4), np.zeros(classes_wide, np.int32)
+        known, predicted, flat = np.zeros(inputs, f4), np.zeros(streams, f4), condition.reshape(-1)
+        frames = coefficients.shape[1]
         for index in range(frames * hop):
-            frame = index // hop
-            now = clock[0]
+            frame, now = index // hop, clock[0]
             for n in range(streams):
-                guess = half
-                for lag in range(order):
-                    guess += coefficients[n, frame, lag] * past[n, (now - 1 - lag) & past_mask]
-                predicted[n] = guess
-                known[0] = past[n, (now - 1) & past_mask] * sample_gain
-                if inputs >= 6:
-                    scale = input_scale * (excitation_gain / level[n, frame])
-                    period = now - lags[n, frame]
-                    known[1] = guess * sample_gain
-                    known[2] = excitation[n, (now - 1) & ring_mask] * scale
-                    known[3] = excitation[n, (period - 1) & ring_mask] * scale
-                    known[4] = excitation[n, period & ring_mask] * scale
-                    known[5] = excitation[n, (period + 1) & ring_mask] * scale
+                predicted[n] = _predict(coefficients, past, n, frame, now)
+                _look_back(known, predicted[n], past, excitation, level, lags, gains, n, frame, now)
                 if inputs == 7:
                     known[6] = guide[n, index]
-                at = n * taps + newest
-                for i in range(channels):
-                    x[at + i] = project_bias[i]
-                for j in range(inputs):
-                    for i in range(channels):
-                        x[at + i] += project[j * channels + i] * known[j]
+                _enter(x, n * taps + newest, known, project, project_bias, channels)
             for layer in range(layers):
                 place, length = places[layer], reach[layer]
-                for n in range(streams):
-                    at = n * taps
-                    for tap in range(kernel - 1):
-                        slot = place + tap * dilations[layer]
-                        if slot >= length:
-                            slot -= length
-                        start = starts[layer] + (slot * streams + n) * channels
-                        for i in range(channels):
-                            x[at + tap * channels + i] = rings[start + i]
-                    start = starts[layer] + (place * streams + n) * channels
-                    for i in range(channels):
-                        rings[start + i] = x[at + newest + i]
+                _exchange(x, rings, starts[layer], place, length, dilations[layer], kernel, channels, streams)
                 places[layer] = place + 1 if place + 1 < length else 0
                 _product(
                     both, taps, streams, 0, hidden, 0, both, dilated, layer * taps * both, x, 0, taps,
                     flat, (frame * layers + layer) * both, frames * layers * both,
                 )  # fmt: skip
-                for n in range(streams):
-                    for i in range(channels):
-                        filtered = _tanh(hidden[n * both + i])
-                        gate = _tanh(hidden[n * both + channels + i])
-                        gated[n * wide + layer * channels + i] = filtered * (f4(1.0) + gate)
+                _gate(hidden, both, gated, layer * channels, wide, channels, streams)
                 if layer < layers - 1:
                     _product(
                         single, channels, streams, 0, change, 0, single, residual, layer * channels * single, gated,
@@ -291,17 +331,10 @@ def compiled(
             _product(skips, skip, streams, 1, posted, 0, skips, post, 0, summed, 0, skips, post_bias, 0, 0)
             for n in range(streams):
                 _product(classes_wide, skip, 1, 1, logits, 0, 0, output, 0, posted, n * skips, 0, output_bias, 0, 0)
-                chosen = _choose(
-                    logits, levels, sharpness[n, frame], uniform[n, index], heights, exponents, exponents_as_floats
-                )
-                drawn = table[chosen] / (excitation_gain / level[n, frame])
-                sample = min(max(drawn + predicted[n], -loudest), loudest)
-                excitation[n, now & ring_mask] = drawn
-                past[n, now & past_mask] = sample
-                last[n] = sample + emphasis * last[n]
-                samples[n, index] = last[n]
-                emphasised[n, index] = sample
-                classes[n, index] = chosen
+                chosen = _choose(logits, levels, sharpness[n, frame], uniform[n, index], heights, exponents)
+                drawn = table[chosen] / (gains[1] / level[n, frame])
+                sample = _keep(drawn, predicted[n], emphasis, excitation, past, last, n, now)
+                samples[n, index], emphasised[n, index], classes[n, index] = last[n], sample, chosen
             clock[0] = now + 1
 
     return njit(cache=True, boundscheck=False, error_model="numpy")(steps)
@@ -339,7 +372,7 @@ class Kernel:
         condition = np.pad(orders.condition, ((0, 0), (0, 0), (0, 0), (0, missing)))
         self._steps(
             *self._weights, np.ascontiguousarray(condition), np.ascontiguousarray(orders.coefficients), orders.level,
-            orders.lag_samples, orders.sharpness, orders.guide, orders.uniform, f4(gains.sample), f4(gains.excitation),
+            orders.lag_samples, orders.sharpness, orders.guide, orders.uniform, (f4(gains.sample), f4(gains.excitation)),
             f4(config.pre_emphasis), group.rings, group.places, group.past, group.excitation, group.last, group.clock,
             *found,
         )  # fmt: skip

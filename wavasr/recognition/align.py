@@ -110,18 +110,8 @@ def align(
         ids = _labels(words)
     else:
         ids = labels_of(text, acoustic.units, acoustic.text, name)
-    samples, audible = 0, False
-
-    def pieces() -> Iterator[Samples]:
-        nonlocal samples, audible
-        for piece in stream_audio(source, acoustic.sample_rate, PIECE_S):
-            samples, audible = samples + len(piece), audible or is_audible(piece)
-            yield piece
-
-    log_probs = np.concatenate(list(stream_log_probs(acoustic, pieces())))
+    log_probs, samples = _log_probs(source, acoustic, name)
     frame_s, duration_s = acoustic.hop_samples / acoustic.sample_rate, samples / acoustic.sample_rate
-    if not audible:
-        raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
     if (needed := ctc_frames_needed(ids)) > len(log_probs):
         raise TextError(
             f"{name}: the text takes at least {needed * frame_s:.2f} s and the recording has {duration_s:.2f} s; "
@@ -142,6 +132,22 @@ def align(
         units=tuple(_within(unit_times(found, acoustic.units, frame_s), duration_s)),
         unit_kind=acoustic.units.kind,
     )
+
+
+def _log_probs(source: Source, model: AcousticModel, name: str) -> tuple[NDArray[np.float32], int]:
+    """The log-probabilities (T, V) of a recording and its samples; a TextError if it is silent."""
+    samples, audible = 0, False
+
+    def pieces() -> Iterator[Samples]:
+        nonlocal samples, audible
+        for piece in stream_audio(source, model.sample_rate, PIECE_S):
+            samples, audible = samples + len(piece), audible or is_audible(piece)
+            yield piece
+
+    log_probs = np.concatenate(list(stream_log_probs(model, pieces())))
+    if not audible:
+        raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
+    return log_probs, samples
 
 
 def _within(words: Iterable[Word], duration_s: float) -> Iterator[Word]:
