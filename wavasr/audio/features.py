@@ -1,9 +1,8 @@
-"""What networks see or predict instead of samples: mu-law classes, spectrogram, log-mel spectrum (in torch)."""
+"""What networks see or predict instead of samples: mu-law classes, spectrogram, log-mel spectrum."""
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,21 +24,18 @@ def mu_law_encode(waveform: Tensor, levels: int = 256) -> Tensor:
     Returns:
         The same shape, int64 in [0, levels).
     """
-    import torch
+    from torchaudio.functional import mu_law_encoding
 
-    mu = float(levels - 1)
-    x = waveform.clamp(-1.0, 1.0)
-    companded = torch.sign(x) * torch.log1p(mu * x.abs()) / math.log1p(mu)
-    return ((companded + 1) / 2 * mu + 0.5).to(torch.int64)
+    classes: Tensor = mu_law_encoding(waveform.clamp(-1.0, 1.0), levels)
+    return classes
 
 
 def mu_law_decode(classes: Tensor, levels: int = 256) -> Tensor:
     """The samples in [-1, 1], float32, at the centres of mu-law classes; the inverse of `mu_law_encode`."""
-    import torch
+    from torchaudio.functional import mu_law_decoding
 
-    mu = float(levels - 1)
-    companded = classes.to(torch.float32) / mu * 2 - 1
-    return torch.sign(companded) * torch.expm1(companded.abs() * math.log1p(mu)) / mu
+    samples: Tensor = mu_law_decoding(classes, levels)
+    return samples
 
 
 def spectrogram(waveform: Tensor, sample_rate: int, window_ms: float = 25.0, hop_ms: float = 10.0) -> Tensor:
