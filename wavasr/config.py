@@ -16,6 +16,7 @@ from wavasr.errors import ConfigError
 T = TypeVar("T")
 
 
+SEEDS = f"[0, {2**32 - 1}]"
 _LONGEST_KEY = 60  # of unknown keys in messages
 
 
@@ -25,9 +26,41 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def one_of(key: str, value: object, *choices: object) -> None:
-    """Raise a ConfigError unless the value of a key is one of the choices."""
-    require(value in choices, f"{key} is {value!r}; expected one of {', '.join(map(str, choices))}")
+def check(config: Any, prefix: str, **ranges: str) -> None:
+    """Check the numbers of a dataclass, and the choices of its `Literal` fields.
+
+    Args:
+        config: the dataclass.
+        prefix: stands before the names in messages: "optim.".
+        **ranges: of fields, e.g. lr="(0, inf)", dropout="[0, 1)"; of a tuple each value is checked.
+
+    Raises:
+        ConfigError: names the first value that is not as expected.
+    """
+    for name, hint in typing.get_type_hints(type(config)).items():
+        if typing.get_origin(hint) is typing.Literal:
+            value, choices = getattr(config, name), typing.get_args(hint)
+            expected = ", ".join(map(str, choices))
+            require(value in choices, f"{prefix}{name} is {value!r}; expected one of {expected}")
+    for name, interval in ranges.items():
+        value = getattr(config, name)
+        inside = all(_is_in(interval, number) for number in (value if isinstance(value, tuple) else (value,)))
+        require(inside, f"{prefix}{name} is {value}; expected {_in_words(interval)}")
+
+
+def _is_in(interval: str, value: float) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    return low < value < high or (interval[0] == "[" and value == low) or (interval[-1] == "]" and value == high)
+
+
+def _in_words(interval: str) -> str:
+    low, high = interval[1:-1].split(", ")
+    if high == "inf":
+        return f"{low} or more" if interval[0] == "[" else f"more than {low}"
+    closed = interval[-1] == "]"
+    if interval[0] == "(":
+        return f"more than {low} and {'at most' if closed else 'below'} {high}"
+    return f"{low} to {'' if closed else 'below '}{high}"
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:

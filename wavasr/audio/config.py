@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavasr.config import require
+from wavasr.config import check, require
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,13 @@ class AugmentConfig:
         for name in ("speed", "gain_db", "snr_db"):
             low, high = getattr(self, name)
             require(low <= high, f"augment.{name} is ({low}, {high}); expected (low, high)")
-        require(self.speed[0] > 0, f"augment.speed is {self.speed}; factors must be above 0")
-        require(self.equaliser_db >= 0, f"augment.equaliser_db is {self.equaliser_db}; expected 0 or more")
-        for name in ("noise_probability", "room_probability", "telephone_probability"):
-            value = getattr(self, name)
-            require(0.0 <= value <= 1.0, f"augment.{name} is {value}; expected 0 to 1")
+        share = "[0, 1]"
+        check(
+            self,
+            "augment.",
+            speed="(0, inf)",
+            equaliser_db="[0, inf)",
+            noise_probability=share,
+            room_probability=share,
+            telephone_probability=share,
+        )

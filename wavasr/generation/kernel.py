@@ -372,9 +372,9 @@ class Kernel:
         condition = np.pad(orders.condition, ((0, 0), (0, 0), (0, 0), (0, missing)))
         self._steps(
             *self._weights, np.ascontiguousarray(condition), np.ascontiguousarray(orders.coefficients), orders.level,
-            orders.lag_samples, orders.sharpness, orders.guide, orders.uniform, (f4(gains.sample), f4(gains.excitation)),
-            f4(config.pre_emphasis), group.rings, group.places, group.past, group.excitation, group.last, group.clock,
-            *found,
+            orders.lag_samples, orders.sharpness, orders.guide, orders.uniform,
+            (f4(gains.sample), f4(gains.excitation)), f4(config.pre_emphasis), group.rings, group.places, group.past,
+            group.excitation, group.last, group.clock, *found,
         )  # fmt: skip
         return found
 

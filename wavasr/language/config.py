@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from wavasr.config import one_of, require
+from wavasr.config import check
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class TextConfig:
     digits: Literal["keep", "spell"] = "keep"
 
     def __post_init__(self) -> None:
-        one_of("text.case", self.case, "lower", "upper", "keep")
-        one_of("text.punctuation", self.punctuation, "drop", "keep")
-        one_of("text.digits", self.digits, "keep", "spell")
+        check(self, "text.")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,4 @@ class UnitsConfig:
     out_of_inventory: Literal["error", "drop"] = "error"
 
     def __post_init__(self) -> None:
-        one_of("units.kind", self.kind, "characters", "words", "sentencepiece", "phones")
-        one_of("units.phone_set", self.phone_set, 61, 48, 39, 0)
-        one_of("units.out_of_inventory", self.out_of_inventory, "error", "drop")
-        require(self.size >= 2, f"units.size is {self.size}; expected at least 2")
+        check(self, "units.", size="[2, inf)")

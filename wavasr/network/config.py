@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from wavasr.config import one_of, require
+from wavasr.config import check, require
 
 FRONT_END_HOP_S = 0.010
 MEL_BANDS = 80  # of a generator's conditions
@@ -43,17 +43,13 @@ class StageConfig:
     filter_bank: bool = False
 
     def __post_init__(self) -> None:
-        require(self.channels >= 1, f"stage.channels is {self.channels}; expected at least 1")
-        require(self.skip_channels >= 0, f"stage.skip_channels is {self.skip_channels}; expected 0 or more")
+        counts = {"channels": "[1, inf)", "dilations": "[1, inf)", "kernel": "[1, inf)", "pool": "[1, inf)"}
+        check(self, "stage.", **counts, skip_channels="[0, inf)", level_frames="[0, inf)")
         require(len(self.dilations) >= 1, "stage.dilations is empty; expected at least one dilation")
-        require(all(d >= 1 for d in self.dilations), f"stage.dilations is {self.dilations}; each must be at least 1")
-        require(self.kernel >= 1, f"stage.kernel is {self.kernel}; expected at least 1")
-        require(self.pool >= 1, f"stage.pool is {self.pool}; expected at least 1")
         require(
             self.stride >= 1 and self.window >= self.stride and self.window % self.stride == 0,
             f"stage.window is {self.window} and stage.stride {self.stride}; expected a multiple of the stride",
         )
-        require(self.level_frames >= 0, f"stage.level_frames is {self.level_frames}; expected 0 or more")
         require(
             not self.filter_bank
             or (
@@ -104,8 +100,7 @@ class EncoderConfig:
                 f"encoder.preset is {self.preset!r}; expected one of {sorted(PRESETS)}, or give encoder.stages",
             )
             object.__setattr__(self, "stages", PRESETS[self.preset])
-        require(self.sample_rate > 0, f"encoder.sample_rate is {self.sample_rate}; expected samples per second")
-        require(0.0 <= self.dropout < 1.0, f"encoder.dropout is {self.dropout}; expected 0 to below 1")
+        check(self, "encoder.", sample_rate="(0, inf)", dropout="[0, 1)")
         require(
             all(s.window == 1 and s.level_frames == 0 and not s.filter_bank for s in self.stages[1:]),
             "encoder.stages: only the first stage may set window, stride, level_frames and filter_bank",
@@ -211,18 +206,22 @@ class AuxiliaryConfig:
     crf_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.crf_weight <= 1, f"auxiliary.crf_weight is {self.crf_weight}; expected 0 to 1")
-        require(self.weight >= 0, f"auxiliary.weight is {self.weight}; expected 0 or more")
-        require(0 < self.hidden_share < 1, f"auxiliary.hidden_share is {self.hidden_share}; expected between 0 and 1")
-        require(self.span_ms > 0, f"auxiliary.span_ms is {self.span_ms}; expected more than 0")
-        one_of("auxiliary.predictor", self.predictor, "frames", "wavenet")
-        require(self.bottleneck >= 0, f"auxiliary.bottleneck is {self.bottleneck}; expected 0 or more")
+        check(
+            self,
+            "auxiliary.",
+            weight="[0, inf)",
+            hidden_share="(0, 1)",
+            span_ms="(0, inf)",
+            bottleneck="[0, inf)",
+            levels="[2, inf)",
+            frame_weight="[0, inf)",
+            crf_weight="[0, 1]",
+        )
         require(
             not self.bottleneck or self.predictor == "wavenet",
             f"auxiliary.bottleneck is {self.bottleneck} and auxiliary.predictor frames; a bottleneck tells too little "
             "for samples that are independent given it: set auxiliary.predictor: wavenet",
         )
-        require(self.levels >= 2, f"auxiliary.levels is {self.levels}; expected at least 2")
 
 
 @dataclass(frozen=True)
@@ -265,26 +264,18 @@ class GeneratorConfig:
     pre_emphasis: float = 0.85
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("sample_rate", 8000),
-            ("hop_samples", 16),
-            ("channels", 1),
-            ("skip_channels", 1),
-            ("kernel", 2),
-            ("levels", 16),
-            ("condition_channels", 1),
-            ("speaker_channels", 1),
-            ("prediction_order", 1),
-        ):
-            value = getattr(self, name)
-            require(value >= least, f"generator.{name} is {value}; expected {least} or more")
-        one_of("generator.excitation", self.excitation, "none", "lpc")
-        one_of("generator.condition", self.condition, "mel", "notes", "past", "none")
-        require(
-            len(self.dilations) >= 1 and all(d >= 1 for d in self.dilations),
-            f"generator.dilations is {self.dilations}; expected at least one, each 1 or more",
+        sizes = ("channels", "skip_channels", "condition_channels", "speaker_channels", "prediction_order", "dilations")
+        check(
+            self,
+            "generator.",
+            sample_rate="[8000, inf)",
+            hop_samples="[16, inf)",
+            kernel="[2, inf)",
+            levels="[16, inf)",
+            pre_emphasis="[0, 1)",
+            **dict.fromkeys(sizes, "[1, inf)"),
         )
-        require(0 <= self.pre_emphasis < 1, f"generator.pre_emphasis is {self.pre_emphasis}; expected 0 to below 1")
+        require(len(self.dilations) >= 1, "generator.dilations is empty; expected at least one dilation")
         require(
             self.excitation == "none" or self.condition != "none",
             "generator.excitation is lpc and generator.condition none; the prediction is made from frames: "
@@ -351,10 +342,9 @@ class SpeechConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("channels", "layers", "frame_channels", "kernel", "bands"):
-            require(getattr(self, name) >= 1, f"speech.{name} is {getattr(self, name)}; expected 1 or more")
+        sizes = ("channels", "layers", "frame_channels", "kernel", "bands")
+        check(self, "speech.", dropout="[0, 1)", **dict.fromkeys(sizes, "[1, inf)"))
         require(self.kernel % 2 == 1, f"speech.kernel is {self.kernel}; expected an odd number")
-        require(0 <= self.dropout < 1, f"speech.dropout is {self.dropout}; expected 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -376,10 +366,6 @@ class ImproviserConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64) * 2
 
     def __post_init__(self) -> None:
-        for name, least in (("codes", 2), ("pitch_codes", 2), ("channels", 1), ("kernel", 2)):
-            value = getattr(self, name)
-            require(value >= least, f"improviser.{name} is {value}; expected {least} or more")
-        require(
-            len(self.dilations) >= 1 and all(d >= 1 for d in self.dilations),
-            f"improviser.dilations is {self.dilations}; expected at least one, each 1 or more",
-        )
+        counts = {"codes": "[2, inf)", "pitch_codes": "[2, inf)", "kernel": "[2, inf)"}
+        check(self, "improviser.", channels="[1, inf)", dilations="[1, inf)", **counts)
+        require(len(self.dilations) >= 1, "improviser.dilations is empty; expected at least one dilation")

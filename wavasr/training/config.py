@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from wavasr.audio.config import AugmentConfig
-from wavasr.config import one_of, require
+from wavasr.config import SEEDS, check, require
 from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig
 
@@ -61,29 +61,21 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(len(self.train) > 0, "data.train is empty; expected at least one manifest")
-        for name, least in (
-            ("short_first_epochs", 0),
-            ("dev_speakers", 0),
-            ("dev_every", 0),
-            ("buckets", 1),
-            ("workers", 0),
-            ("max_s", 0),
-            ("piece_s", 0),
-            ("cache_mb", 0),
-        ):
-            value = getattr(self, name)
-            require(value >= least, f"data.{name} is {value}; expected {least} or more")
+        counts = ("short_first_epochs", "dev_speakers", "dev_every", "workers", "max_s", "piece_s", "cache_mb")
+        check(
+            self,
+            "data.",
+            unlabelled_share="(0, 1]",
+            batch_s="(0, inf)",
+            buckets="[1, inf)",
+            **dict.fromkeys(counts, "[0, inf)"),
+        )
         require(self.dev_every != 1, "data.dev_every is 1, which leaves nothing to train on; expected 0 or 2 and more")
         require(
             bool(self.dev) + bool(self.dev_speakers) + bool(self.dev_every) == 1,
             f"data.dev is {list(self.dev)}, data.dev_speakers {self.dev_speakers}, data.dev_every {self.dev_every}; "
             "set exactly one of them: without speech to validate on there is no best epoch",
         )
-        require(
-            0 < self.unlabelled_share <= 1,
-            f"data.unlabelled_share is {self.unlabelled_share}; expected more than 0 and at most 1",
-        )
-        require(self.batch_s > 0, f"data.batch_s is {self.batch_s}; expected seconds above 0")
 
 
 @dataclass(frozen=True)
@@ -123,18 +115,17 @@ class OptimConfig:
     front_end_lr_scale: float = 0.3
 
     def __post_init__(self) -> None:
-        one_of("optim.method", self.method, "muon", "adamw")
-        require(self.lr > 0, f"optim.lr is {self.lr}; expected more than 0")
-        require(self.weight_decay >= 0, f"optim.weight_decay is {self.weight_decay}; expected 0 or more")
-        require(all(0 <= b < 1 for b in self.betas), f"optim.betas is {self.betas}; expected 0 to below 1")
-        require(self.warmup_steps >= 0, f"optim.warmup_steps is {self.warmup_steps}; expected 0 or more")
-        for name in ("final_lr_scale", "front_end_lr_scale"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"optim.{name} is {value}; expected 0 to 1")
-        require(0 <= self.average_decay < 1, f"optim.average_decay is {self.average_decay}; expected 0 to below 1")
-        for name in ("front_end_frozen_epochs", "front_end_copies"):
-            value = getattr(self, name)
-            require(value >= 0, f"optim.{name} is {value}; expected 0 or more")
+        counts = ("weight_decay", "warmup_steps", "front_end_frozen_epochs", "front_end_copies")
+        check(
+            self,
+            "optim.",
+            lr="(0, inf)",
+            betas="[0, 1)",
+            average_decay="[0, 1)",
+            final_lr_scale="[0, 1]",
+            front_end_lr_scale="[0, 1]",
+            **dict.fromkeys(counts, "[0, inf)"),
+        )
 
 
 @dataclass(frozen=True)
@@ -166,12 +157,9 @@ class FitConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
-        require(self.checkpoint_minutes > 0, f"checkpoint_minutes is {self.checkpoint_minutes}; expected more than 0")
+        check(self, "", checkpoint_minutes="(0, inf)", patience="[0, inf)", seed=SEEDS)
         require(
             not self.data.unlabelled or self.auxiliary.weight > 0,
             "data.unlabelled is given, and auxiliary.weight is 0; recordings without text train by the generative loss "
             "alone, so set auxiliary.weight",
         )
-        require(self.patience >= 0, f"patience is {self.patience}; expected 0 or more")
-        one_of("logger", self.logger, "tensorboard", "wandb", "mlflow", "csv")
-        require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")

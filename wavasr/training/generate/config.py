@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wavasr.config import require
+from wavasr.config import SEEDS, check, require
 from wavasr.network.config import GeneratorConfig, ImproviserConfig
 
 
@@ -44,17 +44,9 @@ class RecordingsConfig:
 
     def __post_init__(self) -> None:
         require(len(self.train) > 0, "data.train is empty; expected manifests or folders of recordings")
-        require(0 < self.dev_share < 1, f"data.dev_share is {self.dev_share}; expected between 0 and 1")
-        for name, least in (
-            ("crop_frames", 8),
-            ("crops_per_recording", 1),
-            ("epoch_crops", 1),
-            ("batch", 1),
-            ("dev_crops", 1),
-            ("workers", 0),
-        ):
-            value = getattr(self, name)
-            require(value >= least, f"data.{name} is {value}; expected {least} or more")
+        counts = ("crops_per_recording", "epoch_crops", "batch", "dev_crops")
+        sizes = dict.fromkeys(counts, "[1, inf)")
+        check(self, "data.", dev_share="(0, 1)", crop_frames="[8, inf)", workers="[0, inf)", **sizes)
 
 
 @dataclass(frozen=True)
@@ -78,13 +70,8 @@ class StepsConfig:
     average_decay: float = 0.998
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, f"optim.lr is {self.lr}; expected more than 0")
-        require(all(0 <= b < 1 for b in self.betas), f"optim.betas is {self.betas}; expected 0 to below 1")
-        require(self.warmup_steps >= 0, f"optim.warmup_steps is {self.warmup_steps}; expected 0 or more")
-        for name in ("decay_share", "final_lr_scale"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"optim.{name} is {value}; expected 0 to 1")
-        require(0 <= self.average_decay < 1, f"optim.average_decay is {self.average_decay}; expected 0 to below 1")
+        shares = {"decay_share": "[0, 1]", "final_lr_scale": "[0, 1]", "betas": "[0, 1)", "average_decay": "[0, 1)"}
+        check(self, "optim.", lr="(0, inf)", warmup_steps="[0, inf)", **shares)
 
     def scale(self, step: int, steps: int) -> float:
         """The learning rate at a step of so many, as a share of `lr`."""
@@ -110,8 +97,7 @@ class ImproviseConfig:
     network: ImproviserConfig = field(default_factory=ImproviserConfig)
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, f"improviser.steps is {self.steps}; expected 0 or more")
-        require(self.minutes > 0, f"improviser.minutes is {self.minutes}; expected more than 0")
+        check(self, "improviser.", steps="[0, inf)", minutes="(0, inf)")
 
 
 @dataclass(frozen=True)
@@ -138,4 +124,4 @@ class GenerateConfig:
             f"improviser.steps is {self.improviser.steps}, but generator.condition {self.generator.condition}: only a "
             "vocoder is told frames; set generator.condition to mel",
         )
-        require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")
+        check(self, "", seed=SEEDS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wavasr.config import require
+from wavasr.config import SEEDS, check, require
 from wavasr.network.config import SpeechConfig
 from wavasr.training.generate.config import StepsConfig
 
@@ -39,8 +39,7 @@ class ReadingConfig:
 
     def __post_init__(self) -> None:
         require(len(self.train) > 0, "data.train is empty; expected manifests with audio and text")
-        require(0 < self.dev_share < 1, f"data.dev_share is {self.dev_share}; expected between 0 and 1")
-        require(self.batch >= 1, f"data.batch is {self.batch}; expected 1 or more")
+        check(self, "data.", dev_share="(0, 1)", batch="[1, inf)", least_confidence="[0, 1]")
 
 
 @dataclass(frozen=True)
@@ -66,4 +65,4 @@ class SpeakConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.voice), "voice is not set; give the model file of a vocoder, or the name of a shipped one")
-        require(0 <= self.seed < 2**32, f"seed is {self.seed}; expected 0 to 2**32 - 1")
+        check(self, "", seed=SEEDS)
