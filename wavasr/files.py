@@ -64,7 +64,7 @@ def atomic_bytes(path: str | Path) -> Iterator[BinaryIO]:
             part, handle = None, _open_through(target)
         else:
             _make_folder(target.parent)
-            _remove_leftovers(target)
+            _look_for_leftovers(target)
             part, handle = _new_part(target)
     try:
         with io.BufferedWriter(_Sink(handle, given)) as stream:
@@ -211,16 +211,19 @@ def _new_part(target: Path) -> tuple[Path, int]:
         os.close(handle)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Remove what killed writers of the same file left: temporary files that nobody holds a lock on."""
+def _look_for_leftovers(target: Path) -> None:
     started = time.monotonic()
-    if started < _NEXT_LOOK.get(target.parent, 0.0):
-        return
+    if started >= _NEXT_LOOK.get(target.parent, 0.0):
+        remove_leftovers(target)
+        now = time.monotonic()
+        _NEXT_LOOK[target.parent] = now + 10 * (now - started)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed writers of the same file left: temporary files that nobody holds a lock on."""
     pattern = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{8}\.part")
     with os.scandir(target.parent) as entries:
         parts = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name)]
-    now = time.monotonic()
-    _NEXT_LOOK[target.parent] = now + 10 * (now - started)
     for part in parts:
         with contextlib.suppress(OSError):  # held by its writer, somebody else's, or gone meanwhile
             if _WINDOWS:

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 from wavasr.cli import main
 from wavasr.corpora.manifest import Utterance, write_manifest
+from wavasr.files import _prefix
 from wavasr.recognition.bulk import Done, Unit
 from wavasr.recognition.runners import Schedule, carry_out
 
@@ -99,6 +102,75 @@ def arguments(corpus: Path, output: Path, model: Path, *more: str) -> list[str]:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".part"}
+
+
+class FakeRay(ModuleType):
+    """What `Actors` needs of Ray, in this process; the second task's actor dies amid its writing."""
+
+    exceptions = SimpleNamespace(RayError=OSError, RayTaskError=ZeroDivisionError)
+
+    def __init__(self, output: Path) -> None:
+        super().__init__("ray")
+        self.output, self.tasks, self.killed, self.asked = output, 0, 0, list[str]()
+
+    def init(self, address: str, **options: Any) -> None:
+        if address == "nowhere:1":
+            raise ConnectionError("Could not find any running Ray instance.\nand more")
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def remote(self, **options: Any) -> Any:
+        return lambda kind: SimpleNamespace(remote=lambda *arguments: self.actor(kind(*arguments)))
+
+    def actor(self, instance: Any) -> Any:
+        def begin(unit: Unit) -> Any:
+            self.tasks += 1
+            self.asked.append(unit.name)
+            number = self.tasks
+
+            def answer() -> Any:
+                if number == 2:
+                    return OSError("gone")
+                return instance.do(unit)
+
+            return answer
+
+        return SimpleNamespace(do=SimpleNamespace(remote=begin))
+
+    def wait(self, answers: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return answers[-1:], answers[:-1]  # the first one is a straggler
+
+    def get(self, answer: Any, timeout: float = 0.0) -> Any:
+        told = OSError("killed") if timeout else answer()
+        if isinstance(told, OSError):
+            raise told
+        return told
+
+    def kill(self, actor: Any) -> None:
+        self.killed += 1
+
+    def shutdown(self) -> None:
+        self.tasks = -1
+
+
+def test_actors_are_replaced_and_leave_nothing(
+    corpus: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, output = tmp_path / "whole", tmp_path / "out"
+    corpus.write_text("".join(corpus.read_text(encoding="utf-8").splitlines(keepends=True)[:4]), encoding="utf-8")
+    assert main(arguments(corpus, whole, tiny_model, "--workers", "1")) == 0
+    ray = FakeRay(output)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments(corpus, output, tiny_model), "--ray", "nowhere:1"]) == 2
+    assert "--ray nowhere:1: Could not find any running Ray instance; give HOST:PORT" in capsys.readouterr().err
+    part = output / f"{_prefix(output / 'calls-000000.jsonl')}{'0' * 8}.part"
+    part.write_text("half", encoding="utf-8")  # of an actor that is going to be killed
+    assert main([*arguments(corpus, output, tiny_model), "--ray", "auto"]) == 0
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == files(whole)
+    # The straggler is begun again by who has nothing to do, and killed at the end.
+    assert ray.asked == [f"calls-00000{n}" for n in (0, 1, 1, 2, 3, 0)] and ray.killed == 2 and ray.tasks == -1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for actors in /proc")

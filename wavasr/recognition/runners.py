@@ -21,10 +21,12 @@ from typing import Any, Protocol, cast
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.factory import decoder_of
 from wavasr.errors import ConfigError, WavasrError
-from wavasr.recognition.bulk import Bulk, Done, Unit, transcribe_unit
+from wavasr.files import remove_leftovers
+from wavasr.recognition.bulk import Bulk, Done, Unit, result_of, transcribe_unit
 from wavasr.recognition.models import opened
 
 _ATTEMPTS = 2
+_END_S = 10.0  # that an actor may take to end
 _COPIES = 2  # of a unit, where workers have nothing else to do
 
 
@@ -242,6 +244,7 @@ class Actors:
             reason = next(iter(str(error).splitlines()), "no answer").rstrip(".")
             raise ConfigError(f"--ray {address}: {reason}; give HOST:PORT of a Ray cluster, auto or local") from error
         self._arguments = Path.cwd(), work.output, work.model, work.decoding
+        self._output = work.output
         self._busy: dict[Any, tuple[Any, Unit]] = {}
         self._idle: list[Any] = []
 
@@ -272,7 +275,13 @@ class Actors:
         return found
 
     def close(self) -> None:
-        """End all actors."""
+        """End all actors, and remove what they have half-written: Ray kills them."""
+        for actor, _ in self._busy.values():
+            self._ray.kill(actor)
+        for answer, (_, unit) in self._busy.items():
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.get(answer, timeout=_END_S)  # until it is gone
+            remove_leftovers(result_of(self._output, unit.name))
         self._ray.shutdown()
 
     def _new(self) -> Any:
