@@ -42,23 +42,23 @@ examples:
 
 
 WARMUP_HELP = """\
-usage: wavasr warmup --train JSONL ... --dev JSONL ... --output FILE [options]
+usage: wavasr warmup --data.train JSONL --data.dev JSONL --output FILE [--key value ...]
 
 Warm up a front end: train the first stages of an encoder, without labels, to predict the log-mel spectrum.
 Recipes start from the front end that ships with the package; make your own for other recordings or another encoder.
 
-  --train JSONL ...  manifests of audio; their texts are not used
-  --dev JSONL ...    manifests of other speakers, to score the front end on
-  --output FILE      the front end to write
-  --noise DIR        noise recordings, mixed in and used alone
-  --rooms DIR        room impulse responses
-  --preset NAME      the encoder whose first stages are warmed up: base, small or paper
-  --context NAME     noncausal (default) or causal
-  --minutes M        how long to train
-  --batch, --learning-rate, --seed, --init     as in a recipe
+  --data.train JSONL      manifest of audio, or '[a.jsonl, b.jsonl]'; texts are not used
+  --data.dev JSONL        manifest of other speakers, to score the front end on
+  --output FILE           the front end to write
+  --minutes M             how long to train (default: 15)
+  --encoder.preset NAME   the encoder whose first stages are warmed up: base (default), swift or paper
+  --augment.noise_dir D   noise recordings, mixed in and used alone; --augment.room_dir D: room impulse responses
+  --print_config          print every key of the result, each with its meaning, and stop
+
+Keys and --config are as in wavasr fit.
 
 examples:
-  wavasr warmup --train train.jsonl --dev dev.jsonl --output front-end.safetensors
+  wavasr warmup --data.train train.jsonl --data.dev dev.jsonl --output front-end.safetensors
   wavasr fit --config an4.yaml --encoder.init front-end.safetensors
 """
 

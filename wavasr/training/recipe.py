@@ -102,7 +102,7 @@ class Read(NamedTuple):
 
 
 def read(argv: Sequence[str], parser: ArgumentParser) -> Read:
-    """Read the command line of `wavasr fit` with the parser of its task; see `parse`."""
+    """Read a command line with the parser of its task; see `parse`."""
     argv, names = _resolve_configs(_with_stored_recipe(list(argv)))
     for name in names:
         _check_file(_find(name), list(parser.get_defaults().keys()))
@@ -117,7 +117,7 @@ def read(argv: Sequence[str], parser: ArgumentParser) -> Read:
         made = parser.instantiate(values)
     except (argparse.ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(_one_line(str(error), parser)) from error
-    run_dir = values.run_dir or Path("runs") / (Path(names[-1]).stem if names else "fit")
+    run_dir = values.get("run_dir") or Path("runs") / (Path(names[-1]).stem if names else "fit")
     return Read(values, made, Path(run_dir), f"{text}\n")
 
 
@@ -264,37 +264,42 @@ def _parser() -> ArgumentParser:
         help="where losses go beside metrics.csv",
     )
     add_groups(parser, _GROUPS)
+    add_run(parser)
     return parser
 
 
-def new_parser(description: str, base: Sequence[Path] = ()) -> ArgumentParser:
-    """A parser of `wavasr fit` with the options that every task has; `base` is read before any recipe."""
+def new_parser(description: str, base: Sequence[Path] = (), prog: str = "wavasr fit") -> ArgumentParser:
+    """A parser with the options that every task has; `base` is read before any recipe."""
     set_parsing_settings(
         import_path_denylist=["*"], import_path_allowlist=["wavasr"]
     )  # or a value such as os.system would be imported
 
     parser = ArgumentParser(
-        prog="wavasr fit",
+        prog=prog,
         description=description,
         exit_on_error=False,
         allow_abbrev=False,
         default_config_files=[str(path) for path in base],
     )
     parser.add_argument("--config", action="config", help="a recipe: a path or the name of a shipped one")
-    parser.add_argument("--resume", action="store_true", help="go on where the run in run_dir stopped")
-    parser.add_argument(
-        "--run_dir", type=Path | None, default=None, help="logs, checkpoints, model, reports; default: runs/<recipe>"
-    )
     parser.add_argument("--seed", type=int, default=FitConfig.seed, help="start of every random choice")
     return parser
 
 
 def add_groups(parser: ArgumentParser, groups: Mapping[str, type]) -> None:
-    """The keys of some dataclasses and of Lightning's Trainer."""
-    from pytorch_lightning import Trainer
-
+    """The keys of some dataclasses."""
     for name, group in groups.items():
         parser.add_class_arguments(group, name)
+
+
+def add_run(parser: ArgumentParser) -> None:
+    """The keys of a run: its folder, whether it goes on, and Lightning's Trainer."""
+    from pytorch_lightning import Trainer
+
+    parser.add_argument("--resume", action="store_true", help="go on where the run in run_dir stopped")
+    parser.add_argument(
+        "--run_dir", type=Path | None, default=None, help="logs, checkpoints, model, reports; default: runs/<recipe>"
+    )
     parser.add_class_arguments(Trainer, "trainer", skip=_OWN_TRAINER_KEYS, instantiate=False)
 
 

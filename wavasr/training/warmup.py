@@ -6,14 +6,13 @@ the hours that a raw-waveform network otherwise needs before it recognises anyth
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +23,17 @@ from tqdm import tqdm
 from wavasr.audio.augment import Augmenter
 from wavasr.audio.config import AugmentConfig
 from wavasr.audio.features import log_mel
-from wavasr.config import to_dict
-from wavasr.corpora.manifest import Utterance, read_manifest
+from wavasr.config import SEEDS, check, to_dict
+from wavasr.corpora.manifest import Utterance
 from wavasr.errors import ConfigError
+from wavasr.files import check_writable
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
 from wavasr.network.recognizer import Recognizer, load_front_end, save_front_end
 from wavasr.training.dataset import AudioStore
+from wavasr.training.recipe import add_groups, new_parser, read
+from wavasr.training.splits import read_manifests
 
 BANDS = 80
 CROP_S = 1.5
@@ -40,31 +42,50 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class WarmupDataConfig:
+    """Which recordings are learnt from; their texts are not used.
+
+    Attributes:
+        root: folder that the manifests are relative to.
+        train: manifests (JSON lines) to train on.
+        dev: manifests of other speakers, to score the front end on.
+    """
+
+    root: Path = Path()
+    train: tuple[str, ...] = ("train.jsonl",)
+    dev: tuple[str, ...] = ("dev.jsonl",)
+
+
+@dataclass(frozen=True)
 class WarmupConfig:
     """How long and on what the front end is warmed up.
 
     Attributes:
-        preset: whose front end (`EncoderConfig.preset`).
-        context: "noncausal" or "causal".
         minutes: wall-clock time; the learning rate falls to zero over it.
-        batch: crops of 1.5 s a step.
-        learning_rate: the highest; AdamW.
-        seed: of the start, the crops and the augmentation.
-        init: "random", or a front end to go on from.
+        batch: crops of 1.5 s in a step.
+        lr: highest learning rate of AdamW.
+        seed: start of every random choice.
     """
 
-    preset: str = "base"
-    context: str = "noncausal"
     minutes: float = 15.0
     batch: int = 16
-    learning_rate: float = 2e-3
+    lr: float = 2e-3
     seed: int = 0
-    init: str = "random"
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(init="random"))
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    data: WarmupDataConfig = field(default_factory=WarmupDataConfig)
 
     def __post_init__(self) -> None:
-        for key in ("minutes", "batch", "learning_rate"):
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"--{key.replace('_', '-')} is {getattr(self, key)}; expected more than 0")
+        check(self, "", minutes="(0, inf)", batch="[1, inf)", lr="(0, inf)", seed=SEEDS)
+
+
+_GROUPS = {"encoder": EncoderConfig, "augment": AugmentConfig, "data": WarmupDataConfig}
+_DEFAULTS = {
+    "encoder.init": "random",
+    "augment.gain_db": (-25.0, 10.0),
+    "augment.noise_probability": 0.25,
+    "augment.room_probability": 0.25,
+}
 
 
 class Crops(IterableDataset[Tensor]):
@@ -122,7 +143,7 @@ def explained_variance(task: FrontEndTask, waveforms: Sequence[Tensor]) -> float
 
 
 def warm_up(
-    config: WarmupConfig, utterances: Sequence[Utterance], unseen: Sequence[Utterance], augment: AugmentConfig
+    config: WarmupConfig, utterances: Sequence[Utterance], unseen: Sequence[Utterance]
 ) -> tuple[FrontEndTask, dict[str, float]]:
     """Train a front end on `utterances`; report its explained variance on `unseen` speakers.
 
@@ -130,19 +151,19 @@ def warm_up(
         AudioError: a file cannot be read.
     """
     torch.manual_seed(config.seed)
-    task = FrontEndTask(EncoderConfig(preset=config.preset, context=config.context))  # type: ignore[arg-type]
-    load_front_end(task.recognizer, config.init)
+    task = FrontEndTask(config.encoder)
+    load_front_end(task.recognizer, config.encoder.init)
     rate = task.recognizer.sample_rate
-    crops = Crops(AudioStore(utterances, rate), Augmenter(augment, rate), rate, config.seed)
+    crops = Crops(AudioStore(utterances, rate), Augmenter(config.augment, rate), rate, config.seed)
     loader = iter(DataLoader(crops, batch_size=config.batch, num_workers=1, prefetch_factor=8))
     front_end_and_bands = [*task.recognizer.front_end.parameters(), *task.bands.parameters()]
-    optimizer = torch.optim.AdamW(front_end_and_bands, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(front_end_and_bands, lr=config.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     started, done, steps, loss = time.monotonic(), 0.0, 0, torch.zeros(())
     with tqdm(total=100, unit="%", desc="warming up the front end") as bar:
         while done < 1.0:
             rise = min(1.0, (steps + 1) / 50)
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * rise * (0.5 * (1 + math.cos(math.pi * done)) + 1e-3)
+                group["lr"] = config.lr * rise * (0.5 * (1 + math.cos(math.pi * done)) + 1e-3)
             waveform = next(loader)
             with torch.autocast("cpu", torch.bfloat16):
                 predicted = task(waveform)
@@ -166,73 +187,51 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         WavasrError: a manifest, a recording, a setting or the place of the front end file cannot be used.
     """
-    options = _parser().parse_args(arguments)
-    config = WarmupConfig(
-        preset=options.preset,
-        context=options.context,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        init=options.init,
-    )
-    if options.output.is_dir():
-        raise ConfigError(f"--output: {options.output} is a folder; give the front end file's name in it")
-    utterances = [utterance for manifest in options.train for utterance in read_manifest(manifest)]
-    unseen = [utterance for manifest in options.dev for utterance in read_manifest(manifest)]
+    config, output = parse(arguments)
+    data = config.data
+    utterances, unseen = ([*read_manifests(data.root, names)] for names in (data.train, data.dev))
     overlap = {u.speaker for u in utterances if u.speaker} & {u.speaker for u in unseen}
     if overlap:
-        raise ConfigError(f"--dev: speaker {min(overlap)} is in --train too; give speakers that are not in training")
-    if options.noise:
-        noises = sorted(path for path in Path(options.noise).rglob("*") if path.suffix in {".opus", ".flac", ".wav"})
-        utterances += [Utterance(path.stem, path, 1.0, "") for path in noises]
-    augment = AugmentConfig(
-        gain_db=(-25.0, 10.0),
-        noise_dir=options.noise,
-        noise_probability=0.25 if options.noise else 0.0,
-        room_dir=options.rooms,
-        room_probability=0.25 if options.rooms else 0.0,
-    )
-    task, figures = warm_up(config, utterances, unseen, augment)
-    save_front_end(task.recognizer, options.output, record_of(config, augment, figures))
+        raise ConfigError(f"data.dev: speaker {min(overlap)} is in data.train too; give speakers that are not")
+    noises = Augmenter(config.augment, config.encoder.sample_rate).noises.files
+    utterances += [Utterance(path.stem, path, 1.0, "") for path in noises]  # mixed in, and used alone
+    task, figures = warm_up(config, utterances, unseen)
+    save_front_end(task.recognizer, output, record_of(config, figures))
     _log.info("explained variance of log-mel on %d unseen utterances: %.4f", len(unseen), figures["explained_variance"])
-    print(options.output)
+    print(output)
     return 0
 
 
-def record_of(config: WarmupConfig, augment: AugmentConfig, figures: Mapping[str, float]) -> dict[str, Any]:
+def parse(arguments: Sequence[str]) -> tuple[WarmupConfig, Path]:
+    """Read the command line of `wavasr warmup`, as that of `wavasr fit`; also the file to write.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong kind, a file that is missing, no place for the result.
+    """
+    parser = new_parser("Warm up a front end without labels.", prog="wavasr warmup")
+    parser.add_argument("--output", type=Path | None, default=None, help="the front end file to write")
+    parser.add_argument("--minutes", type=float, default=WarmupConfig.minutes, help="how long to train")
+    parser.add_argument("--batch", type=int, default=WarmupConfig.batch, help="crops of 1.5 s in a step")
+    parser.add_argument("--lr", type=float, default=WarmupConfig.lr, help="highest learning rate of AdamW")
+    add_groups(parser, _GROUPS)
+    parser.set_defaults(_DEFAULTS)
+    found = read(arguments, parser)
+    values = found.values
+    if values.output is None:
+        raise ConfigError("--output is not given; name the front end file to write")
+    check_writable(values.output)
+    made = {name: found.made[name] for name in _GROUPS}
+    return WarmupConfig(values.minutes, values.batch, values.lr, values.seed, **made), values.output
+
+
+def record_of(config: WarmupConfig, figures: Mapping[str, float]) -> dict[str, Any]:
     """What the front end file says of its making. Folders by their names only: the file goes to other machines."""
+    augment, encoder = config.augment, config.encoder
     noises, rooms = (folder and Path(folder.name) for folder in (augment.noise_dir, augment.room_dir))
-    return {
-        "warmup": {**to_dict(config), "init": Path(config.init).name},
-        "augment": to_dict(replace(augment, noise_dir=noises, room_dir=rooms)),
-        "figures": dict(figures),
-    }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        allow_abbrev=False,
-        prog="wavasr warmup",
-        description="Warm up an encoder's front end without labels, by predicting the log-mel spectrum.",
-        epilog="example: wavasr warmup --train train.jsonl --dev dev.jsonl --output front-end.safetensors",
+    portable = replace(
+        config,
+        augment=replace(augment, noise_dir=noises, room_dir=rooms),
+        encoder=replace(encoder, init=Path(encoder.init).name),
+        data=replace(config.data, root=Path(config.data.root.name)),
     )
-    parser.add_argument("--train", type=Path, nargs="+", required=True, metavar="JSONL", help="audio")
-    parser.add_argument("--dev", type=Path, nargs="+", required=True, metavar="JSONL", help="unseen speakers, to score")
-    parser.add_argument("--noise", type=Path, metavar="DIR", help="noise recordings, mixed in and used alone")
-    parser.add_argument("--rooms", type=Path, metavar="DIR", help="room impulse responses")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the front end file to write")
-    defaults = WarmupConfig()
-    parser.add_argument("--preset", default=defaults.preset)
-    parser.add_argument("--context", choices=["noncausal", "causal"], default=defaults.context)
-    parser.add_argument("--minutes", type=float, default=defaults.minutes)
-    parser.add_argument("--batch", type=int, default=defaults.batch)
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--init", default=defaults.init, help='"random" or a front end to go on from')
-    return parser
+    return {"warmup": to_dict(portable), "figures": dict(figures)}

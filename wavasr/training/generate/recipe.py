@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wavasr.network.config import GeneratorConfig
 from wavasr.training.generate.config import GenerateConfig, ImproviseConfig, RecordingsConfig, StepsConfig
-from wavasr.training.recipe import Recipe, add_groups, new_parser, read
+from wavasr.training.recipe import Recipe, add_groups, add_run, new_parser, read
 
 TASK = "generate"
 _GROUPS = {"generator": GeneratorConfig, "data": RecordingsConfig, "optim": StepsConfig, "improviser": ImproviseConfig}
@@ -23,6 +23,7 @@ def parse(argv: Sequence[str]) -> Recipe[GenerateConfig]:
     parser.add_argument("--task", default=TASK, help="what is trained: a generator")
     parser.add_argument("--start", default=GenerateConfig.start, help="a generator's model file to go on from")
     add_groups(parser, _GROUPS)
+    add_run(parser)
     parser.set_defaults({"trainer.max_epochs": 100, "trainer.gradient_clip_val": 1.0, "trainer.log_every_n_steps": 10})
     found = read(argv, parser)
     values = found.values

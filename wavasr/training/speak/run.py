@@ -24,7 +24,7 @@ from wavasr.training.generate.config import RecordingsConfig, StepsConfig
 from wavasr.training.generate.data import Voices, read_voices
 from wavasr.training.generate.run import describe, make_trainer, portable
 from wavasr.training.interruption import Interruption
-from wavasr.training.recipe import Recipe, add_groups, new_parser, read
+from wavasr.training.recipe import Recipe, add_groups, add_run, new_parser, read
 from wavasr.training.run import interruptible
 from wavasr.training.speak.config import ReadingConfig, SpeakConfig
 from wavasr.training.speak.data import (
@@ -56,6 +56,7 @@ def parse(argv: Sequence[str]) -> Recipe[SpeakConfig]:
     parser.add_argument("--task", default=TASK, help="what is trained: a network from text to a vocoder's frames")
     parser.add_argument("--voice", default="", help="the vocoder: a generator's model file, or a shipped name")
     add_groups(parser, _GROUPS)
+    add_run(parser)
     parser.set_defaults({"trainer.max_epochs": 60, "trainer.gradient_clip_val": 1.0, "trainer.log_every_n_steps": 10})
     found = read(argv, parser)
     values = found.values
