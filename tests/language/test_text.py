@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.language.config import TextConfig, UnitsConfig
-from wavasr.language.text import Units, build_units, ctc_frames_needed, encode_texts, normalise
+from wavasr.language.text import Units, build_units, ctc_frames_needed, normalise
 
 SENTENCES = [
     "she had your dark suit in greasy wash water all year",
@@ -164,17 +164,6 @@ def test_sentencepiece_size_out_of_reach() -> None:
         Units.sentencepiece(SENTENCES, 5000)
     with pytest.raises(ConfigError, match=r"units.size is 5; .* need \d+: raise units.size"):
         Units.sentencepiece(SENTENCES, 5)
-
-
-def test_encode_texts_names_or_drops() -> None:
-    units = Units.characters(["abc"])
-    pairs = [("u1", "abc"), ("u2", "abx"), ("u3", "c")]
-    with pytest.raises(TextError, match=r"utterance u2: 'x'"):
-        encode_texts(pairs, units)
-    encoded = encode_texts(iter(pairs), units, "drop")
-    assert {name: list(ids) for name, ids in encoded.labels.items()} == {"u1": [1, 2, 3], "u3": [3]}
-    assert list(encoded.dropped) == ["u2"]
-    assert "'x'" in encoded.dropped["u2"]
 
 
 @pytest.mark.parametrize(

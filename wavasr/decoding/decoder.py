@@ -78,11 +78,6 @@ class Decoder(ABC):
         return ()
 
     @property
-    def has_words(self) -> bool:
-        """Whether it has a list of words to choose from."""
-        return bool(self.words)
-
-    @property
     def spells_words(self) -> bool:
         """Whether phones come out as words."""
         return False

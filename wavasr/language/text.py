@@ -14,10 +14,9 @@ import io
 import itertools
 import re
 import unicodedata
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.language.config import TextConfig, UnitsConfig
@@ -292,34 +291,6 @@ def build_units(texts: Iterable[str], config: UnitsConfig) -> Units:
     if config.kind == "phones":
         return Units.phones(phone for text in texts for phone in text.split())
     return Units.words_of(texts) if config.kind == "words" else Units.characters(texts)
-
-
-@dataclass(frozen=True)
-class EncodedTexts:
-    """Labels by utterance id (compact arrays of unsigned 16-bit integers), and the reason for each one dropped."""
-
-    labels: dict[str, array[int]]
-    dropped: dict[str, str]
-
-
-def encode_texts(
-    utterances: Iterable[tuple[str, str]], units: Units, out_of_inventory: Literal["error", "drop"] = "error"
-) -> EncodedTexts:
-    """Encode (utterance id, normalised text) pairs.
-
-    Raises:
-        TextError: `out_of_inventory` is "error" and a text has a symbol that the inventory lacks; names both.
-    """
-    labels: dict[str, array[int]] = {}
-    dropped: dict[str, str] = {}
-    for name, text in utterances:
-        try:
-            labels[name] = array("H", units.encode(text))
-        except TextError as error:
-            if out_of_inventory == "error":
-                raise TextError(f"utterance {name}: {error}") from error
-            dropped[name] = str(error)
-    return EncodedTexts(labels, dropped)
 
 
 def ctc_frames_needed(ids: Sequence[int]) -> int:

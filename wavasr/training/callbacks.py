@@ -261,7 +261,7 @@ class CsvLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row."""
+        """Append a row: in place, since a log grows by a row a step; a row that was cut off is left out when read."""
         row: dict[str, Any] = {
             name: f"{value:.7g}" for name, value in metrics.items() if name in self.COLUMNS and not math.isnan(value)
         }

@@ -86,6 +86,7 @@ class Version:
         path = self._folder / f"{uuid.uuid4().hex}.f16"
         places: dict[str, tuple[int, int, int]] = {}
         total = 0
+        # Hundreds of megabytes, and nobody reads them before their index is there: that one is written atomically.
         with path.open("wb") as stream:
             for utterance, frames, samples in rows:
                 block = frames.T.contiguous().to(torch.float16).numpy()
