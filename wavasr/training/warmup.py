@@ -219,6 +219,8 @@ def parse(arguments: Sequence[str]) -> tuple[WarmupConfig, Path]:
     values = found.values
     if values.output is None:
         raise ConfigError("--output is not given; name the front end file to write")
+    if values.output.is_dir():
+        raise ConfigError(f"--output: {values.output} is a folder; give the front end file's name in it")
     check_writable(values.output)
     made = {name: found.made[name] for name in _GROUPS}
     return WarmupConfig(values.minutes, values.batch, values.lr, values.seed, **made), values.output
@@ -226,12 +228,13 @@ def parse(arguments: Sequence[str]) -> tuple[WarmupConfig, Path]:
 
 def record_of(config: WarmupConfig, figures: Mapping[str, float]) -> dict[str, Any]:
     """What the front end file says of its making. Folders by their names only: the file goes to other machines."""
-    augment, encoder = config.augment, config.encoder
+    augment, encoder, data = config.augment, config.encoder, config.data
     noises, rooms = (folder and Path(folder.name) for folder in (augment.noise_dir, augment.room_dir))
+    train, dev = (tuple(Path(name).name for name in names) for names in (data.train, data.dev))
     portable = replace(
         config,
         augment=replace(augment, noise_dir=noises, room_dir=rooms),
         encoder=replace(encoder, init=Path(encoder.init).name),
-        data=replace(config.data, root=Path(config.data.root.name)),
+        data=WarmupDataConfig(Path(data.root.name), train, dev),
     )
     return {"warmup": to_dict(portable), "figures": dict(figures)}
