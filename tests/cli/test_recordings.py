@@ -44,6 +44,9 @@ def test_a_folder_stands_for_its_recordings(
     (tmp_path / "empty").mkdir()
     assert main(["transcribe", str(tmp_path / "empty"), "-m", str(tiny_model)]) == 2
     assert "a folder without recordings" in capsys.readouterr().err
+    assert main(["transcribe", str(tmp_path / "empty"), str(folder), "-m", str(tiny_model)]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 and "1 of 3 recordings failed" in said.err
 
 
 def test_recordings_of_one_name_have_different_names_in_ctm(
@@ -76,6 +79,8 @@ def test_names_that_begin_with_a_dash(
     for command in (["--", "-yes.wav"], [speech.name, "--", "-yes.wav"]):
         assert main(["transcribe", "-m", str(tiny_model), "-q", *command]) == 0
         assert len(capsys.readouterr().out.splitlines()) == len(command) - command.index("--") - 1 + command.index("--")
+    assert main(["transcribe", "-yes.wav"]) == 2
+    assert "unknown argument -yes.wav (the file: ./-yes.wav)" in capsys.readouterr().err
     assert main(["transcribe", "--"]) == 2
     assert "required: FILE" in capsys.readouterr().err
 

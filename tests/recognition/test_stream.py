@@ -116,7 +116,7 @@ def test_bad_samples_are_refused() -> None:
         Stream().feed(np.full(100, np.nan, np.float32))
     with pytest.raises(AudioError, match="sample_rate"):
         Stream(sample_rate=0)
-    with pytest.raises(ValueError, match="ended"):
+    with pytest.raises(AudioError, match="ended"):
         stream = Stream()
         stream.finish()
         stream.feed(np.zeros(10, np.float32))

@@ -23,7 +23,7 @@ from wavasr.audio.features import hz_to_mel, mel_to_hz
 from wavasr.audio.reading import AUDIO_SUFFIXES, Samples, load_audio
 from wavasr.errors import AudioError, ConfigError
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("wavasr")
 _NOISE_CACHE_SAMPLES = 1 << 27
 _QUIETEST_POWER = 1e-10
 _ROOM_LONGEST_S = 1.0

@@ -20,7 +20,7 @@ from wavasr.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("wavasr")
 
 # Containers that hold sound and nothing that points elsewhere: FFmpeg also reads playlists, scripts and pictures.
 _FORMATS = (
@@ -33,7 +33,7 @@ _SEEK_FROM_S = 5.0
 _RUN_UP_S = 1.0
 
 _BLOCK_SAMPLES = 1 << 16
-_LEAST_RATE, _MOST_RATE = 1_000, 768_000
+LEAST_RATE, MOST_RATE = 1_000, 768_000  # in Hz
 _MOST_CHANNELS = 64
 # 30 dB above full scale: not loud, but integers that were never divided.
 _LOUDEST = 32.0
@@ -217,8 +217,8 @@ class Track:
                 yield frame.sample_rate, block
 
     def _check_shape(self, rate: int, channels: int) -> None:
-        if not _LEAST_RATE <= rate <= _MOST_RATE:
-            expected = f"{_LEAST_RATE:,} to {_MOST_RATE:,}; mend its header"
+        if not LEAST_RATE <= rate <= MOST_RATE:
+            expected = f"{LEAST_RATE:,} to {MOST_RATE:,}; mend its header"
             raise AudioError(f"{self.file.source_name}: has a sample rate of {rate:,} Hz; expected {expected}")
         if not 1 <= channels <= _MOST_CHANNELS:
             raise AudioError(f"{self.file.source_name}: has {channels} channels; expected 1 to {_MOST_CHANNELS}")

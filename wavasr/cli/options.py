@@ -47,7 +47,10 @@ class Parser(argparse.ArgumentParser):
             options = [option for action in self._actions for option in action.option_strings]
             if advice := OTHERS_OPTIONS.get(unknown[1]):
                 self.exit(BAD_INPUT, f"{self.prog}: {unknown[1]} is {advice}; see {self.prog} --help\n")
-            message = f"unknown argument {unknown[1]}{did_you_mean(unknown[1], options)}"
+            advice = did_you_mean(unknown[1], options) or (
+                f" (the file: ./{unknown[1]})" if Path(unknown[1]).exists() else ""
+            )
+            message = f"unknown argument {unknown[1]}{advice}"
         self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 

@@ -122,8 +122,9 @@ def recordings(names: Iterable[str]) -> Iterator[str]:
     """The names, with the recordings beneath a folder, sorted, in its place.
 
     Raises:
-        WavasrError: there is none in a folder.
+        WavasrError: there is none in the only folder; among several names, the folder's own fails in its turn.
     """
+    names = list(names)
     for name in names:
         if name == "-" or not Path(name).is_dir():
             yield name
@@ -131,9 +132,9 @@ def recordings(names: Iterable[str]) -> Iterator[str]:
         from wavasr.corpora.base import find_audio
 
         found = [str(path) for path in find_audio(Path(name))]
-        if not found:
+        if not found and len(names) == 1:
             raise WavasrError(f"{name}: is a folder without recordings; give a file, or another folder")
-        yield from found
+        yield from found or [name]
 
 
 class Failures:

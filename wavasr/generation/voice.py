@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import soxr
 
-from wavasr.audio.reading import Source, load_audio
+from wavasr.audio.arrays import is_recording, pieces_of
+from wavasr.audio.reading import Source
 from wavasr.audio.scores import Note, read_midi
 from wavasr.errors import WavasrError
 from wavasr.files import atomic_bytes
@@ -135,7 +135,7 @@ def generate(
     model: str | Path = "violin",
     seconds: float = 5.0,
     *,
-    like: Source | Array | None = None,
+    like: Source | npt.ArrayLike | None = None,
     notes: str | Path | Sequence[Note] | None = None,
     sample_rate: int | None = None,
     speaker: str | None = None,
@@ -147,9 +147,9 @@ def generate(
     Args:
         model: a model file or the name of a shipped one.
         seconds: how long to improvise; without meaning with `like` and `notes`.
-        like: a recording to speak again: a path, the bytes of a file, or samples (S,) float32 at `sample_rate`.
+        like: a recording to speak again: a path, the bytes of a file, or samples, (S,) float or int16.
         notes: what an instrument is to play: a MIDI file, or notes.
-        sample_rate: of `like`, where it is samples; the model's where not given.
+        sample_rate: of `like`, where it is samples, in Hz; the model's where not given.
         speaker: whose voice, of a model with several; the first where not given.
         seed: start of the random choices; the same seed gives the same sound.
         temperature: below 1 surer, above 1 rougher.
@@ -167,13 +167,8 @@ def generate(
         return audible(np.concatenate(list(voice.play_blocks(played, seed)))), rate
     if like is None:
         return audible(voice.improvise(seconds, speaker, seed)), rate
-    if not isinstance(like, np.ndarray):
-        return audible(voice.copy(load_audio(like, rate), speaker, seed)), rate
-    samples = np.asarray(like, dtype=np.float32)
-    if samples.ndim != 1 or not np.isfinite(samples).all():
-        raise WavasrError(f"the samples have the shape {samples.shape}; expected (S,) finite numbers")
-    if sample_rate not in (None, rate):
-        samples = soxr.resample(samples, sample_rate, rate).astype(np.float32)
+    given_rate = sample_rate if sample_rate is not None or is_recording(like) else rate
+    samples = np.concatenate(list(pieces_of(like, given_rate, rate, LONGEST_S)) or [np.zeros(0, np.float32)])
     return audible(voice.copy(samples, speaker, seed)), rate
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 from tqdm import tqdm
 
-from wavasr.audio.reading import Samples, Source, stream_audio
+from wavasr.audio.arrays import is_recording, pieces_of
+from wavasr.audio.reading import Samples, Source
 from wavasr.corpora.manifest import AlignedPhone, Utterance, report_dropped
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
@@ -75,10 +76,11 @@ class AlignedText(Transcript):
 
 
 def align(
-    source: Source,
+    source: Source | npt.ArrayLike,
     text: str,
     model: AcousticModel | str | Path = "default",
     *,
+    sample_rate: int | None = None,
     lexicon: Lexicon | Path | None = None,
     model_name: str = "",
 ) -> AlignedText:
@@ -88,10 +90,12 @@ def align(
     for the next call, as `transcribe` keeps what it reads.
 
     Args:
-        source: a path, "-" for standard input, the bytes of a file, or a binary stream.
+        source: a path, "-" for standard input, the bytes of a file, a binary stream; or samples, (S,) float in [-1, 1]
+            or int16.
         text: what was said; for a phone model without a lexicon phones separated by spaces (TIMIT's are folded into the
             model's set).
         model: a loaded model, a model file, or the name of a shipped model.
+        sample_rate: of samples, in Hz; files tell theirs.
         lexicon: for a phone model, how words are pronounced; None: as the model's own lexicon says, `NOTHING`: the
             text is phones. Words that it lacks are pronounced as its own suggest, where it has enough of them.
         model_name: what the result calls the model; by default its file or shipped name.
@@ -102,7 +106,7 @@ def align(
         ModelError: the model cannot be loaded, or its output is not a number.
     """
     acoustic = opened(model)
-    name = file_name(source)
+    name = file_name(source if is_recording(source) else "-")
     words: list[Spoken] = []
     lexicon = lexicon if isinstance(lexicon, Lexicon) else lexicon_of(acoustic, lexicon)
     if lexicon:
@@ -110,7 +114,8 @@ def align(
         ids = _labels(words)
     else:
         ids = labels_of(text, acoustic.units, acoustic.text, name)
-    log_probs, samples = _log_probs(source, acoustic, name)
+    pieces = pieces_of(source, sample_rate, acoustic.sample_rate, PIECE_S)
+    log_probs, samples = _log_probs(pieces, acoustic, name)
     frame_s, duration_s = acoustic.hop_samples / acoustic.sample_rate, samples / acoustic.sample_rate
     if (needed := ctc_frames_needed(ids)) > len(log_probs):
         raise TextError(
@@ -134,17 +139,17 @@ def align(
     )
 
 
-def _log_probs(source: Source, model: AcousticModel, name: str) -> tuple[NDArray[np.float32], int]:
+def _log_probs(pieces: Iterable[Samples], model: AcousticModel, name: str) -> tuple[npt.NDArray[np.float32], int]:
     """The log-probabilities (T, V) of a recording and its samples; a TextError if it is silent."""
     samples, audible = 0, False
 
-    def pieces() -> Iterator[Samples]:
+    def noted() -> Iterator[Samples]:
         nonlocal samples, audible
-        for piece in stream_audio(source, model.sample_rate, PIECE_S):
+        for piece in pieces:
             samples, audible = samples + len(piece), audible or is_audible(piece)
             yield piece
 
-    log_probs = np.concatenate(list(stream_log_probs(model, pieces())))
+    log_probs = np.concatenate(list(stream_log_probs(model, noted())))
     if not audible:
         raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
     return log_probs, samples
@@ -261,7 +266,7 @@ def pronounced(text: str, model: AcousticModel, lexicon: Lexicon, name: str = "t
     return [Spoken(word, spellings[word]) for word in words]
 
 
-def chosen(log_probs: NDArray[np.float32], words: Sequence[Spoken]) -> list[Spoken]:
+def chosen(log_probs: npt.NDArray[np.float32], words: Sequence[Spoken]) -> list[Spoken]:
     """The words with the pronunciation that the recording speaks for alone.
 
     The first pronunciations are aligned; each word with others then chooses between them in its stretch of frames, from
@@ -287,7 +292,7 @@ def _labels(words: Sequence[Spoken]) -> list[int]:
     return [label for word in words for label in word.pronunciations[0]]
 
 
-def _aligned(log_probs: NDArray[np.float32], ids: Sequence[int], words: Sequence[Spoken]) -> Hypothesis:
+def _aligned(log_probs: npt.NDArray[np.float32], ids: Sequence[int], words: Sequence[Spoken]) -> Hypothesis:
     """Labels at their most probable place; with the words that they are, where units do not tell."""
     starts, ends, means = zip(*forced_align(log_probs, ids), strict=True)
     spans = tuple(zip(starts, ends, strict=True))

@@ -15,12 +15,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import soxr
 from numpy.typing import NDArray
 
 from wavasr.audio.reading import Samples
-from wavasr.errors import AudioError
 from wavasr.network.halves import Halves
 from wavasr.network.runtime import AcousticModel
 
@@ -235,39 +232,6 @@ def stream_log_probs(model: AcousticModel, pieces: Iterable[Samples]) -> Iterato
             yield from posteriors.take(posteriors.complete)
     posteriors.end()
     yield from posteriors.take(posteriors.complete)
-
-
-def checked_samples(samples: npt.ArrayLike) -> Samples:
-    """(S,) samples as float32; integers of 16 bits become [-1, 1].
-
-    Raises:
-        AudioError: they are not one channel of numbers.
-    """
-    values = np.asarray(samples)
-    if values.ndim != 1:
-        raise AudioError(f"samples have the shape {values.shape}; expected one channel, (S,)")
-    if values.dtype == np.int16:
-        return np.asarray(values / np.float32(32768), np.float32)
-    if values.dtype.kind != "f":
-        raise AudioError(f"samples are {values.dtype}; expected float32 in [-1, 1], or int16")
-    if not np.isfinite(values).all():
-        raise AudioError("samples are not numbers (NaN or infinite)")
-    return values.astype(np.float32, copy=False)
-
-
-def resampled(samples: Samples, sample_rate: int, wanted: int, piece_s: float = 10.0) -> Iterator[Samples]:
-    """Samples, (S,), piece by piece at another rate."""
-    if not 1000 <= sample_rate <= 768_000:
-        raise AudioError(f"sample_rate is {sample_rate} Hz; expected 1000 to 768000")
-    size = round(piece_s * sample_rate)
-    pieces = (samples[start : start + size] for start in range(0, len(samples), size))
-    if sample_rate == wanted:
-        yield from pieces
-        return
-    stream = soxr.ResampleStream(sample_rate, wanted, 1, dtype="float32", quality="HQ")
-    for piece in pieces:
-        yield stream.resample_chunk(np.ascontiguousarray(piece))
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def forward(model: AcousticModel, waveforms: Sequence[Samples]) -> list[Floats]:

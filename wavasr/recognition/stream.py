@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from wavasr.audio.arrays import check_rate, checked_samples
 from wavasr.audio.reading import Samples
 from wavasr.decoding.config import DEFAULT, DecodingConfig
 from wavasr.decoding.decoder import Decoder
@@ -23,7 +24,7 @@ from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.times import Word
 from wavasr.errors import AudioError
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.chunks import Floats, checked_samples, frames_in, seconds_of
+from wavasr.recognition.chunks import Floats, frames_in, seconds_of
 from wavasr.recognition.models import calibration_of, opened
 from wavasr.recognition.stretches import SURELY_WHOLE_S, Stretch, Stretches, accepted, sureness, words_of
 
@@ -102,8 +103,7 @@ class Stream:
         decoder: DecodingConfig | Decoder = DEFAULT,
         partials: bool = True,
     ) -> None:
-        if not 1000 <= sample_rate <= 768_000:
-            raise AudioError(f"sample_rate is {sample_rate} Hz; expected 1000 to 768000")
+        check_rate(sample_rate)
         self._model = opened(model)
         self._decode = decoder_of(decoder, self._model)
         self._calibration = calibration_of(self._model, self._decode)
@@ -129,11 +129,10 @@ class Stream:
             partial: False: no `Partial` this time, which saves most of the work where one is behind with it.
 
         Raises:
-            AudioError: they are not one channel of numbers.
-            ValueError: the stream has ended.
+            AudioError: they are not one channel of numbers, or the stream has ended.
         """
         if self._ended:
-            raise ValueError("the stream has ended; begin a new one")
+            raise AudioError("the stream has ended; begin a new one")
         values = checked_samples(samples)
         if self._resampler is not None:
             values = self._resampler.resample_chunk(np.ascontiguousarray(values))

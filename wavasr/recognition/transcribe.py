@@ -16,15 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from wavasr.audio.arrays import is_recording, pieces_of
 from wavasr.audio.reading import Samples, Source, audio_duration_s, stream_audio
 from wavasr.decoding.config import DEFAULT, DecodingConfig
 from wavasr.decoding.decoder import Decoder
 from wavasr.decoding.factory import decoder_of
 from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.times import Word
-from wavasr.errors import AudioError, WavasrError
+from wavasr.errors import WavasrError
 from wavasr.network.runtime import AcousticModel
-from wavasr.recognition.chunks import checked_samples, resampled, seconds_of
+from wavasr.recognition.chunks import seconds_of
 from wavasr.recognition.models import calibration_of, name_of, opened
 from wavasr.recognition.stretches import Stretch, Stretches, accepted, joined, sureness, words_of
 from wavasr.recognition.workers import Pending, Workers
@@ -117,7 +118,7 @@ class Transcript:
 
 
 def transcribe(
-    source: Source | npt.NDArray[Any],
+    source: Source | npt.ArrayLike,
     model: AcousticModel | str | Path = "default",
     *,
     sample_rate: int | None = None,
@@ -146,18 +147,12 @@ def transcribe(
         ConfigError: the parts of the configuration do not fit together or the model.
         TextError: the language model is damaged.
     """
-    if isinstance(source, np.ndarray):
-        if sample_rate is None:
-            raise AudioError("samples come without their rate; give sample_rate, in Hz")
-        samples = checked_samples(source)
-        acoustic = opened(model)
-        decode = decoder_of(decoder, acoustic)
-        name = model_name or name_of(model)
-        pieces = resampled(samples, sample_rate, acoustic.sample_rate)
-        return _begun(_STREAM, pieces, acoustic, decode, Workers(decode), name)()
-    if sample_rate is not None:
-        raise AudioError(f"{file_name(source)}: a file tells its own sample rate; sample_rate is for arrays")
-    return next(transcribe_many([source], model, decoder=decoder, model_name=model_name, progress=progress))
+    if is_recording(source) and sample_rate is None:
+        return next(transcribe_many([source], model, decoder=decoder, model_name=model_name, progress=progress))
+    acoustic = opened(model)
+    pieces = pieces_of(source, sample_rate, acoustic.sample_rate, PIECE_S)
+    decode = decoder_of(decoder, acoustic)
+    return _begun(_STREAM, pieces, acoustic, decode, Workers(decode), model_name or name_of(model))()
 
 
 def transcribe_many(

@@ -38,7 +38,7 @@ from wavasr.training.splits import read_manifests
 BANDS = 80
 CROP_S = 1.5
 LOG_MEL_SCALE = (-6.0, 4.0)  # about the mean and deviation of speech's log-mel, so that the targets have unit range
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("wavasr")
 
 
 @dataclass(frozen=True)
