@@ -125,7 +125,7 @@ COMMANDS = {
     "speak": _command("text to speech", "speaking.speak"),
     "generate": _command("sound from a generator: music, a recording in another voice", "generation.generate"),
     "fit": _command("train a recogniser or a generator from a recipe", "training.fit"),
-    "adapt": _command("a model that has got used to a speaker, without transcripts", "training.adapt"),
+    "adapt": _command("a model adapted to a speaker, without transcripts", "training.adapt"),
     "evaluate": _command("error rates of a model on a manifest, with a report", "evaluation.evaluate"),
     "calibrate": _command("make a model's confidences probabilities", "evaluation.calibrate"),
     "prepare": _command("a corpus on disk to manifests", "training.prepare"),

@@ -238,7 +238,7 @@ def _align_parser() -> Parser:
         metavar="NAME",
         help=f"how times are written: {', '.join(ALIGN_FORMATS)} (default: as --output ends, or textgrid)",
     )
-    parser.add_argument("--output", type=Path, metavar="F", help="write here instead of standard output")
+    parser.add_argument("-o", "--output", type=Path, metavar="F", help="write here instead of standard output")
     return parser
 
 

@@ -113,7 +113,9 @@ examples:
     add_model(parser)
     parser.add_argument("--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect")
     parser.add_argument("--no-vad", action="store_true", help="decode all sound, not only what may be speech")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write a file: .txt .srt .vtt .json .tsv")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="also write a file: .txt .srt .vtt .json .tsv"
+    )
     args = parser.parse_args(arguments)
     configure_logging()
     format = args.output.suffix.removeprefix(".").lower() if args.output else "txt"

@@ -105,7 +105,7 @@ def adapt(arguments: list[str]) -> int:
     """`wavasr adapt`: a model adapted to recordings that nobody has transcribed."""
     parser = Parser(
         prog="wavasr adapt",
-        description="Make a model that has got used to a speaker, a room, a microphone: it listens to recordings, and\n"
+        description="Adapt a model to a speaker, a room, a microphone: it listens to recordings, and\n"
         "learns from what it understood; no transcripts are needed. Give recordings of one speaker, some minutes if\n"
         "there are, then transcribe these or others with the new model.",
         epilog="examples:\n"
@@ -175,7 +175,7 @@ def prepare(arguments: list[str]) -> int:
     )
     parser.add_argument("corpus", metavar="CORPUS", type=one_of(corpora.NAMES), help="how the corpus is laid out")
     parser.add_argument("root", metavar="ROOT", type=Path, help="the corpus's folder, or a manifest for jsonl")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the manifests go")
     parser.add_argument(
         "--option",
         action="append",
@@ -213,7 +213,7 @@ def shard(arguments: list[str]) -> int:
         "  wavasr evaluate --model default --manifest shards/dev",
     )
     parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="JSON lines with audio and text")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the shards go")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the shards go")
     parser.add_argument("--size", type=float, default=100.0, metavar="MB", help="of a shard (default: %(default)g)")
     args = parser.parse_args(arguments)
     configure_logging()

@@ -81,7 +81,7 @@ def adapt(
     config: AdaptationConfig = DEFAULT_CONFIG,
     progress: bool = False,
 ) -> Recognizer:
-    """A model that has got used to the voices and places of some recordings; no transcripts are needed.
+    """A model adapted to the voices and places of some recordings; no transcripts are needed.
 
     Args:
         waveforms: the recordings, (S,) float32 each, at the model's rate.
