@@ -15,6 +15,7 @@ import pytest
 
 import wavasr
 from wavasr import cli
+from wavasr.cli.console import describe_os_error
 from wavasr.cli.recordings import FORMATS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,7 +174,7 @@ def test_one_bad_file_of_three_is_named_and_the_others_are_done(
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 2
     assert "nowhere.wav" in captured.err
-    assert "1 of 3 recordings failed" in captured.err
+    assert "1 of 3 recordings failed; the others are done" in captured.err
 
 
 def test_formats_of_one_recording_ask_for_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,3 +337,7 @@ def test_the_package_has_the_functions_that_it_names(tiny_model: Path, speech: P
     assert wavasr.transcribe(speech, model=str(tiny_model)).text == first.text
     with pytest.raises(AttributeError, match="no attribute 'trancribe'"):
         wavasr.trancribe  # noqa: B018
+
+
+def test_no_message_is_empty() -> None:
+    assert describe_os_error(TimeoutError()) == "timeouterror"

@@ -40,7 +40,9 @@ def describe_os_error(error: OSError) -> str:
     }
     place = f"{error.filename}: " if error.filename else ""
     remedy = remedies.get(error.errno or 0)
-    return f"{place}{(error.strerror or str(error)).lower()}" + (f"; {remedy}" if remedy else "")
+    return f"{place}{(error.strerror or str(error) or type(error).__name__).lower()}" + (
+        f"; {remedy}" if remedy else ""
+    )
 
 
 def complain(message: str) -> None:

@@ -155,7 +155,8 @@ class Failures:
             return OK
         if self.files == 1:
             return BAD_INPUT
-        complain(f"{self.count} of {self.files} recordings failed; the others are done")
+        some = self.count < self.files
+        complain(f"{self.count} of {self.files} recordings failed" + ("; the others are done" if some else ""))
         return SOME_FAILED
 
 
