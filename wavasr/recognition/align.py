@@ -90,8 +90,7 @@ def align(
     for the next call, as `transcribe` keeps what it reads.
 
     Args:
-        source: a path, "-" for standard input, the bytes of a file, a binary stream; or samples, (S,) float in [-1, 1]
-            or int16.
+        source: a recording or samples, as in `transcribe`.
         text: what was said; for a phone model without a lexicon phones separated by spaces (TIMIT's are folded into the
             model's set).
         model: a loaded model, a model file, or the name of a shipped model.
@@ -114,8 +113,7 @@ def align(
         ids = _labels(words)
     else:
         ids = labels_of(text, acoustic.units, acoustic.text, name)
-    pieces = pieces_of(source, sample_rate, acoustic.sample_rate, PIECE_S)
-    log_probs, samples = _log_probs(pieces, acoustic, name)
+    log_probs, samples = _log_probs(pieces_of(source, sample_rate, acoustic.sample_rate, PIECE_S), acoustic, name)
     frame_s, duration_s = acoustic.hop_samples / acoustic.sample_rate, samples / acoustic.sample_rate
     if (needed := ctc_frames_needed(ids)) > len(log_probs):
         raise TextError(
