@@ -1,6 +1,7 @@
 """Every shipped recipe is parsed and its network built; mistakes in recipes are one line."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,16 @@ import pytest
 import torch
 import yaml
 
+from tests.training.tones import RATE, rows
 from wavasr.audio.config import AugmentConfig
 from wavasr.config import from_dict, to_dict
 from wavasr.errors import ConfigError
 from wavasr.language.text import Units
-from wavasr.network.recognizer import Recognizer
+from wavasr.network.recognizer import Recognizer, load_model
 from wavasr.training.config import DataConfig, FitConfig
 from wavasr.training.recipe import BASE_NAME, parse, shipped_dir, task_of
-from wavasr.training.run import portable
+from wavasr.training.run import fit, portable
+from wavasr.training.splits import read_splits
 
 ALL = sorted(path.name for path in shipped_dir().glob("*.yaml") if path.name != BASE_NAME)
 SHIPPED = [
@@ -47,6 +50,41 @@ def test_recipe_becomes_a_network(name: str) -> None:
     assert 0.005 <= config.encoder.hop_samples / config.encoder.sample_rate <= 0.04  # labels come about as fast
     assert recipe.trainer["max_epochs"] > 0 and recipe.trainer["gradient_clip_val"]
     assert from_dict(FitConfig, to_dict(config)) == config
+
+
+MINIATURE = {
+    "encoder.stages": [
+        {"channels": 8, "window": 32, "stride": 8, "level_frames": 32, "dilations": [1, 2], "pool": 10},
+        {"channels": 8, "dilations": [1], "pool": 2},
+    ],
+    "encoder.sample_rate": RATE,
+    "encoder.init": "random",
+    "units.kind": "characters",
+    "data.train": ["train.jsonl"],
+    "data.dev": [],
+    "data.dev_every": 0,
+    "data.dev_speakers": 1,
+    "data.test": [],
+    "data.align": False,
+    "data.batch_s": 2,
+    "data.workers": 0,
+    "trainer.max_steps": 1,
+    "trainer.limit_val_batches": 1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.enable_progress_bar": False,
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_recipe_takes_a_step(name: str, tones: Path, tmp_path: Path) -> None:
+    """Its losses, optimiser, augmentation and precision, on a miniature network and corpus."""
+    given = MINIATURE | {"data.root": str(tones), "run_dir": str(tmp_path / "run")}
+    overrides = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
+    recipe = parse(["--config", name, "--start=", *overrides])
+    fit(recipe, read_splits(recipe.config))
+    losses = [float(row["train_loss"]) for row in rows(tmp_path / "run") if row["train_loss"]]
+    assert len(losses) == 1 and math.isfinite(losses[0])
+    assert all(torch.isfinite(p).all() for p in load_model(tmp_path / "run" / "model.wavasr").parameters())
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -82,6 +82,19 @@ def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
     assert from_dict(FitConfig, model.metadata["config"]).encoder == model.encoder_config
 
 
+def test_bfloat16_trains_as_float32_does(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavasr.training.run._slow_in_bfloat16", lambda accelerator: False)
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        (tmp_path / precision).mkdir()
+        auxiliary = {"weight": 0.1, "frame_weight": 1.0, "crf_weight": 0.5}
+        run = train(tmp_path / precision, tones, trainer={"max_epochs": 1, "precision": precision}, auxiliary=auxiliary)
+        losses.append([float(row["train_loss"]) for row in rows(run) if row["train_loss"]])
+        assert all(p.dtype == torch.float32 for p in load_model(run / "model.wavasr").parameters())
+    exact, rounded = losses
+    assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)
+
+
 KILLED = """
 import sys
 from wavasr.training.interruption import Interrupted
