@@ -28,16 +28,18 @@ def generate(arguments: list[str]) -> int:
         "  wavasr generate --model violin --seconds 10 -o violin.wav\n"
         "  wavasr generate --like interview.mp3 --speaker 1088 -o another.wav\n"
         "  wavasr generate --model voices --like hello.wav --speaker kathleen --seed 7 -o again.wav\n"
-        "  wavasr generate --model piano --notes tune.mid -o tune.wav\n"
+        "  wavasr generate --model runs/piano/model.wavasr --notes tune.mid -o tune.wav\n"
         "  wavasr generate --inpaint hello.wav --hide 0.5-0.6 --model runs/paper/model.wavasr -o filled-in.wav",
     )
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a file or a shipped name (default: voices with --like, piano with --notes, or violin)",
+        help="a file or a shipped name (default: voices with --like, or violin)",
     )
     parser.add_argument("--like", metavar="FILE", help="the recording to speak again; - reads it from standard input")
-    parser.add_argument("--notes", metavar="FILE", help="a MIDI file to play")
+    parser.add_argument(
+        "--notes", metavar="FILE", help="a MIDI file to play; --model is an instrument that you trained (piano.yaml)"
+    )
     parser.add_argument(
         "--speaker", metavar="NAME", help="whose voice, of a model with several; wavasr info lists them"
     )
@@ -66,7 +68,7 @@ def generate(arguments: list[str]) -> int:
         if args.output != "-":
             print(args.output)
         return OK
-    voice = Voice.load(args.model or ("voices" if args.like else "piano" if args.notes else "violin"), args.temperature)
+    voice = Voice.load(args.model or ("voices" if args.like else "violin"), args.temperature)
     write_sound(output, _made(voice, args), voice.config.sample_rate)
     if args.output != "-":
         print(args.output)
@@ -98,6 +100,8 @@ def _filled_in(args: argparse.Namespace) -> tuple[Array, int]:
 def _check(parser: Parser, args: argparse.Namespace) -> None:
     if args.inpaint and not (args.hide and args.model):
         parser.error("--inpaint needs --hide A-B, seconds to fill in, and --model, a recogniser that you trained")
+    if args.notes and not args.model:
+        parser.error("--notes needs --model, an instrument; train one with wavasr fit --config piano.yaml")
     if args.hide and not args.inpaint:
         parser.error("--hide is for --inpaint FILE")
     if sum(map(bool, (args.inpaint, args.like, args.notes))) > 1:

@@ -82,7 +82,7 @@ class Voice:
             WavasrError: the model plays no notes, or there are too many.
         """
         if self.network.instrument is None:
-            raise WavasrError("this model plays no notes; --notes is for an instrument such as piano")
+            raise WavasrError("this model plays no notes; train an instrument with wavasr fit --config piano.yaml")
         count = int(length_s(notes, LONGEST_S) * self.config.sample_rate / self.config.hop_samples)
         frames = Instrument(self.network.instrument).frames(notes, count, self.config)
         yield from self.render_blocks(frames, seed=seed)
