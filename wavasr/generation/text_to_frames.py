@@ -11,6 +11,7 @@ import numpy.typing as npt
 from wavasr.network.config import PHONE_PLACES, SpeechConfig
 
 Array = npt.NDArray[np.float32]
+Wide = npt.NDArray[np.float64]
 _SHORTEST_FRAMES, _LONGEST_FRAMES = 1, 120
 
 
@@ -66,6 +67,8 @@ def places_in(durations: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], 
 class Speech:
     """The network from phones to frames.
 
+    It computes in double precision and rounds once: the same frames on any number of threads.
+
     Args:
         config: its shape.
         weights: by the names of `network.text_to_frames.TextToFrames`, float32.
@@ -75,7 +78,7 @@ class Speech:
     def __init__(self, config: SpeechConfig, weights: Mapping[str, Array], scale: SpeechScale) -> None:
         self.config = config
         self.scale = scale
-        self._weights = weights
+        self._weights = {name: values.astype(np.float64) for name, values in weights.items()}
 
     def __call__(
         self,
@@ -95,7 +98,7 @@ class Speech:
             semitones: added to the pitch.
         """
         assert places.shape == (len(phones), PHONE_PLACES)
-        x = self._weights["phones.weight"][phones] + self._linear("places", places)  # (P, C)
+        x = self._weights["phones.weight"][phones] + self._linear("places", places.astype(np.float64))  # (P, C)
         if "speakers.weight" in self._weights:
             x = x + self._weights["speakers.weight"][speaker]
         x = self._blocks("encoder", x, (1,) * self.config.layers)
@@ -108,7 +111,7 @@ class Speech:
         mel = self._linear("mel", self._blocks("mel_blocks", spectrum, self.config.mel_dilations))
         return self._in_units(mel, pitch, durations)
 
-    def _pitch(self, placed: Array, semitones: float) -> Array:
+    def _pitch(self, placed: Wide, semitones: float) -> Wide:
         """Normalised log period with its natural spread, and voicing: (F, 2)."""
         melody = self._blocks("pitch_blocks", self._linear("to_pitch", placed), self.config.pitch_dilations)
         pitch = self._linear("pitch", melody)
@@ -116,25 +119,25 @@ class Speech:
         pitch[:, 0] = middle + (pitch[:, 0] - middle) * self.scale.pitch_spread
         pitch[:, 0] -= semitones * np.log(2) / 12 / self.scale.log_lag_scale
         pitch[:, 1] = np.clip(pitch[:, 1], 0.0, 1.0)
-        return np.asarray(pitch, np.float32)
+        return pitch
 
-    def _in_units(self, mel: Array, pitch: Array, durations: npt.NDArray[np.int64]) -> SpokenFeatures:
+    def _in_units(self, mel: Wide, pitch: Wide, durations: npt.NDArray[np.int64]) -> SpokenFeatures:
         scale = self.scale
         if scale.mel_spread is not None:
             mel = mel.mean(axis=0) + (mel - mel.mean(axis=0)) * scale.mel_spread
         return SpokenFeatures(
             log_mel=(mel * scale.mel_scale + scale.mel_mean).astype(np.float32),
             log_lag=(pitch[:, 0] * scale.log_lag_scale + scale.log_lag_mean).astype(np.float32),
-            voicing=pitch[:, 1],
+            voicing=pitch[:, 1].astype(np.float32),
             durations=durations,
         )
 
-    def _linear(self, name: str, x: Array) -> Array:
+    def _linear(self, name: str, x: Wide) -> Wide:
         """A linear layer, or a convolution of one tap: (T, C) -> (T, D)."""
         weight = self._weights[f"{name}.weight"].reshape(len(self._weights[f"{name}.bias"]), -1)
-        return np.asarray(x @ weight.T + self._weights[f"{name}.bias"], np.float32)
+        return np.asarray(x @ weight.T + self._weights[f"{name}.bias"], np.float64)
 
-    def _blocks(self, name: str, x: Array, dilations: tuple[int, ...]) -> Array:
+    def _blocks(self, name: str, x: Wide, dilations: tuple[int, ...]) -> Wide:
         """`network.text_to_frames.GatedConvolution` for each dilation: (T, C) -> (T, C)."""
         for index, dilation in enumerate(dilations):
             block = f"{name}.{index}"
@@ -148,7 +151,7 @@ class Speech:
             out = np.concatenate(taps, axis=1) @ weight.transpose(2, 1, 0).reshape(-1, len(weight))
             value, gate = np.split(out + self._weights[f"{block}.conv.bias"], 2, axis=1)
             x = x + value / (1 + np.exp(-gate))
-        return np.asarray(x, np.float32)
+        return x
 
 
 def _carried(frames: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
