@@ -176,7 +176,10 @@ def text_to_speech(reader: Reader, text: str, samples: Floats) -> Figure:
     rows[1].plot(times, hz, color=GREY, linewidth=0.6, label="between voiced phones")
     rows[1].plot(times, np.where(features.voicing > 0.5, hz, np.nan), color=BLUE, label="voiced")
     rows[1].legend(loc="upper right", ncols=2)
-    rows[1].set_ylim(0.9 * float(hz.min()), 1.25 * float(hz.max()))
+    voiced = hz[features.voicing > 0.5] if (features.voicing > 0.5).any() else hz
+    rows[1].set_ylim(
+        0.8 * float(voiced.min()), 1.35 * float(voiced.max())
+    )  # between voiced phones pitch may go anywhere
     label(rows[1], "", "Hz", "Melody")
     span = (0.0, len(times) * hop_s, 0.0, float(features.log_mel.shape[1]))
     image(rows[2], np.maximum(features.log_mel.T, features.log_mel.max() - 12), span, cmap=SPECTRUM)
