@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from wavasr.audio.augment import AUDIO_SUFFIXES, NoiseShelf, add_noise, add_room, equalise, read_rooms, telephone
+from wavasr.audio.augment import AUDIO_SUFFIXES, NoiseClips, add_noise, add_room, equalise, read_rooms, telephone
 from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
@@ -41,7 +41,7 @@ Change = Callable[[Samples, np.random.Generator], Samples]
 
 def kinds(data: Path) -> dict[str, Change]:
     """What is done to the recordings of each kind."""
-    noises = NoiseShelf(_recordings(data / "noise-esc10"), RATE)
+    noises = NoiseClips(_recordings(data / "noise-esc10"), RATE)
     rooms = read_rooms(_recordings(data / "rir"), RATE)
     return {
         "as-it-is": lambda x, _: x,
@@ -55,7 +55,7 @@ def kinds(data: Path) -> dict[str, Change]:
     }
 
 
-def home_microphone(waveform: Samples, room: Samples, noises: NoiseShelf, rng: np.random.Generator) -> Samples:
+def home_microphone(waveform: Samples, room: Samples, noises: NoiseClips, rng: np.random.Generator) -> Samples:
     """What a cheap microphone near the speaker hears: some of the room, little noise, uneven gains; softly."""
     mixed = waveform + HOME_ROOM * add_room(waveform, room)
     noisy = add_noise(mixed, noises.draw(len(mixed), rng), HOME_NOISE_DB)

@@ -52,7 +52,7 @@ class Augmenter:
     def __init__(self, config: AugmentConfig, sample_rate: int) -> None:
         self.config = config
         self.sample_rate = sample_rate
-        self.noises = NoiseShelf(_listed(config.noise_dir, "noise_dir"), sample_rate)
+        self.noises = NoiseClips(_listed(config.noise_dir, "noise_dir"), sample_rate)
         self._room_files = _listed(config.room_dir, "room_dir")
         self._rooms: list[Samples] | None = None
 
@@ -84,7 +84,7 @@ class Augmenter:
         return self._rooms
 
 
-class NoiseShelf:
+class NoiseClips:
     """Noise recordings, decoded when first drawn, kept as 16-bit integers up to a limit of memory."""
 
     def __init__(self, files: list[Path], sample_rate: int) -> None:

@@ -130,14 +130,14 @@ class LanguageScore:
             return self
         numbers = range(0, len(words.words), max(1, len(words.words) // _SAMPLED_WORDS))
         start = self.lm.start(True)
-        known = [float(self.lm.score(start, number)[1]) for number in numbers if number not in words.strangers]
+        known = [float(self.lm.score(start, number)[1]) for number in numbers if number not in words.lm_unknown]
         rare = statistics.median(known) if known else 0.0
 
         def earned(hotword: Hotword) -> float:
             state, total = start, 0.0
             for number in hotword.labels:
                 state, score = self.lm.score(state, number)
-                total += rare if number in words.strangers else float(score)
+                total += rare if number in words.lm_unknown else float(score)
             more = len(hotword.labels) - 1
             return min(hotword.nats, max(0.0, boost + scale * (rare - total) - more * word_score))
 

@@ -89,7 +89,7 @@ class SearchTree:
         self._space = units.symbols.index(" ") if units.kind == "characters" and " " in units.symbols else None
         self.copied = self._space is None
         self._rarest = -1  # as which the words are searched that the language model does not know
-        self._strangers: dict[tuple[int, ...], int] = {}  # these, by their spelling
+        self._lm_unknown: dict[tuple[int, ...], int] = {}  # these, by their spelling
         self._fill(hotwords, lm, scale)
 
     def _fill(self, hotwords: Sequence[Hotword], lm: Any, scale: float) -> None:
@@ -101,22 +101,22 @@ class SearchTree:
         """
         from flashlight.lib.text import decoder as flashlight
 
-        words, strangers = self._words, self._words.strangers
+        words, lm_unknown = self._words, self._words.lm_unknown
         start = lm.start(False)
         probs = np.array([lm.score(start, number)[1] for number in range(len(words.spellings))])
-        strange = np.zeros(len(probs), np.bool_)
-        strange[list(strangers)] = True
-        known = np.flatnonzero(~strange)
+        unknown = np.zeros(len(probs), np.bool_)
+        unknown[list(lm_unknown)] = True
+        known = np.flatnonzero(~unknown)
         if len(known):
             self._rarest = int(known[np.argmin(probs[known])])
-            probs[strange] = probs[self._rarest]
+            probs[unknown] = probs[self._rarest]
         else:
-            strangers = frozenset()
+            lm_unknown = frozenset()
         by_rarity = known[np.argsort(probs[known], kind="stable")]
         median = int(by_rarity[len(known) // 2]) if len(known) else -1
         self._expected = {
             ids: one._replace(column_nats=one.nats + scale * _before_last(lm, one.searched_as))
-            for ids, one in self._expectations(hotwords, strangers, median).items()
+            for ids, one in self._expectations(hotwords, lm_unknown, median).items()
         }
         self._earning = {tuple(hotword.labels): hotword.nats for hotword in hotwords}
         self._ends = sorted({(self._last(ids), hotword.column_nats) for ids, hotword in self._expected.items()})
@@ -135,15 +135,15 @@ class SearchTree:
                 insert(spelling, number, lm.score(start, number)[1] + hotword.column_nats / scale)
         alike: dict[tuple[int, ...], int] = {}
         scores = probs.tolist()
-        for number in np.lexsort((strange, -probs)).tolist():  # the most probable first, of equals those that it knows
+        for number in np.lexsort((unknown, -probs)).tolist():  # the most probable first, of equals those that it knows
             searched_as = number
             for ids in words.spellings[number]:
                 if ids in self._expected and self._expected[ids].words == ((number, ids),):
                     continue
-                if number in strangers:
-                    if ids in self._strangers or ids in words.spellings[self._rarest]:
+                if number in lm_unknown:
+                    if ids in self._lm_unknown or ids in words.spellings[self._rarest]:
                         continue
-                    self._strangers[ids] = number
+                    self._lm_unknown[ids] = number
                     searched_as = self._rarest
                 alike[ids] = count = alike.get(ids, 0) + 1
                 if count <= _HOMOPHONES:
@@ -152,13 +152,13 @@ class SearchTree:
         self.trie.smear(flashlight.SmearingMode.MAX)
 
     def _expectations(
-        self, hotwords: Sequence[Hotword], strangers: frozenset[int], stand_in: int
+        self, hotwords: Sequence[Hotword], lm_unknown: frozenset[int], stand_in: int
     ) -> dict[tuple[int, ...], Expected]:
         """The hotwords by their labels: each way to say one is a word of its own for the search."""
         found: dict[tuple[int, ...], Expected] = {}
         space = () if self._space is None else (self._space,)
         for hotword in sorted(hotwords, key=lambda hotword: -hotword.nats):
-            searched_as = tuple(stand_in if number in strangers else number for number in hotword.labels)
+            searched_as = tuple(stand_in if number in lm_unknown else number for number in hotword.labels)
             ways = itertools.product(*(self._words.spellings[number] for number in hotword.labels))
             for spelled in itertools.islice(ways, _HOMOPHONES):
                 ids = tuple(itertools.chain(spelled[0], *((*space, *part) for part in spelled[1:])))
@@ -238,7 +238,7 @@ class SearchTree:
     @property
     def numbers_are_words(self) -> bool:
         """Whether a result's numbers are its words: without hotwords, and words that are searched as another one."""
-        return not self._expected and not self._strangers
+        return not self._expected and not self._lm_unknown
 
     def _said(self, number: int, columns: Sequence[int]) -> Expected:
         """What a word of the search is: a hotword by its last column, another one by its number and labels."""
@@ -246,7 +246,7 @@ class SearchTree:
             labels = self._labels_in(columns)
             return self._expected[labels if labels in self._expected else labels[:-1]]
         spelled = self._spelling(number, columns)
-        word = self._strangers.get(spelled, number) if number == self._rarest else number
+        word = self._lm_unknown.get(spelled, number) if number == self._rarest else number
         return Expected(((word, spelled),), (number,), 0.0)
 
     def _labels_in(self, columns: Sequence[int]) -> tuple[int, ...]:
@@ -261,7 +261,7 @@ class SearchTree:
     def _spelling(self, number: int, columns: Sequence[int]) -> tuple[int, ...]:
         """Which of the word's spellings the columns of its frames are."""
         own = self._words.spellings[number]
-        others = self._strangers if number == self._rarest else {}
+        others = self._lm_unknown if number == self._rarest else {}
         if len(own) == 1 and not others:
             return own[0]
         labels = self._labels_in(columns)

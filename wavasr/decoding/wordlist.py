@@ -30,13 +30,13 @@ class WordList:
         words: as they are written in transcripts.
         names: as the language model knows them.
         spellings: for each word the ways to spell it in units.
-        strangers: numbers of the words that the language model does not know.
+        lm_unknown: numbers of the words that the language model does not know.
     """
 
     words: list[str]
     names: list[str]
     spellings: list[list[tuple[int, ...]]]
-    strangers: frozenset[int] = frozenset()
+    lm_unknown: frozenset[int] = frozenset()
 
 
 def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordList | None:
@@ -75,8 +75,8 @@ def word_list(config: DecodingConfig, units: Units, text: TextConfig) -> WordLis
             )
     if len(set(named.values())) < len(named):
         named, spoken = _united(named, spoken)
-    strangers = frozenset(number for number, name in enumerate(named.values()) if names and name not in names)
-    return WordList(list(named), list(named.values()), [spoken[word] for word in named], strangers)
+    lm_unknown = frozenset(number for number, name in enumerate(named.values()) if names and name not in names)
+    return WordList(list(named), list(named.values()), [spoken[word] for word in named], lm_unknown)
 
 
 def _united(

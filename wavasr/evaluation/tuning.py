@@ -57,7 +57,7 @@ class Tuning:
         """The trial with the fewest errors; of equals that in the middle by weight of the language model.
 
         Speakers that the model was trained on need little of a language model: on them many weights are equal, and the
-        first of these would leave too little of it to strangers.
+        first of these would leave too little of it for new speakers.
         """
         fewest = min(map(_errors, self.trials))
         equals = [trial for trial in self.trials if _errors(trial) == fewest]
