@@ -1,5 +1,9 @@
 """Adaptation without transcripts: what is learnt from, the loss, what moves, and the command from files to a model."""
 
+import functools
+import re
+import shlex
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -166,3 +170,24 @@ def test_bad_input_is_one_line(
 def test_the_output_has_to_be_a_model_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["adapt", str(CLIPS[0]), "-o", str(tmp_path / "voice.onnx")]) == 2
     assert "voice.onnx" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_examples_of_the_help_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lecture.mp3", "monday/a.wav", "monday/b.wav"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy(CLIPS[0], name)
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/model.wavasr").symlink_to(resolve("default"))
+    once = functools.partial(adapt, config=AdaptationConfig(epochs=1))
+    monkeypatch.setattr("wavasr.recognition.adapt.adapt", once)
+    assert cli.main(["adapt", "--help"]) == 0
+    lines = re.findall(r"wavasr (.*)", capsys.readouterr().out.partition("examples:")[2])
+    assert len(lines) == 3
+    for line in lines:
+        files = [sorted(map(str, Path().glob(one))) if "*" in one else [one] for one in shlex.split(line)]
+        assert cli.main([file for found in files for file in found]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "lecturer.wavasr" and "old man" in said[1] and said[2] == "mine-monday.wavasr"

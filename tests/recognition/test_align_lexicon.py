@@ -13,6 +13,7 @@ from wavasr.corpora.manifest import read_manifest
 from wavasr.decoding.config import NOTHING
 from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align
+from wavasr.decoding.wordlist import read_out
 from wavasr.errors import TextError
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
@@ -20,7 +21,7 @@ from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import change_model, language_of
 from wavasr.network.recognizer import Recognizer, save_model
-from wavasr.recognition.align import SILENCE, Spoken, align, chosen, lexicon_of, pronounced, with_silences
+from wavasr.recognition.align import SILENCE, Spoken, align, as_written, chosen, lexicon_of, pronounced, with_silences
 from wavasr.recognition.models import load_acoustic_model
 
 LEXICON = "the  DH AH\nthe(2)  DH IY\nend  EH N D\n"
@@ -178,3 +179,18 @@ def test_numbers_and_abbreviations_are_read_out() -> None:
     few = Lexicon({"lee": lexicon["lee"]})
     with pytest.raises(TextError, match="'2' not in the lexicon"):
         pronounced("Lee 2", model, few)
+
+
+def test_what_was_read_out_is_shown_as_it_is_written() -> None:
+    known = Lexicon({word: [("AH",)] for word in ("twenty", "doctor", "the")})
+
+    def shown(text: str) -> list[tuple[str, float, float]]:
+        said = [Word(word, at, at + 1, 1.0) for at, word in enumerate(read_out(text, TextConfig(), known))]
+        return [(word.word, word.start_s, word.end_s) for word in as_written(text, said, TextConfig(), known)]
+
+    assert shown("Dr. Lee met the 23rd - really!") == [
+        *(("Dr.", 0, 1), ("lee", 1, 2), ("met", 2, 3), ("the", 3, 4), ("23rd", 4, 6), ("really", 6, 7))
+    ]
+    assert " ".join(word for word, *_ in shown("On May 3, 1999 it cost $2.50")) == "on may 3, 1999 it cost $2.50"
+    assert shown("42") == [("42", 0, 2)]
+    assert shown("the old man, walked") == [(word, at, at + 1) for at, word in enumerate("the old man walked".split())]

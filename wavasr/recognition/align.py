@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +49,7 @@ class AlignedText(Transcript):
     Confidences are mean probabilities of the labels at their place: low ones show where text and recording differ.
 
     Attributes:
-        text: as the model spells it.
+        text: as the model spells it; numbers and abbreviations that were read out as they are written.
         words: each with its times (with phone units: the phones).
         units: the labels of the words, spaces left out.
         unit_kind: "characters", "phones", "sentencepiece" or "words".
@@ -125,10 +126,12 @@ def align(
         ids = _labels(words)
     found = _aligned(log_probs, ids, words)
     timed = tuple(_within(word_times(found, acoustic.units, frame_s), duration_s))
+    if lexicon:
+        timed = tuple(as_written(text, timed, acoustic.text, lexicon))
     return AlignedText(
         file=name,
         duration_s=duration_s,
-        text=" ".join(word.text for word in words) if words else acoustic.units.decode(ids),
+        text=" ".join(word.word for word in timed) if words else acoustic.units.decode(ids),
         confidence=sum(word.confidence for word in timed) / len(timed),
         words=timed,
         model=model_name or name_of(model),
@@ -151,6 +154,35 @@ def _log_probs(pieces: Iterable[Samples], model: AcousticModel, name: str) -> tu
     if not audible:
         raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
     return log_probs, samples
+
+
+def as_written(text: str, words: Sequence[Word], config: TextConfig, lexicon: Lexicon) -> Iterator[Word]:
+    """The words of a text that was read out; what was not said as it is written, such as "Dr.", as it is written.
+
+    Where the same is read otherwise in its place than alone, as in dates, its parts stay together: "May 3, 1999".
+    """
+    pieces = [(piece, read_out(piece, config, lexicon)) for piece in text.split()]
+    alone = [word for _, read in pieces for word in read]
+    place = {}  # in `words`, of places in `alone`
+    for block in SequenceMatcher(None, alone, [word.word for word in words], autojunk=False).get_matching_blocks():
+        for offset in range(block.size + 1):
+            place.setdefault(block.a + offset, block.b + offset)
+    waiting: list[str] = []
+    start = read_to = 0
+    for piece, read in pieces:
+        read_to += len(read)
+        waiting.append(piece)
+        end = place.get(read_to, -1) if read_to < len(alone) else len(words)
+        if end < start or not read:
+            waiting = waiting if read else waiting[:-1]
+            continue
+        said = words[start:end]
+        if [word.word for word in said] == normalise(" ".join(waiting), config).split():
+            yield from said
+        elif said:
+            confidence = sum(word.confidence for word in said) / len(said)
+            yield Word(" ".join(waiting), said[0].start_s, said[-1].end_s, confidence)
+        waiting, start = [], end
 
 
 def _within(words: Iterable[Word], duration_s: float) -> Iterator[Word]:
