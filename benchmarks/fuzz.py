@@ -1,6 +1,6 @@
 """Damaged files of every kind: each is read, or refused in one line.
 
-    python -m benchmarks.fuzz [--minutes 5] [--only audio,arpa] [--seed 0] [--output runs/fuzz] [--replay FILE...]
+    python -m benchmarks.fuzz [--minutes 5 | --cases N] [--only audio,arpa] [--seed 0] [--output DIR] [--replay FILE...]
 
 Good files of each kind are made, then damaged at random and read in processes of their own. A failure is any exception
 but a WavasrError, a crash, more than 20 seconds, or more than 2 GB of memory; the damaged file is kept beside a line
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -50,6 +51,7 @@ def main() -> int:
     """Damage and read until the time is over; 1 when anything failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--cases", type=int, help="so many of each kind, however long that takes")
     parser.add_argument("--only", default=",".join(READERS), help="kinds, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "fuzz")
@@ -64,17 +66,19 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         examples = {kind: EXAMPLES[kind](Path(folder)) for kind in args.only.split(",")}
-    return _run(_damaged(examples, args.seed), args.output, time.monotonic() + 60 * args.minutes)
+    cases = _damaged(examples, args.seed)
+    if args.cases:
+        return _run(itertools.islice(cases, args.cases * len(examples)), args.output, float("inf"))
+    return _run(cases, args.output, time.monotonic() + 60 * args.minutes)
 
 
 # Damage ---------------------------------------------------------------------------------------------------------------
 
 
 def _damaged(examples: dict[str, list[bytes]], seed: int) -> Iterator[tuple[str, str, bytes]]:
-    """(kind, name, content) without end; the same for the same seed and examples."""
-    while True:
+    """(kind, name, content) without end, of each kind in turn; the same for the same seed and examples."""
+    for kind in itertools.cycle(examples):
         rng = random.Random(seed)
-        kind = rng.choice(list(examples))
         content = bytearray(rng.choice(examples[kind]))
         for _ in range(rng.choice((1, 1, 2, 4, 16))):
             _damage(content, rng, rng.choice(examples[kind]))

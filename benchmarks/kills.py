@@ -1,15 +1,16 @@
 """Kill a command at random times with -9 and run it again: are its results those of an uninterrupted run?
 
-    python -m benchmarks.kills --data DIR --output OUT [--kills 12] [--recipe own.yaml]
+    python -m benchmarks.kills --data DIR --output OUT [--kills 12] [--recipe own.yaml] [--only NAME,NAME]
 
 DIR holds train.jsonl and dev.jsonl of words (`wavasr prepare folder`). `wavasr fit` of the recipe is killed KILLS times
-in one run and resumed each time; prepare, align, lm build, export and shard are killed three times each and run again.
+in one run and resumed each time; every other command that writes files is killed three times and run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import random
 import shutil
 import subprocess
@@ -19,6 +20,12 @@ from pathlib import Path
 
 import torch
 
+from wavasr.corpora.manifest import read_manifest, write_manifest
+from wavasr.language.arpa import write_arpa
+from wavasr.language.ngrams import estimate
+from wavasr.network.files import asset
+
+SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 WAVASR = [sys.executable, "-m", "wavasr"]
 
 
@@ -59,26 +66,35 @@ def fit_survives(recipe_name: str, data: Path, output: Path, kills: int, rng: ra
     return f"fit: {lost} kills; weights {'equal to the bit' if same else 'DIFFER'}; leftovers: {left or 'none'}"
 
 
-def command_survives(name: str, arguments: list[str], made: Path, rng: random.Random) -> str:
-    """Kill a command three times; whether a rerun makes the same files."""
+def command_survives(name: str, arguments: list[str], folder: Path, rng: random.Random) -> str:
+    """Kill a command that writes into a folder three times; whether a rerun makes the same files, and none beside."""
     whole_s = run(arguments)
     assert whole_s is not None
-    expected = fingerprint(made)
-    half = 0
+    expected = fingerprint(folder)
+    half = kills = 0
     for _ in range(3):
-        remove(made)
-        run(arguments, rng.uniform(0.3, 0.95) * whole_s)
-        found = fingerprint(made)
+        remove(folder)
+        kills += run(arguments, rng.uniform(0.3, 0.95) * whole_s) is None
+        found = fingerprint(folder)
         half += any(file in expected and expected[file] != digest for file, digest in found.items())
     run(arguments)
-    same = fingerprint(made) == expected
-    return f"{name}: 3 kills; {half} half-written files; the rerun {'is equal' if same else 'DIFFERS'}"
+    same = fingerprint(folder) == expected
+    return f"{name}: {kills} kills; {half} half-written files; the rerun {'is equal' if same else 'DIFFERS'}"
 
 
-def fingerprint(path: Path) -> dict[str, str]:
-    """SHA-256 of a file, or of all in a folder; leftovers too."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.exists() else []
-    return {str(p.relative_to(path.parent)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+def fingerprint(folder: Path) -> dict[str, str]:
+    """What is in each file of a folder; leftovers too. Of what depends on the time that it took, how large it is."""
+    return {str(path.relative_to(folder)): _content(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _content(path: Path) -> str:
+    if path.name == "report.json":
+        return f"{len(json.loads(path.read_text(encoding='utf-8')))} entries"
+    if path.name in ("report.html", "report.md"):
+        return str(path.read_text(encoding="utf-8").rstrip().endswith("</html>") or path.suffix == ".md")
+    if path.suffix == ".safetensors":  # of `warmup --minutes`
+        return f"{path.stat().st_size} bytes"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def remove(path: Path) -> None:
@@ -96,21 +112,47 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--recipe", default="own.yaml")
+    parser.add_argument("--only", help="names of commands, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     args.output.mkdir(parents=True, exist_ok=True)
-    print(fit_survives(args.recipe, args.data, args.output, args.kills, rng), flush=True)
-    dev, out = str(args.data / "dev.jsonl"), args.output
-    commands = {
-        "prepare": (["prepare", "jsonl", dev, "--output", str(out / "prepared")], out / "prepared"),
-        "align": (["align", "--manifest", dev, "--output", str(out / "phones.jsonl")], out / "phones.jsonl"),
-        "lm build": (["lm", "build", dev, "-o", str(out / "lm.arpa")], out / "lm.arpa"),
-        "export": (["export", "default", "-o", str(out / "model.onnx")], out / "model.onnx"),
-        "shard": (["shard", dev, "--output", str(out / "shards")], out / "shards"),
+    wanted = args.only.split(",") if args.only else None
+    if wanted is None or "fit" in wanted:
+        print(fit_survives(args.recipe, args.data, args.output, args.kills, rng), flush=True)
+    for name, arguments in commands(args.data, args.output).items():
+        if wanted is None or name in wanted:
+            folder = args.output / name.replace(" ", "-")
+            remove(folder)
+            told = [argument.replace("@", str(folder)) for argument in (*name.split(), *arguments)]
+            print(command_survives(name, told, folder, rng), flush=True)
+
+
+def commands(data: Path, output: Path) -> dict[str, list[str]]:
+    """The arguments of each command; @ stands for the folder that it writes into."""
+    dev, clip = str(data / "dev.jsonl"), str(SAMPLES / "plain-sentence.flac")
+    few = output / "few.jsonl"
+    write_manifest(few, read_manifest(data / "dev.jsonl")[:3])
+    model = output / "model.wavasr"
+    shutil.copy(asset("default.wavasr"), model)
+    arpa = output / "small.arpa"
+    write_arpa(estimate([utterance.text.lower() for utterance in read_manifest(data / "dev.jsonl")]), arpa)
+    return {
+        "prepare": ["jsonl", dev, "--output", "@"],
+        "align": ["--manifest", dev, "--output", "@/phones.jsonl"],
+        "lm build": [dev, "-o", "@/lm.arpa"],
+        "lm tune": ["--manifest", str(few), "--lm", str(arpa), "-o", "@/tuned.wavasr"],
+        "export": ["default", "-o", "@/model.onnx"],
+        "shard": [dev, "--output", "@"],
+        "evaluate": ["--manifest", str(few), "--report", "@"],
+        "transcribe": [*map(str, sorted(SAMPLES.glob("*.flac"))), "--format", "srt", "--output-dir", "@"],
+        "calibrate": ["--model", str(model), "--manifest", str(few), "--output", "@/calibrated.wavasr"],
+        "adapt": [clip, "-o", "@/adapted.wavasr"],
+        "warmup": ["--train", dev, "--dev", dev, "--output", "@/front-end.safetensors", "--minutes", "0.05"],
+        "speak": ["The old man walked.", "-o", "@/spoken.wav"],
+        "generate": ["--model", "violin", "--seconds", "0.5", "-o", "@/made.wav"],
+        "show": [clip, "-o", "@/picture.png"],
     }
-    for name, (arguments, made) in commands.items():
-        print(command_survives(name, arguments, made, rng), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import platform
 import sys
 import warnings
@@ -210,7 +211,9 @@ def word_score(config: FitConfig, splits: Splits) -> Callable[[Path], str] | Non
 
 
 def logger_of(config: FitConfig, text: str) -> list[Logger]:
-    """What `logger` names; it gets the whole recipe too.
+    """What `logger` names, beside metrics.csv; it gets the whole recipe too.
+
+    MLflow's runs go to `MLFLOW_TRACKING_URI`, without one into the run's folder; W&B's and TensorBoard's lie there.
 
     Raises:
         ConfigError: its package is not installed.
@@ -224,13 +227,18 @@ def logger_of(config: FitConfig, text: str) -> list[Logger]:
         elif config.logger == "wandb":
             made = WandbLogger(name=config.run_dir.name, save_dir=config.run_dir, project="wavasr")
         elif config.logger == "mlflow":
-            made = MLFlowLogger(experiment_name="wavasr", run_name=config.run_dir.name)
+            folder_uri = (config.run_dir.absolute() / "mlruns").as_uri()
+            where = os.environ.get("MLFLOW_TRACKING_URI") or folder_uri
+            made = MLFlowLogger(experiment_name="wavasr", run_name=config.run_dir.name, tracking_uri=where)
+            if process_rank() == 0:
+                made.experiment.log_text(made.run_id, text, "recipe.yaml")
         else:
             return []
-    except (ImportError, ModuleNotFoundError) as error:
-        raise ConfigError(f"logger is {config.logger}, which is not installed; pip install {config.logger}") from error
+    except ImportError as error:
+        remedy = f"pip install 'wavasr[{config.logger}]'"
+        raise ConfigError(f"logger is {config.logger}, which is not installed; {remedy}") from error
     if config.logger != "tensorboard":
-        made.log_hyperparams({"recipe": text, **to_dict(config)})
+        made.log_hyperparams(to_dict(config) | ({"recipe": text} if config.logger == "wandb" else {}))
     return [made]
 
 
