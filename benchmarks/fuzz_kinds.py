@@ -267,16 +267,15 @@ def _read_generator(path: Path) -> str:
 
 
 def _read_shard(path: Path, damaged: str = "000000.tar") -> str:
-    from wavasr.audio.reading import load_audio
     from wavasr.corpora.listing import read_listing
-    from wavasr.corpora.shards import recording_bytes
+    from wavasr.corpora.recordings import load_utterance
 
     good = _shards(path.parent)
     with tempfile.TemporaryDirectory() as folder:
         for file in good.iterdir():
             shutil.copy(path if file.name == damaged else file, Path(folder) / file.name)
         for utterance in read_listing([Path(folder)]):
-            load_audio(recording_bytes(utterance.audio), 16000, utterance.offset_s, utterance.duration_s)
+            load_utterance(utterance, 16000)
     return "read"
 
 

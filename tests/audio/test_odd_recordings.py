@@ -177,6 +177,10 @@ JOINED = {
     "aac": muxed("adts", "aac"),
     "m4a": muxed("ipod", "aac"),
     "webm": muxed("webm", "libopus", rate=48000),
+    "caf with chunks behind": encoded("CAF", "ALAC_16", PCM),
+    "flv": muxed("flv", "libmp3lame", rate=44100),
+    "tta": muxed("tta", "tta"),
+    "voc": encoded("VOC", "PCM_16", PCM),
 }
 
 

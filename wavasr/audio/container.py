@@ -37,7 +37,10 @@ _NO_AUDIO = (
     (b"GIF8", "a picture", "give a recording"),
 )
 # Of these joined ones FFmpeg plays the first only, or the first two.
-_JOINABLE = (b"RIFF", b"RIFX", b"FORM", b"riff", b"\x1a\x45\xdf\xa3")
+_JOINABLE = (b"RIFF", b"RIFX", b"FORM", b"riff", b"caff", b"\x1a\x45\xdf\xa3")
+# Of these the first bytes come again where another begins; needed where the header does not say how long the first is.
+_TOLD_BY_HEAD = (*_JOINABLE[:-1], b".snd", b"RF64", b"FLV\x01", b"TTA1", b"Crea", b"\x30\x26\xb2\x75")
+_HEAD_TOLD, _SCANNED = 16, 1 << 20
 # Containers that are read front to back. Others may keep their index at the end.
 _STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"ID3", b".snd", b"NIST_1A", b"\x1a\x45\xdf\xa3")
 
@@ -139,6 +142,11 @@ def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
 
     In others FFmpeg goes on by itself. Of a pipe (`peek` is None) this is where one may begin.
     """
+    is_told = head[:4] == b"caff" or (
+        promise.end is None and head[:4] in _TOLD_BY_HEAD
+    )  # CAF has chunks behind its end
+    if is_told and peek is not None:
+        return _again(head[:_HEAD_TOLD], peek, promise.end or _HEAD_TOLD)
     if promise.end is None or (head[:4] not in _JOINABLE and head[4:8] != b"ftyp"):
         return None
     if peek is None:
@@ -148,6 +156,15 @@ def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
     magic = slice(4, 8) if head[4:8] == b"ftyp" else slice(0, 4)
     ends = (promise.end, promise.end + promise.end % 2)
     return next((at for at in ends if peek(at, 8)[magic] == head[magic]), None)
+
+
+def _again(head: bytes, peek: Peek, at: int) -> int | None:
+    """Where the same bytes come again, from `at` on."""
+    while len(block := peek(at, _SCANNED)) >= len(head):
+        if (found := block.find(head)) >= 0:
+            return at + found
+        at += len(block) - len(head) + 1
+    return None
 
 
 # Containers -----------------------------------------------------------------------------------------------------------
