@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 CHUNK_S = 20.0
 LEVEL_SAMPLES = 512
 # Root mean square of the loudest of such windows in an utterance's first second: outside this range word errors rise.
-QUIETEST, USUAL, LOUDEST = 0.01, 0.1, 1.0
+QUIETEST, USUAL, LOUDEST = 0.03, 0.1, 1.0
 MOST_GAIN = 1000.0
 
 
