@@ -227,9 +227,10 @@ def logger_of(config: FitConfig, text: str) -> list[Logger]:
         elif config.logger == "wandb":
             made = WandbLogger(name=config.run_dir.name, save_dir=config.run_dir, project="wavasr")
         elif config.logger == "mlflow":
-            folder_uri = (config.run_dir.absolute() / "mlruns").as_uri()
-            where = os.environ.get("MLFLOW_TRACKING_URI") or folder_uri
-            made = MLFlowLogger(experiment_name="wavasr", run_name=config.run_dir.name, tracking_uri=where)
+            place = config.run_dir.absolute()  # MLflow 3 refuses a store of plain files
+            own = {"tracking_uri": f"sqlite:///{place}/mlflow.db", "artifact_location": (place / "mlruns").as_uri()}
+            given = os.environ.get("MLFLOW_TRACKING_URI")
+            made = MLFlowLogger("wavasr", config.run_dir.name, **({"tracking_uri": given} if given else own))
             if process_rank() == 0:
                 made.experiment.log_text(made.run_id, text, "recipe.yaml")
         else:
