@@ -122,12 +122,10 @@ def align(
             "check that they belong together"
         )
     if words:
-        words = chosen(log_probs, words)
-        ids = _labels(words)
+        ids = _labels(words := chosen(log_probs, words))
     found = _aligned(log_probs, ids, words)
-    timed = tuple(_within(word_times(found, acoustic.units, frame_s), duration_s))
-    if lexicon:
-        timed = tuple(as_written(text, timed, acoustic.text, lexicon))
+    said = word_times(found, acoustic.units, frame_s)
+    timed = tuple(_within(as_written(text, said, acoustic.text, lexicon) if lexicon else said, duration_s))
     return AlignedText(
         file=name,
         duration_s=duration_s,
