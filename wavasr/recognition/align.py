@@ -161,7 +161,7 @@ def as_written(text: str, words: Sequence[Word], config: TextConfig, lexicon: Le
     """
     pieces = [(piece, read_out(piece, config, lexicon)) for piece in text.split()]
     alone = [word for _, read in pieces for word in read]
-    place = {}  # in `words`, of places in `alone`
+    place: dict[int, int] = {}  # in `words`, of places in `alone`
     for block in SequenceMatcher(None, alone, [word.word for word in words], autojunk=False).get_matching_blocks():
         for offset in range(block.size + 1):
             place.setdefault(block.a + offset, block.b + offset)
