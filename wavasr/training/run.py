@@ -227,10 +227,13 @@ def logger_of(config: FitConfig, text: str) -> list[Logger]:
         elif config.logger == "wandb":
             made = WandbLogger(name=config.run_dir.name, save_dir=config.run_dir, project="wavasr")
         elif config.logger == "mlflow":
-            place = config.run_dir.absolute()  # MLflow 3 refuses a store of plain files
-            own = {"tracking_uri": f"sqlite:///{place}/mlflow.db", "artifact_location": (place / "mlruns").as_uri()}
-            given = os.environ.get("MLFLOW_TRACKING_URI")
-            made = MLFlowLogger("wavasr", config.run_dir.name, **({"tracking_uri": given} if given else own))
+            given, place = os.environ.get("MLFLOW_TRACKING_URI"), config.run_dir.absolute()
+            made = MLFlowLogger(
+                "wavasr",
+                config.run_dir.name,
+                tracking_uri=given or f"sqlite:///{place}/mlflow.db",  # MLflow 3 refuses a store of plain files
+                artifact_location=None if given else (place / "mlruns").as_uri(),
+            )
             if process_rank() == 0:
                 made.experiment.log_text(made.run_id, text, "recipe.yaml")
         else:
