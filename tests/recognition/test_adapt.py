@@ -190,4 +190,4 @@ def test_the_examples_of_the_help_run(
         files = [sorted(map(str, Path().glob(one))) if "*" in one else [one] for one in shlex.split(line)]
         assert cli.main([file for found in files for file in found]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "lecturer.wavasr" and "old man" in said[1] and said[2] == "mine-monday.wavasr"
+    assert said[0] == "lecturer.wavasr" and "river" in said[1] and said[2] == "mine-monday.wavasr"
