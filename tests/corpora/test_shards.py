@@ -15,7 +15,7 @@ from wavasr.corpora.listing import read_listing
 from wavasr.corpora.manifest import AlignedPhone, Utterance, read_manifest, write_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.corpora.remote import url_of
-from wavasr.corpora.shards import stretch_of, write_shards
+from wavasr.corpora.shards import recording_bytes, stretch_of, write_shards
 from wavasr.errors import AudioError, CorpusError
 
 RATE = 16000
@@ -142,3 +142,10 @@ def test_lhotse_shar_is_read_where_it_lies(tmp_path: Path, capsys: pytest.Captur
     assert [(u.id, u.text, u.speaker) for u in found] == [(n, f"said {n}", "anna") for n in waveforms]
     for utterance, waveform in zip(found, waveforms.values(), strict=True):
         assert np.abs(load_utterance(utterance, RATE) - waveform).max() < 1e-4
+
+
+@pytest.mark.parametrize("first", [10**6, 1 << 63, 10**400])
+def test_an_offset_behind_the_end_is_told(tmp_path: Path, first: int) -> None:
+    (tmp_path / "a.tar").write_bytes(b"little")
+    with pytest.raises(CorpusError, match="ends before the recording"):
+        recording_bytes(Path(f"{tmp_path / 'a.tar'}#{first}+4"))

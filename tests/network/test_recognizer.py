@@ -531,14 +531,16 @@ def test_it_learns_to_read_tones_by_heart() -> None:
     target_lengths = torch.tensor([len(target) for target in targets])
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     loss = torch.tensor(np.inf)
-    for _ in range(600):  # rounding differs with the number of threads; about 250 are needed
+    in_a_row = 0  # one good step may be followed by a bad one, and which one is good differs with the processor's rounding
+    for _ in range(600):  # about 300 are needed
         log_probs, frames = model(batch, lengths)
         loss = nn.functional.ctc_loss(log_probs.transpose(0, 1), torch.cat(targets), frames, target_lengths)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if loss < 0.02:
+        in_a_row = in_a_row + 1 if loss < 0.03 else 0
+        if in_a_row == 20:
             break
     assert loss < 0.1
     found = [model.units.decode(h.ids) for h in transcribe.recognise(model.eval(), [w.numpy() for w in waveforms])]

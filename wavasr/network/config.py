@@ -43,8 +43,8 @@ class StageConfig:
     filter_bank: bool = False
 
     def __post_init__(self) -> None:
-        counts = {"channels": "[1, inf)", "dilations": "[1, inf)", "kernel": "[1, inf)", "pool": "[1, inf)"}
-        check(self, "stage.", **counts, skip_channels="[0, inf)", level_frames="[0, inf)")
+        counts = dict.fromkeys(("channels", "dilations", "kernel", "pool", "window"), "[1, 1000000]")
+        check(self, "stage.", **counts, skip_channels="[0, 1000000]", level_frames="[0, 1000000]")
         require(len(self.dilations) >= 1, "stage.dilations is empty; expected at least one dilation")
         require(
             self.stride >= 1 and self.window >= self.stride and self.window % self.stride == 0,
