@@ -531,7 +531,7 @@ def test_it_learns_to_read_tones_by_heart() -> None:
     target_lengths = torch.tensor([len(target) for target in targets])
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     loss = torch.tensor(np.inf)
-    in_a_row = 0  # one good step may be followed by a bad one, and which one is good differs with the processor's rounding
+    in_a_row = 0  # good steps: a bad one may follow a good one, which differs with the rounding of the processor
     for _ in range(600):  # about 300 are needed
         log_probs, frames = model(batch, lengths)
         loss = nn.functional.ctc_loss(log_probs.transpose(0, 1), torch.cat(targets), frames, target_lengths)
