@@ -27,7 +27,6 @@ OTHERS_OPTIONS = {
     "--initial_prompt": "not known here; words to expect are named by --hotword",
     "--hotwords": "--hotword here, once for each word or phrase",
     "--vad_filter": "not needed here: voice activity detection is on, --no-vad turns it off",
-    "--device": "not needed here: the CPU is used",
     "--compute_type": "not needed here: models run in 8 bits",
     "--model_dir": "not needed here: --model takes a file",
     "--verbose": "not known here; -q is for silence",
