@@ -142,9 +142,8 @@ def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
 
     In others FFmpeg goes on by itself. Of a pipe (`peek` is None) this is where one may begin.
     """
-    is_told = head[:4] == b"caff" or (
-        promise.end is None and head[:4] in _TOLD_BY_HEAD
-    )  # CAF has chunks behind its end
+    has_chunks_behind = head[:4] == b"caff"
+    is_told = has_chunks_behind or (promise.end is None and head[:4] in _TOLD_BY_HEAD)
     if is_told and peek is not None:
         return _again(head[:_HEAD_TOLD], peek, promise.end or _HEAD_TOLD)
     if promise.end is None or (head[:4] not in _JOINABLE and head[4:8] != b"ftyp"):
