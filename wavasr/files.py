@@ -25,9 +25,8 @@ from typing import Any, BinaryIO, TextIO, cast
 
 _MOST_LINKS = 40  # as Linux has it
 _OPEN_FILE = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/(?:self|thread-self))/fd/(?P<number>\d+))")
-_NEXT_LOOK: dict[
-    Path, float
-] = {}  # for leftovers in a folder: a tenth of the time at most, however many files are there
+_LOOKS: dict[Path, tuple[float, list[str]]] = {}  # of a folder: when to look again, and the temporary files seen there
+_PART = re.compile(r"\.[0-9a-f]{8}-[0-9a-f]{8}\.part")
 _WINDOWS = sys.platform == "win32"
 
 
@@ -212,19 +211,29 @@ def _new_part(target: Path) -> tuple[Path, int]:
 
 
 def _look_for_leftovers(target: Path) -> None:
+    """Remove the target's leftovers. Listing folders, however large, takes a tenth of the time at most."""
     started = time.monotonic()
-    if started >= _NEXT_LOOK.get(target.parent, 0.0):
-        remove_leftovers(target)
+    next_look, parts = _LOOKS.get(target.parent, (0.0, []))
+    if started >= next_look:
+        parts = _temporary_files(target.parent)
         now = time.monotonic()
-        _NEXT_LOOK[target.parent] = now + 10 * (now - started)
+        _LOOKS[target.parent] = now + 10 * (now - started), parts
+    _remove(target, parts)
 
 
 def remove_leftovers(target: Path) -> None:
     """Remove what killed writers of the same file left: temporary files that nobody holds a lock on."""
-    pattern = re.compile(re.escape(_prefix(target)) + r"[0-9a-f]{8}\.part")
-    with os.scandir(target.parent) as entries:
-        parts = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name)]
-    for part in parts:
+    _remove(target, _temporary_files(target.parent))
+
+
+def _temporary_files(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if _PART.fullmatch(entry.name)]
+
+
+def _remove(target: Path, names: list[str]) -> None:
+    prefix = _prefix(target)
+    for part in [target.with_name(name) for name in names if name.startswith(prefix)]:
         with contextlib.suppress(OSError):  # held by its writer, somebody else's, or gone meanwhile
             if _WINDOWS:
                 part.unlink()  # fails while it is open
