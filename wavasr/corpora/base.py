@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,20 +139,29 @@ def hold_out(drafts: Sequence[Draft], share: float) -> tuple[dict[str, list[Draf
 def _held_speakers(sizes: Counter[str], wanted: float, total: int) -> set[str]:
     if len(sizes) >= _MANY_SPEAKERS:
         return _first(sizes, wanted)
-    fewest = min(sizes, key=lambda speaker: (sizes[speaker], _hash(speaker)), default="")
+    fewest = min(in_order(sizes), key=lambda speaker: sizes[speaker], default="")
     return {fewest} if len(sizes) >= _LEAST_SPEAKERS and sizes[fewest] <= total / _LEAST_SPEAKERS else set()
 
 
 def _first(sizes: Counter[str], wanted: float) -> set[str]:
-    """The first keys in the order of their hashes that come to at least so many utterances."""
+    """The first keys, `in_order`, that come to at least so many utterances."""
     chosen: set[str] = set()
     count = 0
-    for key in sorted(sizes, key=_hash):
+    for key in in_order(sizes):
         if count >= wanted:
             break
         chosen.add(key)
         count += sizes[key]
     return chosen
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names as they are held out: in the order of their hashes, which is the same everywhere and tells nothing of them."""
+
+    def digest(name: str) -> str:
+        return hashlib.sha1(name.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+
+    return sorted(names, key=digest)
 
 
 def need_folder(root: Path, layout: str) -> Path:
@@ -292,7 +301,3 @@ def _shared_recordings(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
         if shared:
             problems.append(f"{len(shared)} utterances of {split} are also in train, e.g. {shared[0].audio}")
     return problems
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha1(key.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

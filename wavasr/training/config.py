@@ -21,7 +21,8 @@ class DataConfig:
         train: manifests (JSON lines) to train on.
         dev: manifests that choose the best epoch; empty: a part of `train` is held out.
         test: manifests that the finished model is evaluated on, once.
-        dev_speakers: hold out this many speakers of `train`, at equal distances in the sorted names.
+        dev_speakers: hold out this many speakers of `train`, the first in the order of a hash of their names, as
+            `wavasr prepare` does.
         dev_every: hold out every n-th utterance of `train`; only where the test set has the same speakers too.
         unlabelled: manifests or folders of recordings that train by the generative loss alone, without their texts.
         unlabelled_share: of the batches; 1 is pre-training by the generative loss alone.

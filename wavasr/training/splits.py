@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.corpora import guess
+from wavasr.corpora.base import in_order
 from wavasr.corpora.listing import Listing, durations_s, places, read_listing, speakers, take
 from wavasr.corpora.manifest import Utterance, file_of, report_dropped
 from wavasr.corpora.pieces import in_pieces
@@ -111,20 +112,19 @@ def fingerprints(data: DataConfig) -> dict[str, str]:
 
 
 def hold_out_speakers(utterances: Sequence[Utterance], count: int) -> tuple[Sequence[Utterance], Sequence[Utterance]]:
-    """Split by speaker into (kept, held out): `count` of the sorted names at equal distances, the same in every run.
+    """Split by speaker into (kept, held out): the first `count` as `in_order` sorts them.
 
     Raises:
         ConfigError: there are not more than `count` speakers.
     """
     number, names = speakers(utterances)
-    present = sorted(names[index] for index in np.unique(number))
+    present = in_order(names[index] for index in np.unique(number))
     if count >= len(present):
         raise ConfigError(
             f"data.dev_speakers is {count}, and the training manifests name {len(present)} speakers; hold out fewer, "
             "or give data.dev a manifest"
         )
-    held_names = [present[(2 * i + 1) * len(present) // (2 * count)] for i in range(count)]
-    held = np.isin(number, [names.index(name) for name in held_names])
+    held = np.isin(number, [names.index(name) for name in present[:count]])
     return take(utterances, np.flatnonzero(~held)), take(utterances, np.flatnonzero(held))
 
 
