@@ -156,7 +156,7 @@ def _first(sizes: Counter[str], wanted: float) -> set[str]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names as they are held out: in the order of their hashes, which is the same everywhere and tells nothing of them."""
+    """Names in the order in which they are held out: that of their hashes, the same everywhere."""
 
     def digest(name: str) -> str:
         return hashlib.sha1(name.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
