@@ -250,7 +250,7 @@ async def measure(server: Server, files: Sequence[bytes], expected: Sequence[str
     measured.add(f"memory {what}", f"{before[0]:.0f} and {after[0]:.0f} MB", after[0] > 1.3 * before[0])
     measured.add(f"descriptors {what}", f"{before[1]} and {after[1]}", after[1] > before[1] + 4)
     failed = await killed(server, files[0])
-    measured.add("a worker killed while ten uploads are under way", f"{failed} failed", failed > 1)
+    measured.add("a worker killed while ten uploads are under way", f"{failed} failed", failed)
     print("| | |\n|---|---|")
     for name, value in measured.rows:
         print(f"| {name} | {value} |")
