@@ -1,8 +1,8 @@
 """The server's side of its workers: who does what, and what happens when one is lost.
 
 A live session stays with one worker, since its state is there. An upload goes to the worker with the least to do; a
-worker has one at a time, so that one that is lost loses one, and that one is begun again: the answers that were given are
-skipped, since the same recording gives the same answers.
+worker has one at a time, so that one that is lost loses one, and that one is begun again: the answers that were given
+are skipped, since the same recording gives the same answers.
 """
 
 from __future__ import annotations
