@@ -16,8 +16,9 @@ from wavasr.errors import ConfigError
 from wavasr.language.text import Units
 from wavasr.network.recognizer import Recognizer, load_model
 from wavasr.training.config import DataConfig, FitConfig
+from wavasr.training.folder import portable
 from wavasr.training.recipe import BASE_NAME, parse, shipped_dir, task_of
-from wavasr.training.run import fit, portable
+from wavasr.training.run import fit
 from wavasr.training.splits import read_splits
 
 ALL = sorted(path.name for path in shipped_dir().glob("*.yaml") if path.name != BASE_NAME)

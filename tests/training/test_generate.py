@@ -25,7 +25,7 @@ from wavasr.generation.notes import TAIL_S
 from wavasr.generation.voice import Voice
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.generator import Generator, load_generator
-from wavasr.training.generate.config import GenerateConfig, RecordingsConfig, StepsConfig
+from wavasr.training.generate.config import CropsConfig, GenerateConfig, RecordingsConfig, StepsConfig
 from wavasr.training.generate.data import Crops, Studio, baselines, crop, dev_places, prepare, read_voices
 from wavasr.training.generate.recipe import parse
 from wavasr.training.generate.run import fit
@@ -125,17 +125,29 @@ def test_a_resumed_run_is_an_uninterrupted_one(buzzes: Path, tmp_path: Path) -> 
 def test_a_start_keeps_the_network_and_takes_other_speakers(buzzes: Path, tmp_path: Path) -> None:
     recipe = str(recipe_file(tmp_path, buzzes, data__epoch_crops=2, trainer__max_epochs=1))
     both = fit(parse(["--config", recipe, "--run_dir", str(tmp_path / "both")]))
-    options = ["--config", recipe, "--data.speakers", '["low"]', "--start", str(both), "--optim.lr", "1e-9"]
+    options = [
+        "--config",
+        recipe,
+        "--data.speakers",
+        '["low"]',
+        "--start",
+        str(both),
+        "--optim.lr",
+        "1e-9",
+        "--logger",
+        "csv",
+    ]
     one = fit(parse([*options, "--run_dir", str(tmp_path / "one")]))
     old, new = load_generator(both), load_generator(one)
     assert new.config.speakers == () and torch.allclose(old.output.weight, new.output.weight, atol=1e-3)
     assert new.excitation_gain == old.excitation_gain
+    assert (tmp_path / "both" / "tensorboard").is_dir() and not (tmp_path / "one" / "tensorboard").exists()
     with pytest.raises(ModelError, match="does not fit"):
         fit(parse([*options, "--generator.channels", "4", "--run_dir", str(tmp_path / "other")]))
 
 
 def studio_of(buzzes: Path, **options: Any) -> Studio:
-    data = RecordingsConfig(root=buzzes, train=("all.jsonl",), epoch_crops=40, dev_crops=6, crop_frames=20)
+    data = CropsConfig(root=buzzes, train=("all.jsonl",), epoch_crops=40, dev_crops=6, crop_frames=20)
     config = GenerateConfig(buzzes, data, generator=GeneratorConfig(**options))
     return Studio(read_voices(data), config)
 

@@ -23,7 +23,7 @@ from wavasr.network.recognizer import Recognizer
 from wavasr.training.callbacks import Keeper
 from wavasr.training.data import SpeechData
 from wavasr.training.dataset import collate
-from wavasr.training.generate.run import make_trainer
+from wavasr.training.generators import make_trainer
 from wavasr.training.plan import RankBatches
 from wavasr.training.recipe import parse
 from wavasr.training.recognize import RecognitionTask
@@ -182,7 +182,7 @@ def test_other_strategies_are_refused(tones: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.strategy is 'deepspeed'; expected auto, ddp or fsdp"):
         train(tmp_path, tones, "--trainer.strategy=deepspeed")
     with pytest.raises(ConfigError, match=r"'fsdp'; a generator is trained with auto or ddp"):
-        make_trainer({"strategy": "fsdp"}, Mock(), Mock())
+        make_trainer(Mock(trainer={"strategy": "fsdp"}), Mock(), Mock())
 
 
 def test_a_lost_process_ends_the_others_with_its_name(tones: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import wavasr
 from wavasr import cli
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.generation.reader import Reader
-from wavasr.generation.speaking import Pronunciations, speak_blocks, write_wav
+from wavasr.generation.speaking import Pronunciations, reader_of, write_wav
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.files import read_header
 from wavasr.network.generator import Generator, save_generator
@@ -108,7 +108,7 @@ def test_the_same_seed_is_the_same_sound_and_blocks_are_the_whole(trained: Path)
     model = trained / "model.wavasr"
     one, other = (wavasr.speak("Stop. Go left.", model, seed=seed)[0] for seed in (3, 3))
     np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(one, np.concatenate(list(speak_blocks("Stop. Go left.", model, seed=3))))
+    np.testing.assert_array_equal(one, np.concatenate(list(reader_of(model).blocks("Stop. Go left.", seed=3))))
     assert not np.array_equal(one, wavasr.speak("Stop. Go left.", model, seed=4)[0])
 
 

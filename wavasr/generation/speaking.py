@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,7 +35,7 @@ def speak(
     semitones: float = 0.0,
     seed: int = 0,
 ) -> tuple[Array, int]:
-    """Say a text.
+    """Say a text; `reader_of(voice).blocks` gives the same block by block, while it is spoken.
 
     Args:
         text: English; numbers, dates, money and abbreviations are read out.
@@ -54,24 +54,7 @@ def speak(
         ConfigError: a rate or pitch out of range.
     """
     reader = reader_of(voice)
-    blocks = list(reader.blocks(text, speaker, rate, semitones, seed))
-    return np.concatenate(blocks), reader.sample_rate
-
-
-def speak_blocks(
-    text: str | Iterable[str],
-    voice: str | Path = DEFAULT_VOICE,
-    *,
-    speaker: str | None = None,
-    rate: float = 1.0,
-    semitones: float = 0.0,
-    seed: int = 0,
-) -> Iterator[Array]:
-    """As `speak`, half a second at a time: the first sound comes before the text is through.
-
-    A text may come line by line, too; a sentence is said when its line is there.
-    """
-    return reader_of(voice).blocks(text, speaker, rate, semitones, seed)
+    return np.concatenate(list(reader.blocks(text, speaker, rate, semitones, seed))), reader.sample_rate
 
 
 @functools.lru_cache(maxsize=2)

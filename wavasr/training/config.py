@@ -11,6 +11,8 @@ from wavasr.config import SEEDS, check, require
 from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig
 
+LoggerName = Literal["tensorboard", "wandb", "mlflow", "csv"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -148,7 +150,7 @@ class FitConfig:
     start: str = ""
     checkpoint_minutes: float = 10.0
     patience: int = 0
-    logger: Literal["tensorboard", "wandb", "mlflow", "csv"] = "tensorboard"
+    logger: LoggerName = "tensorboard"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     text: TextConfig = field(default_factory=TextConfig)

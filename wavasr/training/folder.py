@@ -16,16 +16,20 @@ import contextlib
 import io
 import json
 import os
+import platform
 import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+import wavasr
+from wavasr.config import to_dict
 from wavasr.errors import ConfigError
 from wavasr.files import atomic_text, write_whole
 
@@ -48,6 +52,8 @@ _FREE_KEYS = (
     "data.test",
     "optim.front_end_cache",
 )
+# Keys that name files and folders.
+_PLACES = ("run_dir", "start", "voice", "root", "init", "front_end_cache", "noise_dir", "room_dir")
 
 
 @contextlib.contextmanager
@@ -123,6 +129,33 @@ def claim(run_dir: Path, record: Mapping[str, Any], recipe: str, resume: bool) -
     with atomic_text(run_dir / RECIPE_NAME) as stream:
         stream.write(recipe)
     return None
+
+
+def describe(config: Any, prints: Mapping[str, str]) -> dict[str, Any]:
+    """What `run.json` and the model file say of how a model was made.
+
+    Args:
+        config: of the task.
+        prints: SHA-256 of each manifest.
+    """
+    versions = {name: metadata.version(name) for name in ("torch", "pytorch-lightning", "numpy")}
+    return {
+        "config": to_dict(config),
+        "manifests_sha256": dict(prints),
+        "versions": {"wavasr": wavasr.__version__, "python": platform.python_version(), **versions},
+    }
+
+
+def portable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record for a model file, which travels: of folders and files on this machine only their names remain."""
+
+    def named(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            key: named(value) if isinstance(value, Mapping) else Path(value).name if value and key in _PLACES else value
+            for key, value in values.items()
+        }
+
+    return {**record, "config": named(record["config"])}
 
 
 def read_record(run_dir: Path) -> dict[str, Any]:

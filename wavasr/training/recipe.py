@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -20,7 +20,7 @@ from wavasr.audio.config import AugmentConfig
 from wavasr.errors import ConfigError
 from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig
-from wavasr.training.config import DataConfig, FitConfig, OptimConfig
+from wavasr.training.config import DataConfig, FitConfig, LoggerName, OptimConfig
 from wavasr.training.folder import LAST_NAME, RECIPE_NAME
 
 Config = TypeVar("Config")  # of a task
@@ -257,12 +257,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--patience", type=int, default=FitConfig.patience, help="stop after so many validations without a better one"
     )
-    parser.add_argument(
-        "--logger",
-        type=Literal["tensorboard", "wandb", "mlflow", "csv"],
-        default=FitConfig.logger,
-        help="where losses go beside metrics.csv",
-    )
     add_groups(parser, _GROUPS)
     add_run(parser)
     return parser
@@ -293,9 +287,12 @@ def add_groups(parser: ArgumentParser, groups: Mapping[str, type]) -> None:
 
 
 def add_run(parser: ArgumentParser) -> None:
-    """The keys of a run: its folder, whether it goes on, and Lightning's Trainer."""
+    """The keys of a run: its folder, whether it goes on, where its losses go, and Lightning's Trainer."""
     from pytorch_lightning import Trainer
 
+    parser.add_argument(
+        "--logger", type=LoggerName, default=FitConfig.logger, help="where losses go beside metrics.csv"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the run in run_dir stopped")
     parser.add_argument(
         "--run_dir", type=Path | None, default=None, help="logs, checkpoints, model, reports; default: runs/<recipe>"

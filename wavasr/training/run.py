@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.strategies.launchers import subprocess_script
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import wavasr
 from wavasr.config import to_dict
 from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.decoding.config import GREEDY, DecodingConfig
@@ -147,7 +144,7 @@ def fit(recipe: Recipe[FitConfig], splits: Splits, stop: Interruption | None = N
         WavasrError: the data or the run folder cannot be used, or the loss is not finite.
     """
     config = recipe.config
-    record = describe(config)
+    record = folder.describe(config, fingerprints(config.data))
     last = folder.claim(config.run_dir, record, recipe.text, recipe.resume or requeued())
     if last is None and recipe.resume:
         log.warning("nothing to resume in %s; starting from the beginning", config.run_dir)
@@ -210,7 +207,7 @@ def word_score(config: FitConfig, splits: Splits) -> Callable[[Path], str] | Non
     return score if chosen else None
 
 
-def logger_of(config: FitConfig, text: str) -> list[Logger]:
+def logger_of(config: Any, text: str) -> list[Logger]:
     """What `logger` names, beside metrics.csv; it gets the whole recipe too.
 
     MLflow's runs go to `MLFLOW_TRACKING_URI`, without one into the run's folder; W&B's and TensorBoard's lie there.
@@ -265,7 +262,9 @@ def make_trainer(
     options["strategy"] = strategy_of(options, recipe.config)
     _say_device(options["accelerator"])
     config = recipe.config
-    keeper = Keeper(run_dir, config.checkpoint_minutes, portable(record), stop, patience=config.patience, score=score)
+    keeper = Keeper(
+        run_dir, config.checkpoint_minutes, folder.portable(record), stop, patience=config.patience, score=score
+    )
     # This package's own handlers leave a checkpoint and requeue a job of SLURM.
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
@@ -361,28 +360,3 @@ def measure(config: FitConfig, name: str, utterances: Sequence[Utterance]) -> st
     rate = evaluation.rate
     interval = f" (95 %: {100 * rate.ci95.low:.1f} to {100 * rate.ci95.high:.1f})" if rate.ci95 else ""
     return f"{name}: {evaluation.metric.upper()} {100 * rate.value:.1f} %{interval}; report: {page}"
-
-
-def describe(config: FitConfig) -> dict[str, Any]:
-    """What the run's folder and the model file say about how the model was made."""
-    versions = {name: metadata.version(name) for name in ("torch", "pytorch-lightning", "numpy")}
-    return {
-        "config": to_dict(config),
-        "manifests_sha256": fingerprints(config.data),
-        "versions": {"wavasr": wavasr.__version__, "python": platform.python_version(), **versions},
-    }
-
-
-def portable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record for a model file, which travels: of folders and files on this machine only their names remain."""
-
-    def name(path: Any) -> str | None:
-        return Path(path).name if path else path
-
-    config = {key: dict(value) if isinstance(value, Mapping) else value for key, value in record["config"].items()}
-    config |= {key: name(config[key]) for key in ("run_dir", "start")}
-    config["data"]["root"] = name(config["data"]["root"])
-    config["encoder"]["init"] = name(config["encoder"]["init"])
-    config["optim"] |= {"front_end_cache": name(config["optim"]["front_end_cache"])}
-    config["augment"] |= {key: name(config["augment"][key]) for key in ("noise_dir", "room_dir")}
-    return {**record, "config": config}

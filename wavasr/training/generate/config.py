@@ -8,11 +8,12 @@ from pathlib import Path
 
 from wavasr.config import SEEDS, check, require
 from wavasr.network.config import GeneratorConfig, ImproviserConfig
+from wavasr.training.config import LoggerName
 
 
 @dataclass(frozen=True)
 class RecordingsConfig:
-    """Which recordings are learnt, and how they are cut.
+    """Which recordings are learnt.
 
     Attributes:
         root: folder that the names in `train` are relative to.
@@ -20,12 +21,6 @@ class RecordingsConfig:
         speakers: only these speakers of the manifests; empty: all.
         names: shorter names of speakers, by the manifest's.
         dev_share: share of each speaker's recordings, the last ones, that is held out.
-        crop_frames: frames of 10 ms in a crop.
-        crops_per_recording: crops that are cut from a recording while it is at hand.
-        epoch_crops: crops between two validations.
-        batch: crops in a step.
-        dev_crops: crops that are validated on, always the same.
-        workers: processes that prepare crops; 0 does it in the training process.
         sources: name, licence and attribution of the recordings; the model file carries them.
     """
 
@@ -34,19 +29,37 @@ class RecordingsConfig:
     speakers: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     dev_share: float = 0.03
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(len(self.train) > 0, "data.train is empty; expected manifests or folders of recordings")
+        check(self, "data.", dev_share="(0, 1)")
+
+
+@dataclass(frozen=True)
+class CropsConfig(RecordingsConfig):
+    """Which recordings are learnt, and how they are cut.
+
+    Attributes:
+        crop_frames: frames of 10 ms in a crop.
+        crops_per_recording: crops that are cut from a recording while it is at hand.
+        epoch_crops: crops between two validations.
+        batch: crops in a step.
+        dev_crops: crops that are validated on, always the same.
+        workers: processes that prepare crops; 0 does it in the training process.
+    """
+
     crop_frames: int = 24
     crops_per_recording: int = 4
     epoch_crops: int = 250
     batch: int = 1
     dev_crops: int = 40
     workers: int = 0
-    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(len(self.train) > 0, "data.train is empty; expected manifests or folders of recordings")
+        super().__post_init__()
         counts = ("crops_per_recording", "epoch_crops", "batch", "dev_crops")
-        sizes = dict.fromkeys(counts, "[1, inf)")
-        check(self, "data.", dev_share="(0, 1)", crop_frames="[8, inf)", workers="[0, inf)", **sizes)
+        check(self, "data.", crop_frames="[8, inf)", workers="[0, inf)", **dict.fromkeys(counts, "[1, inf)"))
 
 
 @dataclass(frozen=True)
@@ -108,12 +121,14 @@ class GenerateConfig:
         run_dir: where logs, checkpoints, the model, its samples and its report go.
         seed: start of every random choice.
         start: a generator's model file to go on from; its speakers may be others.
+        logger: where losses go beside metrics.csv.
     """
 
     run_dir: Path
-    data: RecordingsConfig
+    data: CropsConfig
     seed: int = 0
     start: str = ""
+    logger: LoggerName = "tensorboard"
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     optim: StepsConfig = field(default_factory=StepsConfig)
     improviser: ImproviseConfig = field(default_factory=ImproviseConfig)

@@ -94,8 +94,8 @@ class Voices:
         return self.names.index(utterance.speaker) if self.names else 0
 
 
-def read_voices(config: RecordingsConfig) -> Voices:
-    """The recordings that the recipe names, by speaker, and each one's last ones held out.
+def read_voices(config: RecordingsConfig, frames: int = 26) -> Voices:
+    """The recordings of at least so many frames that the recipe names, and each speaker's last ones held out.
 
     Raises:
         CorpusError: a manifest or recording cannot be used.
@@ -108,8 +108,8 @@ def read_voices(config: RecordingsConfig) -> Voices:
         raise ConfigError(f"data.speakers: {unknown[0]} is not in the manifests; known: {', '.join(known)}")
     if config.speakers:
         found = [u for u in found if u.speaker in config.speakers]
-    short = {u.id: f"{u.duration_s:.2f} s" for u in found if u.duration_s < 0.01 * (config.crop_frames + 2)}
-    report_dropped(f"less than {config.crop_frames + 2} frames", short)
+    short = {u.id: f"{u.duration_s:.2f} s" for u in found if u.duration_s < 0.01 * frames}
+    report_dropped(f"less than {frames} frames", short)
     found = [u for u in found if u.id not in short]
     names = sorted({u.speaker for u in found})
     train: list[Utterance] = []

@@ -5,43 +5,35 @@ Beside what every run leaves in its folder (`wavasr.training.folder`), `samples/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
-import platform
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 
-import wavasr
-from wavasr.config import to_dict
-from wavasr.errors import ConfigError
 from wavasr.files import atomic_text
 from wavasr.generation.network import Network
 from wavasr.generation.voice import Voice, write_sound
 from wavasr.network.files import GENERATOR_FORMAT, read_header
 from wavasr.network.generator import Generator, load_generator, save_generator, start_generator
 from wavasr.training import folder
-from wavasr.training.callbacks import CsvLog, Keeper, ProgressBar
-from wavasr.training.folder import METRICS_NAME, MODEL_NAME, WholeCheckpoints
+from wavasr.training.callbacks import CsvLog, Keeper
+from wavasr.training.folder import METRICS_NAME
 from wavasr.training.generate.config import GenerateConfig
 from wavasr.training.generate.data import CropData, Studio, baselines, gains_of, read_voices
 from wavasr.training.generate.improviser import train_improviser
 from wavasr.training.generate.instrument import train_instrument
 from wavasr.training.generate.recipe import parse
 from wavasr.training.generate.task import GenerationTask
+from wavasr.training.generators import claim, run, train
 from wavasr.training.interruption import Interruption
 from wavasr.training.recipe import Recipe
-from wavasr.training.run import interruptible
 
 log = logging.getLogger("wavasr")
 
@@ -55,11 +47,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
-    recipe = parse(argv)
-    with interruptible(recipe.config.run_dir) as stop:
-        path = fit(recipe, stop)
-    print(f"model: {path}")
-    return 0
+    return run(parse(argv), fit)
 
 
 def fit(recipe: Recipe[GenerateConfig], stop: Interruption | None = None) -> Path:
@@ -68,10 +56,9 @@ def fit(recipe: Recipe[GenerateConfig], stop: Interruption | None = None) -> Pat
     Raises:
         WavasrError: the data or the run folder cannot be used.
     """
-    voices = read_voices(recipe.config.data)
+    voices = read_voices(recipe.config.data, recipe.config.data.crop_frames + 2)
     config = replace(recipe.config, generator=replace(recipe.config.generator, speakers=voices.names))
-    record = describe(config)
-    last = folder.claim(config.run_dir, record, recipe.text, recipe.resume)
+    record, last = claim(recipe, config)
     torch.manual_seed(config.seed)
     generator, studio = Generator(config.generator), Studio(voices, config)
     if config.start:
@@ -87,12 +74,9 @@ def fit(recipe: Recipe[GenerateConfig], stop: Interruption | None = None) -> Pat
         config.generator.receptive_samples,
     )  # fmt: skip
     tell_baselines(data, config)
-    keeper = GeneratorKeeper(config.run_dir, math.inf, portable(record), stop or Interruption())
-    trainer = make_trainer(recipe.trainer, BitsLog(config.run_dir / METRICS_NAME, folder.first_step(last)), keeper)
-    trainer.fit(task, data, ckpt_path=last, weights_only=True)
-    path = config.run_dir / MODEL_NAME
-    if not path.exists():
-        raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
+    rows = BitsLog(config.run_dir / METRICS_NAME, folder.first_step(last))
+    keeper = GeneratorKeeper(config.run_dir, math.inf, folder.portable(record), stop)
+    path = train(recipe, task, data, rows, keeper, last)
     improviser = train_improviser(studio, config.improviser, config.seed) if config.improviser.steps else None
     instrument = train_instrument(studio, config.seed) if config.generator.condition == "notes" else None
     if improviser or instrument:
@@ -108,58 +92,6 @@ def tell_baselines(data: CropData, config: GenerateConfig) -> None:
         json.dump(found, stream, indent=2)
     told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found.items())
     log.info("without a network, bits per 16-bit step: %s", told)
-
-
-def describe(config: Any) -> dict[str, Any]:
-    """What the run's folder and the model file say of how it was made: a task's config, with manifests in `data`."""
-    data = config.data
-    prints = {
-        name: hashlib.sha256((data.root / name).read_bytes()).hexdigest()
-        for name in data.train
-        if (data.root / name).is_file()
-    }
-    versions = {name: metadata.version(name) for name in ("torch", "pytorch-lightning", "numpy")}
-    return {
-        "config": to_dict(config),
-        "manifests_sha256": prints,
-        "versions": {"wavasr": wavasr.__version__, "python": platform.python_version(), **versions},
-    }
-
-
-def portable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record for a model file, which travels: of folders and files on this machine only their names remain."""
-    config = {**record["config"], "data": dict(record["config"]["data"])}
-    config["run_dir"] = Path(config["run_dir"]).name
-    for key in {"start", "voice"} & set(config):
-        config[key] = Path(config[key]).name if config[key] else ""
-    config["data"]["root"] = Path(config["data"]["root"]).name
-    return {**record, "config": config}
-
-
-def make_trainer(options: Mapping[str, Any], rows: CsvLog, keeper: Keeper) -> pl.Trainer:
-    """Lightning's trainer with this package's logs and files. The network chooses its own precision.
-
-    Raises:
-        ConfigError: the strategy is none for generators.
-    """
-    if options["strategy"] not in ("auto", "ddp"):
-        raise ConfigError(f"trainer.strategy is {options['strategy']!r}; a generator is trained with auto or ddp")
-    options = {**options, "precision": "32-true"}
-    if options["enable_progress_bar"] is None:
-        options["enable_progress_bar"] = sys.stderr.isatty()
-    bar = [ProgressBar()] if options["enable_progress_bar"] else []
-    return pl.Trainer(
-        **options,
-        default_root_dir=keeper.run_dir,
-        logger=[rows, TensorBoardLogger(keeper.run_dir, name="", version="tensorboard")],
-        callbacks=[keeper, *bar],
-        plugins=[WholeCheckpoints()],
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        reload_dataloaders_every_n_epochs=1,
-    )
 
 
 class BitsLog(CsvLog):

@@ -19,13 +19,12 @@ from wavasr.network.files import GENERATOR_FORMAT, read_header
 from wavasr.recognition.models import opened
 from wavasr.training import folder
 from wavasr.training.callbacks import CsvLog, Keeper
-from wavasr.training.folder import METRICS_NAME, MODEL_NAME
-from wavasr.training.generate.config import RecordingsConfig, StepsConfig
+from wavasr.training.folder import METRICS_NAME
+from wavasr.training.generate.config import StepsConfig
 from wavasr.training.generate.data import Voices, read_voices
-from wavasr.training.generate.run import describe, make_trainer, portable
+from wavasr.training.generators import claim, parse_recipe, run, train
 from wavasr.training.interruption import Interruption
-from wavasr.training.recipe import Recipe, add_groups, add_run, new_parser, read
-from wavasr.training.run import interruptible
+from wavasr.training.recipe import Recipe
 from wavasr.training.speak.config import ReadingConfig, SpeakConfig
 from wavasr.training.speak.data import (
     LESSONS_NAME,
@@ -39,31 +38,15 @@ from wavasr.training.speak.data import (
 )
 from wavasr.training.speak.task import SpeakTask
 
-TASK = "speak"
 _GROUPS = {"speech": SpeechConfig, "data": ReadingConfig, "optim": StepsConfig}
 
 log = logging.getLogger("wavasr")
 
 
 def parse(argv: Sequence[str]) -> Recipe[SpeakConfig]:
-    """Read the command line of `wavasr fit` for a voice that is to read.
-
-    Raises:
-        ConfigError: an unknown key (with the nearest known one), a value of the wrong kind, a file that is missing.
-        SystemExit: after `--help` and `--print_config`.
-    """
-    parser = new_parser("Teach a voice to read from a recipe; any key can be overridden.")
-    parser.add_argument("--task", default=TASK, help="what is trained: a network from text to a vocoder's frames")
-    parser.add_argument("--voice", default="", help="the vocoder: a generator's model file, or a shipped name")
-    add_groups(parser, _GROUPS)
-    add_run(parser)
-    parser.set_defaults({"trainer.max_epochs": 60, "trainer.gradient_clip_val": 1.0, "trainer.log_every_n_steps": 10})
-    found = read(argv, parser)
-    values = found.values
-    config = SpeakConfig(
-        found.run_dir, voice=values.voice, seed=values.seed, **{name: found.made[name] for name in _GROUPS}
-    )
-    return Recipe(config, values.trainer.as_dict(), values.resume, found.text)
+    """Read the command line of `wavasr fit` for a voice that is to read; see `parse_recipe`."""
+    voice = "the vocoder: a generator's model file, or a shipped name"
+    return parse_recipe(argv, SpeakConfig, "speak", _GROUPS, {"voice": voice})
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,11 +55,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
-    recipe = parse(argv)
-    with interruptible(recipe.config.run_dir) as stop:
-        path = fit(recipe, stop)
-    print(f"model: {path}")
-    return 0
+    return run(parse(argv), fit)
 
 
 def fit(recipe: Recipe[SpeakConfig], stop: Interruption | None = None) -> Path:
@@ -87,32 +66,23 @@ def fit(recipe: Recipe[SpeakConfig], stop: Interruption | None = None) -> Path:
     """
     config = recipe.config
     known = tuple(read_header(config.voice, GENERATOR_FORMAT)["generator"].get("speakers", ()))
-    voices = read_voices(_recordings(config.data))
+    voices = read_voices(config.data)
     if voices.names and voices.names != known:
         raise ConfigError(
             f"data.train has the speakers {', '.join(voices.names)}; the vocoder's are {', '.join(known)}"
         )
     config = replace(config, speech=new_speech(config.speech, opened(config.data.aligner), voices.names))
-    record = describe(config)
-    last = folder.claim(config.run_dir, record, recipe.text, recipe.resume)
+    record, last = claim(recipe, config)
     torch.manual_seed(config.seed)
-    train, dev = _lessons(voices, config)
-    scale = scale_of(train)
+    train_lessons, dev = _lessons(voices, config)
+    scale = scale_of(train_lessons)
     task = SpeakTask(config.speech, scale, config)
-    frames = sum(len(lesson.log_mel) for lesson in train)
+    frames = sum(len(lesson.log_mel) for lesson in train_lessons)
     weights = sum(p.numel() for p in task.network.parameters())
     log.info("learning from %.2f h, validating on %d recordings; %d weights", frames / 360_000, len(dev), weights)
-    keeper = Keeper(config.run_dir, math.inf, portable(record), stop or Interruption())
-    trainer = make_trainer(recipe.trainer, SpeakLog(config.run_dir / METRICS_NAME, folder.first_step(last)), keeper)
-    trainer.fit(task, LessonData(train, dev, scale, config), ckpt_path=last, weights_only=True)
-    path = config.run_dir / MODEL_NAME
-    if not path.exists():
-        raise ConfigError(f"{config.run_dir}: training stopped before the first validation; raise trainer.max_time")
-    return path
-
-
-def _recordings(data: ReadingConfig) -> RecordingsConfig:
-    return RecordingsConfig(data.root, data.train, data.speakers, data.names, data.dev_share)
+    rows = SpeakLog(config.run_dir / METRICS_NAME, folder.first_step(last))
+    keeper = Keeper(config.run_dir, math.inf, folder.portable(record), stop)
+    return train(recipe, task, LessonData(train_lessons, dev, scale, config), rows, keeper, last)
 
 
 def _lessons(voices: Voices, config: SpeakConfig) -> tuple[list[Lesson], list[Lesson]]:

@@ -1,0 +1,120 @@
+"""What the trainings of generators and of voices that read have in common: from a command line to a model file."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from wavasr.errors import ConfigError
+from wavasr.training import folder
+from wavasr.training.callbacks import CsvLog, Keeper, ProgressBar
+from wavasr.training.folder import MODEL_NAME, WholeCheckpoints
+from wavasr.training.interruption import Interruption
+from wavasr.training.recipe import Config, Recipe, add_groups, add_run, new_parser, read
+from wavasr.training.run import interruptible, logger_of
+from wavasr.training.task import Task
+
+
+def parse_recipe(
+    argv: Sequence[str], make: Callable[..., Config], task: str, groups: Mapping[str, type], options: Mapping[str, str]
+) -> Recipe[Config]:
+    """Read the command line of `wavasr fit`.
+
+    Args:
+        argv: the command line.
+        make: the task's config, made of its folder, seed, logger, options and groups.
+        task: what is trained.
+        groups: dataclasses with the dotted keys.
+        options: single keys, text, each with its meaning.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a value of the wrong kind, a file that is missing.
+        SystemExit: after `--help` and `--print_config`.
+    """
+    parser = new_parser("Train from a recipe; any key can be overridden.")
+    parser.add_argument("--task", default=task, help="what is trained")
+    for name, meaning in options.items():
+        parser.add_argument(f"--{name}", default="", help=meaning)
+    add_groups(parser, groups)
+    add_run(parser)
+    parser.set_defaults({"trainer.max_epochs": 60, "trainer.gradient_clip_val": 1.0, "trainer.log_every_n_steps": 10})
+    found = read(argv, parser)
+    values = found.values
+    given = {name: values[name] for name in ("seed", "logger", *options)}
+    config = make(found.run_dir, **given, **{name: found.made[name] for name in groups})
+    return Recipe(config, values.trainer.as_dict(), values.resume, found.text)
+
+
+def run(recipe: Recipe[Any], fit: Callable[[Recipe[Any], Interruption], Path]) -> int:
+    """Train by `fit`, print where the model is.
+
+    Raises:
+        WavasrError: the data or the run folder cannot be used.
+    """
+    with interruptible(recipe.config.run_dir) as stop:
+        path = fit(recipe, stop)
+    print(f"model: {path}")
+    return 0
+
+
+def claim(recipe: Recipe[Any], config: Any) -> tuple[dict[str, Any], Path | None]:
+    """The record of a run that begins or goes on in its folder, and the checkpoint that it goes on from.
+
+    Raises:
+        ConfigError: see `folder.claim`.
+    """
+    files = {name: config.data.root / name for name in config.data.train}
+    prints = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
+    record = folder.describe(config, prints)
+    return record, folder.claim(config.run_dir, record, recipe.text, recipe.resume)
+
+
+def train(
+    recipe: Recipe[Any],
+    task: Task[Any],
+    data: pl.LightningDataModule,
+    rows: CsvLog,
+    keeper: Keeper,
+    last: Path | None,
+) -> Path:
+    """Train from the beginning or from a checkpoint; the file of the best model.
+
+    Raises:
+        ConfigError: nothing was validated, or the trainer's options cannot be used.
+    """
+    make_trainer(recipe, rows, keeper).fit(task, data, ckpt_path=last, weights_only=True)
+    path = keeper.run_dir / MODEL_NAME
+    if not path.exists():
+        raise ConfigError(f"{keeper.run_dir}: training stopped before the first validation; raise trainer.max_time")
+    return path
+
+
+def make_trainer(recipe: Recipe[Any], rows: CsvLog, keeper: Keeper) -> pl.Trainer:
+    """Lightning's trainer with this package's logs and files. The network chooses its own precision.
+
+    Raises:
+        ConfigError: the strategy is none for generators, or a logger is not installed.
+    """
+    options = {**recipe.trainer, "precision": "32-true"}
+    if options["strategy"] not in ("auto", "ddp"):
+        raise ConfigError(f"trainer.strategy is {options['strategy']!r}; a generator is trained with auto or ddp")
+    if options["enable_progress_bar"] is None:
+        options["enable_progress_bar"] = sys.stderr.isatty()
+    bar = [ProgressBar()] if options["enable_progress_bar"] else []
+    return pl.Trainer(
+        **options,
+        default_root_dir=keeper.run_dir,
+        logger=[rows, *logger_of(recipe.config, recipe.text)],
+        callbacks=[keeper, *bar],
+        plugins=[WholeCheckpoints()],
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        reload_dataloaders_every_n_epochs=1,
+    )
