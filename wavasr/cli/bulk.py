@@ -97,10 +97,10 @@ class _Counts:
     def conclude(self) -> int:
         """Tell what was done; the exit code."""
         hours = self.duration_s / 3600
-        told = f"{self.work.output}: {self.recordings} recordings, {hours:.2f} h of audio"
+        line = f"{self.work.output}: {self.recordings} recordings, {hours:.2f} h of audio"
         if self.recordings:
-            told += f", {hours / (time.monotonic() - self.started_s) * 3600:.0f} h an hour"
-        print(f"{told}; {self.earlier} of {len(self.units)} units were done before")
+            line += f", {hours / (time.monotonic() - self.started_s) * 3600:.0f} x real time"
+        print(f"{line}; {self.earlier} of {len(self.units)} units were done before")
         if not self.failed:
             return OK
         stopped = "; stopped, since --max-errors is less" if self.too_many else ""

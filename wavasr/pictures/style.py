@@ -38,18 +38,12 @@ T = TypeVar("T")
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """A function that draws, in this package's style; the caller's own settings stay as they are.
-
-    Raises:
-        WavasrError: matplotlib is not installed.
-    """
+    """A function that draws, in this package's style; the caller's own settings stay as they are."""
 
     @functools.wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            from matplotlib import rc_context
-        except ImportError:
-            raise WavasrError("pictures need matplotlib; pip install 'wavasr[show]'") from None
+        from matplotlib import rc_context
+
         with rc_context(_SETTINGS):
             return draw(*args, **kwargs)
 

@@ -179,7 +179,7 @@ def fitted(found: ConfidenceMap) -> str:
     """What a calibration was fitted on and what it changed."""
     return (
         f"fitted on {found.words:,} words: expected calibration error {percent(found.ece_before)} before, "
-        f"{percent(found.ece_after)} after, each fifth of the utterances mapped by what the others taught"
+        f"{percent(found.ece_after)} after (cross-validated in five folds)"
     )
 
 
