@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,8 @@ T = TypeVar("T")
 
 
 SEEDS = f"[0, {2**32 - 1}]"
-_LONGEST_KEY = 60  # of unknown keys in messages
+_LONGEST_KEY = 60  # of unknown keys and values in messages
+_LARGEST = 1e15  # of a number; what is larger, or not a number, is damage
 
 
 def require(condition: bool, message: str) -> None:
@@ -67,28 +69,34 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     """Build a dataclass from JSON values (lists become tuples, dicts nested dataclasses).
 
     Raises:
-        ConfigError: an unknown key, or a key without value and default.
+        ConfigError: an unknown key, a key without value and default, or a value of another type.
     """
     hints = typing.get_type_hints(cls)
     unknown = set(values) - set(hints)
     named = [key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}..." for key in sorted(unknown)[:3]]
     require(not unknown, f"{cls.__name__} has no key {named}; known keys: {sorted(hints)}")
     try:
-        return cls(**{key: _convert(hints[key], value) for key, value in values.items()})
+        return cls(**{key: _convert(hints[key], value, f"{cls.__name__}.{key}") for key, value in values.items()})
     except TypeError as error:
         raise ConfigError(f"{cls.__name__}: {error}") from error
 
 
-def _convert(hint: Any, value: Any) -> Any:
-    origin = typing.get_origin(hint)
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        inner = [h for h in typing.get_args(hint) if h is not type(None)]
-        return None if value is None else _convert(inner[0], value)
-    if origin is tuple:
-        return tuple(_convert(typing.get_args(hint)[0], v) for v in value)
+        return None if value is None else _convert(next(h for h in inner if h is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(inner[0], item, where) for item in value)
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        return {key: _convert(inner[1], item, where) for key, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_dict(typing.cast(type, hint), value)
-    return Path(value) if hint is Path else value
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    kinds = {float: (float, int)}.get(hint, hint if isinstance(hint, type) else object)
+    right = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
+    require(right and (hint is not float or abs(value) < _LARGEST), f"{where} is {str(value)[:_LONGEST_KEY]!r}")
+    return value
 
 
 def to_dict(config: Any) -> dict[str, Any]:

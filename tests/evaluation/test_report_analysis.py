@@ -202,9 +202,9 @@ def test_reports_from_before_are_read(evaluation: Evaluation, tmp_path: Path) ->
     [
         ("greedy", lambda v: v["greedy"].update(substitutions=99)),
         ("greedy", lambda v: v["utterances"][0].pop("greedy_errors")),
-        ("vocabulary.missing", lambda v: v["vocabulary"].update(missing=[1])),
-        ("vocabulary.per_million", lambda v: v["vocabulary"]["per_million"].update(cat=-1)),
-        ("vocabulary.size", lambda v: v["vocabulary"].update(size="many")),
+        ("Vocabulary.missing", lambda v: v["vocabulary"].update(missing=[1])),
+        ("Vocabulary.per_million", lambda v: v["vocabulary"]["per_million"].update(cat="often")),
+        ("Vocabulary.size", lambda v: v["vocabulary"].update(size="many")),
     ],
 )
 def test_damage_is_named(evaluation: Evaluation, tmp_path: Path, key: str, change: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,7 +14,6 @@ from wavasr.evaluation.results import Evaluation, Rate, UtteranceResult, rate_of
 T = TypeVar("T", str, tuple[str, str])
 
 _PROFILE_RESAMPLES = 2000
-_FIFTHS = 5
 
 
 @dataclass(frozen=True)
@@ -93,49 +92,11 @@ def worst(evaluation: Evaluation) -> list[UtteranceResult]:
 
 def duration_profile(evaluation: Evaluation) -> list[Bin]:
     """Error rate by the utterance's duration in seconds."""
-    return _profile(evaluation.utterances, lambda u: u.duration_s, whole=False)
-
-
-def length_profile(evaluation: Evaluation) -> list[Bin]:
-    """Error rate by the number of reference symbols."""
-    return _profile(evaluation.utterances, lambda u: u.counts.reference, whole=True)
-
-
-def confidence_profile(evaluation: Evaluation) -> list[Bin]:
-    """Error rate by the model's own confidence; empty where it states none."""
-    stated = [u for u in evaluation.utterances if u.confidence is not None]
-    edges = [0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
-    members: dict[float, list[UtteranceResult]] = {edge: [] for edge in edges}
-    for utterance in stated:
-        members[max(e for e in edges if e <= (utterance.confidence or 0.0) or e == 0.0)].append(utterance)
-    labels = ["below .5", *(f".{round(100 * e):02d}".rstrip("0") + "+" for e in edges[1:])]
-    return [_bin(label, members[edge]) for label, edge in zip(labels, edges, strict=True)] if stated else []
-
-
-def accuracy_profile(evaluation: Evaluation) -> list[tuple[str, int]]:
-    """How many utterances have which error rate."""
-    labels = ["no error", "to 10 %", "to 20 %", "to 30 %", "to 50 %", "to 100 %", "above"]
-    limits = [0.0, 0.1, 0.2, 0.3, 0.5, 1.0, math.inf]
-    found = [0] * len(limits)
+    edges = _edges([u.duration_s for u in evaluation.utterances])
+    members: list[list[UtteranceResult]] = [[] for _ in edges]
     for utterance in evaluation.utterances:
-        found[next(i for i, limit in enumerate(limits) if utterance.counts.rate <= limit)] += 1
-    return list(zip(labels, found, strict=True))
-
-
-def position_profile(evaluation: Evaluation) -> list[Bin]:
-    """Substitutions and deletions by where in the utterance the reference symbol stands, in fifths.
-
-    Only utterances of five symbols or more: in shorter ones a fifth says nothing.
-    """
-    counts = [ErrorCounts()] * _FIFTHS
-    used = [u for u in evaluation.utterances if u.counts.reference >= _FIFTHS]
-    for utterance in used:
-        spoken = [op.kind for op in utterance.ops if op.kind != "insert"]
-        for position, kind in enumerate(spoken):
-            fifth = position * _FIFTHS // len(spoken)
-            counts[fifth] += ErrorCounts(int(kind == "substitute"), 0, int(kind == "delete"), 1)
-    labels = [f"{20 * i}–{20 * i + 20} %" for i in range(_FIFTHS)]
-    return [Bin(label, c.reference, Rate(c, None)) for label, c in zip(labels, counts, strict=True)] if used else []
+        members[max(i for i, edge in enumerate(edges) if edge <= utterance.duration_s)].append(utterance)
+    return [_bin(label, group) for label, group in zip(_spans(edges, whole=False), members, strict=True)]
 
 
 def gain(evaluation: Evaluation) -> PairedResult | None:
@@ -219,22 +180,12 @@ def confusion_matrix(evaluation: Evaluation, most: int = 40) -> tuple[list[str],
     return sorted(names), dict(cells)
 
 
-def _profile(
-    utterances: Sequence[UtteranceResult], key: Callable[[UtteranceResult], float], *, whole: bool
-) -> list[Bin]:
-    edges = _edges([key(u) for u in utterances], whole=whole)
-    members: list[list[UtteranceResult]] = [[] for _ in edges]
-    for utterance in utterances:
-        members[max(i for i, edge in enumerate(edges) if edge <= key(utterance))].append(utterance)
-    return [_bin(label, group) for label, group in zip(_spans(edges, whole=whole), members, strict=True)]
-
-
-def _edges(values: Sequence[float], *, whole: bool, most: int = 8) -> list[float]:
+def _edges(values: Sequence[float], most: int = 8) -> list[float]:
     """Round lower edges of at most `most` classes; the last is open, and begins where few values are left."""
     ordered = sorted(values)
     low, high = ordered[0], ordered[min(len(ordered) - 1, math.ceil(0.97 * len(ordered)))]
     steps = [m * 10.0**e for e in range(-1, 4) for m in (1, 2, 5)]
-    step = next((s for s in steps if (s >= 1 or not whole) and high // s - low // s < most), steps[-1])
+    step = next((s for s in steps if high // s - low // s < most), steps[-1])
     first = math.floor(low / step)
     return [round(i * step, 3) for i in range(first, max(first, math.floor(high / step)) + 1)]
 

@@ -117,19 +117,6 @@ def _column(b: Bin, centre: float, width: float, top: float, members: str) -> Ma
     return tag("g", *parts)
 
 
-def histogram(bars: Sequence[tuple[str, int]], name: str) -> Markup:
-    """How many utterances are in each class."""
-    top = max(1, *(n for _, n in bars)) * 1.12
-    parts = []
-    for i, (label, n) in enumerate(bars):
-        height, centre = _HEIGHT * n / top, (i + 0.5) / len(bars)
-        css = "plain" if i else "good"
-        parts.append(_rect(css, centre - 0.31 / len(bars), _BOTTOM - height, 0.62 / len(bars), height))
-        parts += [_tick(centre, -height - 5, f"{n:,}"), _tick(centre, 16, label)]
-    parts.append(tag("line", class_="axis", x1="0", x2="100%", y1=_BOTTOM, y2=_BOTTOM))
-    return _chart(parts, f"{name}. " + "; ".join(f"{label}: {n}" for label, n in bars))
-
-
 def reliability(found: Reliability, name: str, what: str) -> Markup:
     """Share of right words in each class of confidence; the diagonal is where confidences are probabilities."""
     parts = [*_grid(1.0), _tick(1.0, 16, "1")]

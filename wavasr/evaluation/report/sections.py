@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
@@ -237,23 +237,21 @@ def _speakers(evaluation: Evaluation) -> Section | None:
 
 def _profile(evaluation: Evaluation) -> Section:
     rate, what = evaluation.metric.upper(), wording.symbols(evaluation)
-    frequency, utterances = wording.frequency_source(evaluation), "utterances"
-    profiles: list[tuple[str, str, str, Callable[[Evaluation], list[analysis.Bin]]]] = [
-        (f"{rate} by duration", "seconds", utterances, analysis.duration_profile),
-        (f"{rate} by length", f"{what} in the reference", utterances, analysis.length_profile),
-        (f"Missed {what} by how frequent they are", frequency, what, analysis.frequency_profile),
-        (f"Missed {what} by place", "from the utterance's beginning to its end", what, analysis.position_profile),
-        (f"{rate} by the model's confidence", "confidence", utterances, analysis.confidence_profile),
+    profiles = [
+        (f"{rate} by duration", "seconds", "utterances", rate, analysis.duration_profile(evaluation)),
+        (
+            f"Missed {what} by how frequent they are",
+            wording.frequency_source(evaluation),
+            what,
+            "missed",
+            analysis.frequency_profile(evaluation),
+        ),
     ]
     panels = []
-    for title, axis, members, profile in profiles:
-        if bins := profile(evaluation):
-            share = "missed" if members == what else rate
+    for title, axis, members, share, bins in profiles:
+        if bins:
             figures = Table([axis, members, share, "95 % interval"], [_bin(b) for b in bins if b.size])
             panels.append(Panel(title, picture=charts.columns(bins, title, members), axis=axis, figures=figures))
-    accuracy, title = analysis.accuracy_profile(evaluation), f"Utterances by {rate}"
-    figures = Table([rate, utterances], [[label, f"{n:,}"] for label, n in accuracy])
-    panels.append(Panel(title, picture=charts.histogram(accuracy, title), axis=rate, figures=figures))
     note = (
         "Columns in percent; the line in a column is the 95 % interval; the number below it counts utterances, or "
         f"{what} where {what} are missed: there insertions do not count."

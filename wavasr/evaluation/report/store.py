@@ -7,21 +7,28 @@ import dataclasses
 import io
 import json
 import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from wavasr.config import from_dict
 from wavasr.decoding.confidence import ConfidenceMap
-from wavasr.errors import ModelError, WavasrError
-from wavasr.evaluation.metrics import ErrorCounts, Interval, Op, OpKind
+from wavasr.errors import WavasrError
+from wavasr.evaluation.metrics import Interval, Op, OpKind
 from wavasr.evaluation.report import analysis
-from wavasr.evaluation.results import Evaluation, Failure, Provenance, Rate, UtteranceResult, Vocabulary, speaker_rates
+from wavasr.evaluation.results import (
+    Evaluation,
+    Failure,
+    Provenance,
+    Rate,
+    UtteranceResult,
+    Vocabulary,
+    assemble,
+    speaker_rates,
+)
 
 FORMAT = 1
-_LARGEST = 1e15  # of a number; what is larger, or not a number, is damage
-_CODES: dict[OpKind, str] = {"equal": "=", "substitute": "S", "insert": "I", "delete": "D"}
+_KINDS: dict[str, OpKind] = {"=": "equal", "S": "substitute", "I": "insert", "D": "delete"}
+_CODES = {kind: code for code, kind in _KINDS.items()}
 
 
 def to_json(evaluation: Evaluation, comparison: dict[str, Any] | None = None) -> str:
@@ -163,10 +170,10 @@ def _utterance(u: UtteranceResult) -> dict[str, Any]:
 
 
 def read(path: Path | str) -> Evaluation:
-    """Read a report.json and check it: keys, types, and that its totals are the sums of its utterances.
+    """Read a report.json, or that of a folder. Rates are made anew from the utterances; they must agree with its own.
 
     Raises:
-        WavasrError: names the file and the key that is not as it should be.
+        WavasrError: names the file and what is not as it should be.
     """
     path = Path(path)
     if path.is_dir():
@@ -174,12 +181,9 @@ def read(path: Path | str) -> Evaluation:
     values = _load(path)
     try:
         return _evaluation(values)
-    except _DamagedError as damage:
-        raise WavasrError(f"{path}: {damage}; the report is damaged, evaluate again") from None
-
-
-class _DamagedError(Exception):
-    """The message begins with the key."""
+    except (WavasrError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        damage = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise WavasrError(f"{path}: is damaged ({damage}); evaluate again") from None
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -201,121 +205,46 @@ def _load(path: Path) -> dict[str, Any]:
     return values
 
 
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """A JSON value as the type says: numbers are finite, lists become tuples, objects dataclasses of those keys."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _typed(inner[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_typed(inner[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin in (dict, Mapping) and isinstance(value, dict):
-        return {key: _typed(inner[1], item, f"{where}.{key}") for key, item in value.items()}
-    if hint in (Op, Interval):
-        return _op_of(value, where) if hint is Op else _interval_of(value, where)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _object(hint, value, where)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
-        return float(value)
-    if hint in (int, str, list, dict) and type(value) is hint:
-        return value
-    raise _DamagedError(f"{where} is {str(value)[:40]!r}")
-
-
-def _object(cls: Any, values: dict[str, Any], where: str) -> Any:
-    """A dataclass from the keys of its fields, all of which are needed; other keys are left alone."""
-    hints, found = typing.get_type_hints(cls), {}
-    for field in dataclasses.fields(cls):
-        key = f"{where}.{field.name}"
-        if field.name not in values:
-            raise _DamagedError(f"{key} is missing")
-        found[field.name] = _typed(hints[field.name], values[field.name], key)
-    return cls(**found)
-
-
-def _key(values: dict[str, Any], key: str, hint: Any) -> Any:
-    if key not in values:
-        raise _DamagedError(f"{key} is missing")
-    return _typed(hint, values[key], key)
-
-
 def _evaluation(values: dict[str, Any]) -> Evaluation:
-    metric: Literal["wer", "per"] = "wer" if values.get("per") is None else "per"
-    utterances = tuple(_utterance_of(u, f"utterances[{i}]") for i, u in enumerate(_key(values, "utterances", list)))
-    greedy = [u.greedy_counts for u in utterances if u.greedy_counts is not None]
-    if values.get("greedy") is not None and len(greedy) != len(utterances):
-        raise _DamagedError("greedy lacks errors of some utterances")
-    characters = [u.character_counts for u in utterances if u.character_counts is not None]
-    return Evaluation(
-        metric=metric,
-        utterances=utterances,
-        rate=_rate_of(values, metric, [u.counts for u in utterances]),
-        phone_set=_key(values["per"], "phone_set", str) if metric == "per" else "",
-        character_rate=_rate_of(values, "cer", characters) if metric == "wer" else None,
-        greedy_rate=_rate_of(values, "greedy", greedy) if greedy else None,
-        failures=_key(values, "failures", tuple[Failure, ...]),
-        notes=_key(values, "notes", tuple[str, ...]),
-        wall_s=_key(values, "wall_s", float),
-        provenance=_key(values, "provenance", Provenance),
-        calibration=_calibration_of(values.get("calibration")),
-        vocabulary=_vocabulary_of(values.get("vocabulary")),
+    per, calibration, vocabulary = values["per"], values.get("calibration"), values.get("vocabulary")
+    known = {field.name for field in dataclasses.fields(Vocabulary)}
+    found = assemble(
+        [_utterance_of(utterance) for utterance in values["utterances"]],
+        [from_dict(Failure, failure) for failure in values["failures"]],
+        metric="per" if per else "wer",
+        phone_set=str(per["phone_set"]) if per else "",
+        notes=[str(note) for note in values["notes"]],
+        wall_s=float(values["wall_s"]),
+        provenance=from_dict(Provenance, values["provenance"]),
+        calibration=ConfidenceMap.from_dict(calibration["map"]) if calibration and calibration["map"] else None,
+        vocabulary=from_dict(Vocabulary, {k: vocabulary[k] for k in known}) if vocabulary else None,
     )
-
-
-def _rate_of(values: dict[str, Any], key: str, counts: Sequence[ErrorCounts]) -> Rate:
-    stated = _key(values, key, dict)
-    if _object(ErrorCounts, stated, key) != ErrorCounts.total(counts):
-        raise _DamagedError(f"{key}.counts are not the sums of the utterances' errors")
-    intervals = (_typed(Interval | None, stated.get(name), f"{key}.{name}") for name in ("ci95", "ci95_speakers"))
-    return Rate(ErrorCounts.total(counts), *intervals)
-
-
-def _interval_of(value: Any, where: str) -> Interval:
-    match value:
-        case [float() | int() as low, float() | int() as high] if max(abs(low), abs(high)) < _LARGEST:
-            return Interval(float(low), float(high))
-    raise _DamagedError(f"{where} is not [low, high]")
-
-
-def _op_of(value: Any, where: str) -> Op:
-    match value:
-        case ["=", str(symbol)]:
-            return Op("equal", symbol, symbol)
-        case ["S", str(reference), str(hypothesis)]:
-            return Op("substitute", reference, hypothesis)
-        case ["D", str(symbol)]:
-            return Op("delete", symbol, "")
-        case ["I", str(symbol)]:
-            return Op("insert", "", symbol)
-    raise _DamagedError(f"{where} has {str(value)[:40]!r}")
-
-
-def _utterance_of(values: Any, where: str) -> UtteranceResult:
-    if not isinstance(values, dict):
-        raise _DamagedError(f"{where} is not an object")
-    renamed = {"character_counts": values.get("character_errors"), "greedy_counts": values.get("greedy_errors")}
-    older: dict[str, Any] = {"word_confidences": [], "greedy": None}
-    found: UtteranceResult = _object(UtteranceResult, older | values | renamed, where)
-    if found.counts != _object(ErrorCounts, _key(values, "errors", dict), f"{where}.errors"):
-        raise _DamagedError(f"{where}.errors are not those of its ops")
-    symbols = sum(op.kind != "delete" for op in found.ops)
-    if found.word_confidences and len(found.word_confidences) != symbols:
-        raise _DamagedError(f"{where}.word_confidences are not one for each symbol of the hypothesis")
-    if not all(0 <= confidence <= 1 for confidence in found.word_confidences):
-        raise _DamagedError(f"{where}.word_confidences are not numbers from 0 to 1")
+    for key, rate in ((found.metric, found.rate), ("cer", found.character_rate), ("greedy", found.greedy_rate)):
+        stated = values.get(key) or {}
+        if stated != ({**stated, **dataclasses.asdict(rate.counts)} if rate else {}):
+            raise ValueError(f"{key} is not the sum of the utterances' errors")
+    if not 0 <= found.wall_s < math.inf:
+        raise ValueError(f"wall_s is {found.wall_s}")
     return found
 
 
-def _calibration_of(stated: Any) -> ConfidenceMap | None:
-    if not isinstance(stated, dict) or stated.get("map") is None:
-        return None
-    try:
-        return ConfidenceMap.from_dict(stated["map"])
-    except ModelError as error:
-        raise _DamagedError("calibration.map is no rising map") from error
-
-
-def _vocabulary_of(stated: Any) -> Vocabulary | None:
-    found: Vocabulary | None = _typed(Vocabulary | None, stated, "vocabulary")
-    if found and not all(0 <= times <= 1e6 for times in found.per_million.values()):
-        raise _DamagedError("vocabulary.per_million are not numbers from 0 to a million")
+def _utterance_of(values: dict[str, Any]) -> UtteranceResult:
+    renamed = {
+        "ops": [_op_of(*op) for op in values["ops"]],
+        "character_counts": values["character_errors"],
+        "greedy_counts": values.get("greedy_errors"),
+    }
+    known = {field.name for field in dataclasses.fields(UtteranceResult)}
+    found = from_dict(UtteranceResult, {key: value for key, value in (values | renamed).items() if key in known})
+    if dataclasses.asdict(found.counts) != values["errors"]:
+        raise ValueError(f"errors of utterance {found.id} are not those of its ops")
+    if len(found.judged) != len(found.word_confidences) or not all(0 <= c <= 1 for c in found.word_confidences):
+        raise ValueError(f"word_confidences of utterance {found.id} are not one for each symbol, from 0 to 1")
     return found
+
+
+def _op_of(code: str, symbol: str, hypothesis: str = "") -> Op:
+    kind = _KINDS[code]
+    if kind == "insert":
+        return Op(kind, "", symbol)
+    return Op(kind, symbol, symbol if kind == "equal" else hypothesis)
