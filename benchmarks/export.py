@@ -28,7 +28,7 @@ from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.evaluation.provenance import machine
 from wavasr.network.export import export_graph
-from wavasr.network.files import GRAPH, resolve
+from wavasr.network.files import BACK, FRONT, GRAPH, resolve
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.models import load_acoustic_model
 
@@ -111,7 +111,8 @@ def main() -> int:
             "float32": Path(folder, "float.wavasr"),
         }
         export_graph(args.model, Path(folder, "float.onnx"))
-        write_archive(files["float32"], {**members_of(files["8 bits"]), GRAPH: Path(folder, "float.onnx")})
+        parts = {name: part for name, part in members_of(files["8 bits"]).items() if name not in (FRONT, BACK)}
+        write_archive(files["float32"], {**parts, GRAPH: Path(folder, "float.onnx")})
         # First the processes: the peak of one begins with that of its parent, which has loaded no network yet.
         print_processes(files, Path(folder))
         print_networks(files, args)

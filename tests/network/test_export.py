@@ -19,7 +19,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import PRESETS, EncoderConfig, StageConfig
 from wavasr.network.export import export_graph
-from wavasr.network.files import GRAPH, WEIGHTS, read_arrays, read_header
+from wavasr.network.files import BACK, FRONT, GRAPH, WEIGHTS, read_arrays, read_header
 from wavasr.network.inference import FastModel
 from wavasr.network.recognizer import Recognizer, load_model, save_model
 from wavasr.recognition.chunks import Plan, log_probs_of
@@ -67,8 +67,9 @@ def exported(model: Recognizer, folder: Path, int8: bool = False) -> FastModel:
     """The model with the graph that is exported."""
     save_model(model, folder / "model.wavasr")
     export_graph(folder / "model.wavasr", folder / "model.onnx", int8)
-    parts = members_of(folder / "model.wavasr") | {GRAPH: (folder / "model.onnx").read_bytes()}
-    write_archive(folder / "exported.wavasr", parts)
+    parts = dict[str, Any](members_of(folder / "model.wavasr"))
+    parts.pop(FRONT, None)
+    write_archive(folder / "exported.wavasr", parts | {GRAPH: (folder / "model.onnx").read_bytes()})
     return FastModel(folder / "exported.wavasr")
 
 
@@ -179,10 +180,11 @@ def test_wrong_files_are_refused(tiny_model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "broken", "missing"])
 def test_damaged_graphs_are_told(damage: str, tiny_model: Path, speech: Path, tmp_path: Path) -> None:
     parts: dict[str, Any] = dict(members_of(tiny_model))
-    graph = parts.pop(GRAPH).read_bytes()
+    name = BACK if BACK in parts else GRAPH
+    graph = parts.pop(name).read_bytes()
     changed = {"empty": b"", "text": b"hello " * 99, "cut": graph[: len(graph) // 2]}
     if damage != "missing":
-        parts[GRAPH] = changed.get(damage, graph.replace(b"LogSoftmax", b"LogSoftmix"))
+        parts[name] = changed.get(damage, graph.replace(b"LogSoftmax", b"LogSoftmix"))
     path = tmp_path / "tiny.wavasr"
     write_archive(path, parts)
     with pytest.raises(ModelError, match=r"tiny\.wavasr: (is damaged|onnxruntime cannot run it)") as error:

@@ -1,9 +1,13 @@
 """A network in two parts gives what the whole one gives, and a stream runs the first part once for each sample."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from wavasr.network.halves import part
+from wavasr.archive import Content, members_of, write_archive
+from wavasr.network.export import export_graph
+from wavasr.network.files import BACK, FRONT, GRAPH, resolve
 from wavasr.network.inference import FastModel
 from wavasr.recognition.chunks import Posteriors, forward
 
@@ -15,9 +19,18 @@ def model() -> FastModel:
     return FastModel("default")
 
 
-def test_both_halves_are_the_whole(model: FastModel) -> None:
+def test_both_halves_are_the_whole(model: FastModel, tmp_path: Path) -> None:
     assert model.halves is not None
-    assert np.array_equal(model.halves.back(model.halves.front(SAMPLES)), forward(model, [SAMPLES])[0])
+    export_graph("default", tmp_path / "whole.onnx", int8=True)
+    parts = dict[str, Content](members_of(resolve("default")))
+    parts = {name: part for name, part in parts.items() if name not in (FRONT, BACK, GRAPH, "lm.bin")}
+    write_archive(tmp_path / "whole.wavasr", parts | {GRAPH: tmp_path / "whole.onnx"})
+    whole = FastModel(tmp_path / "whole.wavasr")
+    expected = forward(whole, [SAMPLES, SAMPLES[:20_000]])
+    assert whole.halves is None
+    for found, row in zip(forward(model, [SAMPLES, SAMPLES[:20_000]]), expected, strict=True):
+        assert np.array_equal(found, row)
+    assert np.array_equal(model.halves.back(model.halves.front(SAMPLES)), expected[0])
 
 
 @pytest.mark.parametrize("size", [5000, 12_345])
@@ -40,10 +53,3 @@ def test_the_front_gets_each_sample_about_once(model: FastModel, monkeypatch: py
         posteriors.push(SAMPLES[start : start + 4800])
         posteriors.take_with_preview(len(SAMPLES))
     assert sum(given) < 2.5 * len(SAMPLES)  # beside a few frames of context
-
-
-def test_a_part_is_a_graph_with_other_ends(model: FastModel) -> None:
-    onnx = pytest.importorskip("onnx")
-    found = onnx.load_from_string(part(model._graph, {"waveform": 1, "lengths": 7}, {"frames": 7}))
-    assert [one.name for one in found.graph.output] == ["frames"]
-    assert [one.name for one in found.graph.input] == ["lengths"] and len(found.graph.node) == 3

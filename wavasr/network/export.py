@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from wavasr.errors import ConfigError
 from wavasr.files import write_whole
 from wavasr.network.files import (
-    GRAPH,
     ONNX_SUFFIX,
     SUFFIX,
     WEIGHTS,
@@ -42,7 +41,7 @@ def save_parts(
         ModelError: the source is damaged, or header and weights do not make a model.
         OSError: it cannot be written.
     """
-    from wavasr.network.onnx import write_graph
+    from wavasr.network.onnx import write_parts
 
     network = {
         "precision": "int8",
@@ -50,7 +49,7 @@ def save_parts(
         "sha256": fingerprint(arrays),
     }
     header = {**header, "network": network}
-    parts: dict[str, Any] = {WEIGHTS: stored, GRAPH: write_graph(header, arrays, True, str(path))}
+    parts: dict[str, Any] = {WEIGHTS: stored, **write_parts(header, arrays, str(path))}
     if source:
         language = language_of(source)
         parts |= language_parts(language.lexicon, language.lm)

@@ -4,7 +4,7 @@ A model file is one archive (`wavasr.archive`) that carries everything a transcr
 
     model.json            encoder, units, text normalisation, decoding weights, calibration, data and licences
     weights.safetensors   float16, to train on from
-    graph.onnx            the network in 8 bits, as onnxruntime runs it
+    front.onnx, back.onnx the network in 8 bits, as onnxruntime runs it (or graph.onnx, where it cannot be cut in two)
     lexicon.txt           the words and their pronunciations            } where it has them
     lm.bin                a language model (or lm.arpa, lm.arpa.gz)     }
 
@@ -44,7 +44,8 @@ FORMAT_VERSION = 3
 SUFFIX = ".wavasr"
 ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
-HEADER, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "graph.onnx"
+HEADER, WEIGHTS = "model.json", "weights.safetensors"
+FRONT, BACK, GRAPH = "front.onnx", "back.onnx", "graph.onnx"
 LEXICON = "lexicon.txt"
 IMPROVISER, INSTRUMENT = "improviser.safetensors", "instrument.safetensors"
 LANGUAGE_MODELS = ("lm.bin", "lm.arpa", "lm.arpa.gz")

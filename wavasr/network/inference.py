@@ -6,7 +6,6 @@ speech to recognise, and as much memory as all the rest (benchmarks/README.md).
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from wavasr.errors import ModelError, WavasrError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
-from wavasr.network.files import GRAPH, read_arrays, read_header, resolve
-from wavasr.network.halves import Halves, halves_of
+from wavasr.network.files import BACK, FRONT, GRAPH, read_arrays, read_header, resolve
+from wavasr.network.halves import Halves
 from wavasr.network.runtime import Facts, Floats, Framing, Ints
 from wavasr.network.session import load_onnxruntime, new_session, providers_of
 
@@ -58,14 +57,17 @@ class FastModel(Framing):
                 f"{device}, onnxruntime {load_onnxruntime().__version__}, "
                 f"{network['precision'] if device == 'cpu' else 'float32'}",
             )
-            graph = members_of(path)[GRAPH].read_bytes() if device == "cpu" else _float_graph(path, header)
+            graphs = _graphs(path) if device == "cpu" else [_float_graph(path, header)]
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
         except (WavasrError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: is damaged ({error}); train or export it again") from error
         self.file: Path | None = path
-        self._graph, self._device = graph, device
-        self._session = new_session(graph, str(path), device=device)
+        self.halves: Halves | None = None  # the network in two parts, where it can be cut and runs on the CPU
+        if len(graphs) > 1:
+            self.halves = Halves(graphs[0], graphs[1], str(path), self.encoder_config)
+        else:
+            self._session = new_session(graphs[0], str(path), device=device)
         self._check(path)
 
     def _check(self, path: Path) -> None:
@@ -81,17 +83,19 @@ class FastModel(Framing):
 
     def infer(self, waveform: Floats, lengths: Ints) -> tuple[Floats, Ints]:
         """(B, S) samples, (B,) how many each -> log-probabilities (B, T, V), (B,) how many frames each."""
+        if self.halves:
+            return self.halves.infer(waveform, lengths)
         log_probs, frames = self._session.run(["log_probs", "frames"], {"waveform": waveform, "lengths": lengths})
         return log_probs, frames
-
-    @functools.cached_property
-    def halves(self) -> Halves | None:
-        """The network in two parts, where it can be cut and runs on the CPU."""
-        return None if self._device != "cpu" else halves_of(self._graph, str(self.file), self.encoder_config)
 
     def facts(self) -> Facts:
         """Fingerprint of the weights, parameters, and what computes."""
         return self._facts
+
+
+def _graphs(path: Path) -> list[bytes]:
+    parts = members_of(path)
+    return [parts[name].read_bytes() for name in ((FRONT, BACK) if FRONT in parts else (GRAPH,))]
 
 
 def _float_graph(path: Path, header: dict[str, Any]) -> bytes:

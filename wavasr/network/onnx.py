@@ -27,7 +27,7 @@ from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
-from wavasr.network.files import METADATA_KEY
+from wavasr.network.files import BACK, FRONT, GRAPH, METADATA_KEY
 from wavasr.network.geometry import (
     ENERGY_FLOOR,
     LEVEL_FLOOR,
@@ -66,15 +66,32 @@ def write_graph(
     Raises:
         ModelError: header and weights do not make a model.
     """
+    whole = _network(header, arrays, int8, name).whole()
+    return _serialised(whole, json.dumps(header, ensure_ascii=False) if described else "")
+
+
+def write_parts(header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]], name: str) -> dict[str, bytes]:
+    """The network in 8 bits as members of a model file: two graphs, see `wavasr.network.halves`, or one.
+
+    Raises:
+        ModelError: header and weights do not make a model.
+    """
+    network = _network(header, arrays, True, name)
+    if network.cut is None:
+        return {GRAPH: _serialised(network.whole())}
+    front, back = network.halves(*network.cut)
+    return {FRONT: _serialised(front), BACK: _serialised(back)}
+
+
+def _network(header: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]], int8: bool, name: str) -> Network:
     try:
         units = Units.from_dict(header["units"])
-        graph = Network(from_dict(EncoderConfig, header["encoder"]), len(units), Parameters(arrays), int8).graph()
+        return Network(from_dict(EncoderConfig, header["encoder"]), len(units), Parameters(arrays), int8)
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ModelError(f"{name}: its header and weights do not make a model ({error}); train it again") from error
-    return _serialised(graph, json.dumps(header, ensure_ascii=False) if described else "")
 
 
-def _serialised(graph: Any, header: str) -> bytes:
+def _serialised(graph: Any, header: str = "") -> bytes:
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(*_RUNTIME_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="wavasr")
     if header:
@@ -106,12 +123,18 @@ class GraphWriter:
         self.nodes.append(helper.make_node(operation, inputs, [name], domain=domain, **attributes))
         return name
 
-    def finish(self, labels: int) -> Any:
-        """The graph, with the inputs and outputs of a recogniser of so many labels."""
-        value, types = helper.make_tensor_value_info, TensorProto
-        inputs = [value("waveform", types.FLOAT, ["B", "S"]), value("lengths", types.INT64, ["B"])]
-        outputs = [value("log_probs", types.FLOAT, ["B", "T", labels]), value("frames", types.INT64, ["B"])]
-        return helper.make_graph(self.nodes, "wavasr", inputs, outputs, self.constants)
+    def graph(self, inputs: Sequence[Any], outputs: Sequence[Any], first: int = 0, end: int | None = None) -> Any:
+        """The graph of the nodes from `first` to before `end`, between values of `_value`."""
+        nodes = self.nodes[first:end]
+        used = {name for node in nodes for name in node.input}
+        constants = [constant for constant in self.constants if constant.name in used]
+        return helper.make_graph(nodes, "wavasr", inputs, outputs, constants)
+
+
+def _value(name: str, *shape: str | int) -> Any:
+    """An input or output; what counts samples or frames is called `lengths` or `frames`."""
+    kind = TensorProto.INT64 if name in ("lengths", "frames") else TensorProto.FLOAT
+    return helper.make_tensor_value_info(name, kind, shape)
 
 
 class Parameters:
@@ -155,9 +178,28 @@ class Network:
         self.writer = GraphWriter()
         self.steps: dict[str, float] = {}  # the step of every value that is bytes
         self.padded = ""  # samples after padding to whole frames, (1,) int64
+        self.cut: tuple[int, int] | None = None  # the first node of the last stage, and the channels that it gets
+        self._write()
 
-    def graph(self) -> Any:
-        """Everything from the samples to the log-probabilities.
+    def whole(self) -> Any:
+        """Everything from the samples to the log-probabilities."""
+        return self.writer.graph([_value("waveform", "B", "S"), _value("lengths", "B")], self._outputs())
+
+    def halves(self, node: int, channels: int) -> tuple[Any, Any]:
+        """What is before a cut, and what follows it."""
+        waveform, lengths, features = (
+            _value("waveform", "B", "S"),
+            _value("lengths", "B"),
+            _value("features", "B", "T", channels),
+        )
+        front = self.writer.graph([waveform, lengths], [features], 0, node)
+        return front, self.writer.graph([features, lengths], self._outputs(), node)
+
+    def _outputs(self) -> list[Any]:
+        return [_value("log_probs", "B", "T", self.labels), _value("frames", "B")]
+
+    def _write(self) -> None:
+        """The nodes from the samples to the log-probabilities.
 
         Raises:
             KeyError: a weight is missing.
@@ -168,7 +210,10 @@ class Network:
         if first.level_frames:
             frames, level = self._level(frames)
         rate, channels = first.stride, first.stride
+        last = len(self.encoder.stages) - 1
         for index, stage in enumerate(self.encoder.stages):
+            if index == last > 0 and stage.pool == stage.window == 1:
+                frames = self._cut(frames, channels, rate)
             mask = self._mask(rate)
             frames = self._stack(stage, f"encoder.stages.{index}.", channels, frames, mask)
             rate *= stage.pool
@@ -181,7 +226,14 @@ class Network:
         add("LogSoftmax", self._product(add("Relu", frames), matrix, bias), axis=2, output="log_probs")
         add("Identity", self._lengths(rate), output="frames")
         self.weights.finish()
-        return self.writer.finish(labels)
+
+    def _cut(self, frames: str, channels: int, rate: int) -> str:
+        """Name the frames `features`; all that follows needs them and `lengths` alone."""
+        features = self.writer.add("Identity", frames, output="features")
+        self.cut = len(self.writer.nodes), channels
+        count = self.writer.add("Shape", features, start=1, end=2)
+        self.padded = self.writer.add("Mul", count, self.writer.integers(rate))
+        return features
 
     # --- samples and lengths ---
 
