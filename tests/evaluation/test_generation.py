@@ -9,14 +9,16 @@ import soundfile
 
 from wavasr.audio.pitch import autocorrelation, track_pitch
 from wavasr.evaluation.generation import (
+    ReadingResult,
     VocoderResult,
     _warped_mean,
     compare,
     mel_cepstral_distortion,
+    melody,
     periodicity,
     spectral_flatness,
     summary,
-    write_result,
+    write_results,
 )
 
 RATE = 16000
@@ -109,11 +111,19 @@ def test_flatness_and_periodicity_tell_tones_from_noise() -> None:
     assert periodicity(tone, RATE) > 0.95 and periodicity(noise(), RATE) < 0.5
 
 
-def test_a_result_becomes_a_file_and_lines(tmp_path: Path) -> None:
-    result = VocoderResult(3, 9.0, 0.951, 0.83, 0.91, 3.26)
-    path = write_result(result, tmp_path / "new", "voice")
-    assert json.loads(path.read_text(encoding="utf-8"))["mcd_db"] == 3.26
-    assert "95.1 %" in summary(result) and "natural 0.910" in summary(result)
+def test_results_become_a_file_and_lines(tmp_path: Path) -> None:
+    results = [VocoderResult(3, 9.0, 7.25, 0.951, 0.83, 0.91, 3.26), ReadingResult(2, 4.0, 1.02, 3.1, 3.3)]
+    path = write_results(results, tmp_path / "new", "voice")
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    assert figures["vocoder"]["mcd_db"] == 3.26 and figures["reading"]["texts"] == 2
+    said = summary(results)
+    assert "95.1 %" in said and "(natural 0.910)" in said and "3.10 st (natural 3.30 st)" in said
+
+
+@pytest.mark.parametrize("hz", [110.0, 220.0])
+def test_the_melody_is_in_semitones(hz: float) -> None:
+    steps = melody(np.concatenate([vowel(hz), vowel(hz * 2 ** (3 / 12)), noise()]), RATE)
+    assert 150 < len(steps) < 230 and abs(steps.std() - 1.5) < 0.1
 
 
 def test_natural_speech_is_voiced(shared_data: Path) -> None:

@@ -17,7 +17,7 @@ from wavasr.errors import WavasrError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig, GeneratorConfig, StageConfig
-from wavasr.network.generator import Generator, load_generator, save_generator
+from wavasr.network.generator import Generator, save_generator
 from wavasr.network.geometry import receptive_field
 from wavasr.network.inpainting import SampleLikelihood
 from wavasr.network.likelihood import AuxiliaryLoss
@@ -29,7 +29,6 @@ from wavasr.pictures.network import generator_gradient, network, paths, recogniz
 from wavasr.pictures.recording import decibels, draw, likelihood, power_spectrogram, recording
 from wavasr.pictures.style import new_figure, save
 from wavasr.pictures.training import learning_curves, read_curves
-from wavasr.pictures.voices import expected
 
 RATE = 16000
 
@@ -139,20 +138,6 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("voice") / "voice.wavasr"
     save_generator(Generator(config), path)
     return path
-
-
-def test_what_a_generator_expects_is_what_its_training_measures(voice: Path) -> None:
-    from wavasr.training.generate.data import crop, gains_of, prepare
-
-    samples = (0.1 * np.random.default_rng(0).standard_normal(8000)).astype(np.float32)
-    model = load_generator(voice)
-    found = expected(model, samples, speaker=1)
-    assert np.exp(found.log_probs).sum(axis=1) == pytest.approx(np.ones(8000), abs=1e-4)
-    batch = crop(prepare(samples, 1, model.config), 0, 50, model.config, gains_of(dict(model.named_buffers())))
-    with torch.no_grad():
-        logits = model(batch.inputs[None], model.condition(batch.frames[None], batch.speaker[None]))
-        nats = torch.nn.functional.cross_entropy(logits, batch.classes[None], reduction="none")[0]
-    assert found.nats == pytest.approx(nats.numpy(), abs=1e-4)
 
 
 def test_pictures_of_a_generator(voice: Path, tmp_path: Path, speech: Path) -> None:

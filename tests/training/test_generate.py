@@ -19,6 +19,7 @@ from wavasr.audio.scores import Note
 from wavasr.config import from_dict, to_dict
 from wavasr.corpora.manifest import Utterance, write_manifest
 from wavasr.errors import AudioError, ConfigError, CorpusError, ModelError, WavasrError
+from wavasr.generation.expectation import expected
 from wavasr.generation.inputs import Gains, lesson
 from wavasr.generation.network import Network
 from wavasr.generation.notes import TAIL_S
@@ -171,6 +172,25 @@ def test_a_crop_is_a_stretch_of_the_whole(buzzes: Path, condition: Any) -> None:
     assert np.allclose(shown, recording.frames.features[40 - reach : 64 - reach])
 
 
+@pytest.mark.parametrize("options", [{}, {"condition": "past"}, {"excitation": "none", "kernel": 3}])
+def test_what_is_expected_of_a_recording_is_what_its_training_measures(buzzes: Path, options: Any) -> None:
+    torch.manual_seed(0)
+    shape = dict(channels=4, skip_channels=8, dilations=(1, 2, 4), condition_channels=4, speakers=("high", "low"))
+    studio = studio_of(buzzes, **shape, **options)
+    model = Generator(studio.config.generator).eval()
+    samples = studio.audio(studio.voices.train[0])
+    found = expected(Network(model.config, {name: v.numpy() for name, v in model.state_dict().items()}), samples, 1)
+    batch = crop(prepare(samples, 1, model.config), 0, len(samples) // 160, model.config, Gains(1.0, 1.0))
+    with torch.no_grad():
+        logits = model(batch.inputs[None], model.condition(batch.frames[None], batch.speaker[None]))
+        nats = torch.nn.functional.cross_entropy(logits, batch.classes[None], reduction="none")[0].numpy()
+    assert found.nats == pytest.approx(nats, abs=1e-4)
+    assert found.density == pytest.approx(nats / np.log(2) + batch.density.numpy(), abs=1e-3)
+    assert np.exp(found.log_probs(slice(0, 50))).sum(axis=1) == pytest.approx(np.ones(50), abs=1e-4)
+    with pytest.raises(AudioError, match="has 159 samples; expected a frame of 160 or more"):
+        expected(found.network, samples[:159])
+
+
 def test_density_does_not_depend_on_the_level_of_a_recording_or_on_the_quantiser(buzzes: Path) -> None:
     """Of a flat distribution over the classes: louder means more steps, by as many bits as it is louder."""
     studio = studio_of(buzzes)
@@ -237,7 +257,7 @@ def test_an_instrument_learns_recordings_with_their_notes(
     manifest, report = tmp_path / "all.jsonl", tmp_path / "report"
     write_manifest(manifest, [Utterance("low0", tmp_path / "low0.wav", 1.0, "", "low")])
     assert cli.main(["evaluate", "--model", str(model), "--manifest", str(manifest), "--report", str(report)]) == 0
-    assert json.loads((report / "report.json").read_text(encoding="utf-8"))["notes"] == 1
+    assert json.loads((report / "report.json").read_text(encoding="utf-8"))["notes"]["notes"] == 1
     assert (report / "report.html").read_text(encoding="utf-8").count("<audio") == 2
     for wrong in (dict(like=sound), {}):
         with pytest.raises(WavasrError, match="--notes FILE"):

@@ -141,34 +141,42 @@ def _made(voice: Voice, args: argparse.Namespace) -> Array:
 
 
 def evaluate_generator(args: argparse.Namespace) -> int:
-    """`wavasr evaluate` of a generator: recordings spoken again, or improvised, beside natural sound."""
-    import numpy as np
-
-    from wavasr.audio.reading import load_audio
+    """`wavasr evaluate` of a generator: recordings spoken again, read, played or improvised, beside natural sound."""
     from wavasr.corpora.manifest import read_manifest
-    from wavasr.evaluation.generation import evaluate_music, evaluate_vocoder, summary, write_result
+    from wavasr.evaluation.generation import (
+        Result,
+        evaluate_music,
+        evaluate_reading,
+        evaluate_vocoder,
+        summary,
+        write_results,
+    )
     from wavasr.evaluation.notes import evaluate_notes
     from wavasr.files import check_writable_folder
+    from wavasr.generation.speaking import reader_of
     from wavasr.generation.voice import Voice
+    from wavasr.network.files import GENERATOR_FORMAT, read_header
 
     utterances = read_manifest(args.manifest)
     if args.report:
         check_writable_folder(args.report)
     voice = Voice.load(args.model)
-    result: Any
+    reader = reader_of(args.model) if "speech" in read_header(args.model, GENERATOR_FORMAT) else None
+    results: list[Result] = []
     if voice.config.condition == "mel":
-        result = evaluate_vocoder(voice, utterances)
+        results.append(evaluate_vocoder(voice, utterances))
     elif voice.config.condition == "notes":
-        result = evaluate_notes(voice, utterances)
-    else:
-        rate = voice.config.sample_rate
-        result = evaluate_music(voice, [np.asarray(load_audio(u.audio, rate, u.offset_s)) for u in utterances])
-    print(summary(result))
+        results.append(evaluate_notes(voice, utterances))
+    if voice.network.improviser or voice.config.condition in ("past", "none"):
+        results.append(evaluate_music(voice, utterances))
+    if reader and all(u.text for u in utterances):
+        results.append(evaluate_reading(reader, utterances))
+    print(summary(results))
     if args.report:
-        print(write_result(result, args.report, str(args.model)))
+        print(write_results(results, args.report, str(args.model)))
         from wavasr.pictures.generation import generator_page
 
-        print(generator_page(voice, utterances, result, args.report, str(args.model)))
+        print(generator_page(voice, reader, utterances, results, args.report, str(args.model)))
     return OK
 
 

@@ -12,18 +12,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from wavasr.audio.pitch import track_pitch
+from wavasr.audio.pitch import Pitch, track_pitch
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import CorpusError
-from wavasr.evaluation.notes import NotesResult
 from wavasr.files import atomic_text
+from wavasr.generation.expectation import expected
 from wavasr.generation.frames import active_gain, frames_of, log_mel_of
+from wavasr.generation.reader import Reader
 from wavasr.generation.voice import Voice
 from wavasr.network.config import GeneratorConfig
 
@@ -38,6 +39,27 @@ _CEPSTRA = 24
 _ACTIVE_NATS = 10.0  # below the loudest frame's mean log power: 43 dB
 _FLATNESS_WINDOW = 1024
 _HOP = 160
+
+
+class Measure(NamedTuple):
+    """A figure of the model beside that of natural sound ("" where there is none), in words that can be read alone."""
+
+    name: str
+    value: str
+    natural: str = ""
+    meaning: str = ""
+
+
+class Result(Protocol):
+    """What was measured of a generator: a dataclass of figures."""
+
+    @property
+    def verdict(self) -> str:
+        """What was done."""
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The figures for people."""
 
 
 class Likeness(NamedTuple):
@@ -57,6 +79,7 @@ class VocoderResult:
     Attributes:
         recordings: how many.
         audio_s: how long together.
+        density_bits: of the recordings under the model, per step of a 16-bit sample.
         f0_within_6_percent: share of the voiced frames of all recordings whose pitch is kept.
         voiced_autocorrelation: mean normalised autocorrelation at the pitch period in these frames, 1 for a clean tone.
         natural_voiced_autocorrelation: of the recordings themselves.
@@ -65,10 +88,61 @@ class VocoderResult:
 
     recordings: int
     audio_s: float
+    density_bits: float
     f0_within_6_percent: float
     voiced_autocorrelation: float
     natural_voiced_autocorrelation: float
     mcd_db: float
+
+    @property
+    def verdict(self) -> str:
+        """What was done."""
+        return f"{self.recordings:,} recordings, {self.audio_s:.0f} s, spoken again"
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The figures for people."""
+        own, natural = f"{self.voiced_autocorrelation:.3f}", f"{self.natural_voiced_autocorrelation:.3f}"
+        kept = f"{100 * self.f0_within_6_percent:.1f} %"
+        return [
+            density_measure(self.density_bits),
+            Measure("pitch kept", kept, "", "voiced frames whose pitch is within 6 % of the recording's"),
+            Measure("periodicity", own, natural, "autocorrelation of voiced frames; 1 is a clean tone"),
+            Measure("mel-cepstral distortion", f"{self.mcd_db:.2f} dB", "", "distance of the spectra; 0 dB: the same"),
+        ]
+
+
+@dataclass(frozen=True)
+class ReadingResult:
+    """Texts that a voice says, beside recordings of them.
+
+    Attributes:
+        texts: how many.
+        audio_s: how long they are, said by the voice.
+        length_ratio: by how long the recordings are.
+        pitch_spread_semitones: standard deviation of the pitch in voiced frames.
+        natural_pitch_spread_semitones: of the recordings.
+    """
+
+    texts: int
+    audio_s: float
+    length_ratio: float
+    pitch_spread_semitones: float
+    natural_pitch_spread_semitones: float
+
+    @property
+    def verdict(self) -> str:
+        """What was done."""
+        return f"{self.texts:,} texts read, {self.audio_s:.0f} s"
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The figures for people."""
+        own, natural = (f"{one:.2f} st" for one in (self.pitch_spread_semitones, self.natural_pitch_spread_semitones))
+        return [
+            Measure("melody", own, natural, "standard deviation of the pitch of voiced frames, in semitones"),
+            Measure("length", f"{self.length_ratio:.2f}", "1", "of what is read, by that of the recordings"),
+        ]
 
 
 @dataclass(frozen=True)
@@ -82,7 +156,7 @@ class MusicResult:
         natural_spectral_flatness: of the recordings.
         autocorrelation: mean over frames of the highest normalised autocorrelation between 60 and 400 Hz.
         natural_autocorrelation: of the recordings.
-        level_drift_db: level of the last fifth over that of the first fifth.
+        level_range_db: of its sixths, the loudest over the softest.
     """
 
     audio_s: float
@@ -90,15 +164,30 @@ class MusicResult:
     natural_spectral_flatness: float
     autocorrelation: float
     natural_autocorrelation: float
-    level_drift_db: float
+    level_range_db: float
+
+    @property
+    def verdict(self) -> str:
+        """What was done."""
+        return f"{self.audio_s:.0f} s improvised"
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The figures for people."""
+        flat, natural_flat = f"{self.spectral_flatness:.4f}", f"{self.natural_spectral_flatness:.4f}"
+        own, natural = f"{self.autocorrelation:.3f}", f"{self.natural_autocorrelation:.3f}"
+        return [
+            Measure("spectral flatness", flat, natural_flat, "0 is a tone, 0.56 white noise"),
+            Measure("periodicity", own, natural, "highest autocorrelation of each frame; 1 is a clean tone"),
+            Measure("level", f"{self.level_range_db:.1f} dB", "", "the loudest sixth over the softest"),
+        ]
 
 
 def compare(natural: Array, synthetic: Array, sample_rate: int = 16000) -> Likeness:
     """Two sounds (S,) float32 of equal length."""
     first, second = (track_pitch(sound, sample_rate, _HOP) for sound in (natural, synthetic))
     count = min(len(first.voicing), len(second.voicing))
-    power = np.square(natural[: count * _HOP]).reshape(count, -1).mean(axis=1)
-    voiced = (first.voicing[:count] > _VOICED) & (power > power.max() * _LOUD)
+    voiced = _is_voiced(first, natural)[:count]
     ratio = np.abs(np.log(second.lag_samples[:count] / first.lag_samples[:count]))
     hits = int(((ratio < np.log(_PITCH_RATIO)) & voiced).sum())
     return Likeness(
@@ -108,6 +197,12 @@ def compare(natural: Array, synthetic: Array, sample_rate: int = 16000) -> Liken
         float(second.voicing[:count][voiced].sum()),
         mel_cepstral_distortion(natural, synthetic, sample_rate),
     )
+
+
+def _is_voiced(pitch: Pitch, sound: Array) -> npt.NDArray[np.bool_]:
+    """(F,) whether a frame has a pitch, and is not much softer than the loudest."""
+    power = np.square(sound[: len(pitch.voicing) * _HOP]).reshape(-1, _HOP).mean(axis=1)
+    return np.asarray((pitch.voicing > _VOICED) & (power > power.max() * _LOUD))
 
 
 def mel_cepstral_distortion(natural: Array, synthetic: Array, sample_rate: int = 16000) -> float:
@@ -157,20 +252,23 @@ def evaluate_vocoder(voice: Voice, utterances: Sequence[Utterance], seed: int = 
         raise CorpusError("no recordings to speak again; give a manifest with some")
     known, rate = voice.config.speakers, voice.config.sample_rate
     found: list[Likeness] = []
+    bits: list[Array] = []
     audio_s = 0.0
     for first in range(0, len(utterances), TOGETHER):
         here = utterances[first : first + TOGETHER]
-        sounds = [load_audio(u.audio, rate, u.offset_s, u.duration_s if u.offset_s else None) for u in here]
-        sounds = [np.asarray(sound * active_gain(sound), dtype=np.float32) for sound in sounds]
+        recordings = [sound_of(u, rate) for u in here]
+        sounds = [np.asarray(sound * active_gain(sound), dtype=np.float32) for sound in recordings]
         names = [u.speaker if u.speaker in known else None for u in here]
         made = voice.render_all([frames_of(sound, voice.config) for sound in sounds], names, [seed] * len(here))
-        for natural, synthetic in zip(sounds, made, strict=True):
+        for sound, natural, synthetic, name in zip(recordings, sounds, made, names, strict=True):
             found.append(compare(natural[: len(synthetic)], synthetic, rate))
+            bits.append(expected(voice.network, sound, voice.network.speaker(name)).density)
             audio_s += len(natural) / rate
     voiced = max(1, sum(one.voiced_frames for one in found))
     return VocoderResult(
         recordings=len(found),
         audio_s=round(audio_s, 2),
+        density_bits=float(np.concatenate(bits).mean()),
         f0_within_6_percent=sum(one.pitch_hits for one in found) / voiced,
         voiced_autocorrelation=sum(one.synthetic_periodicity for one in found) / voiced,
         natural_voiced_autocorrelation=sum(one.natural_periodicity for one in found) / voiced,
@@ -178,20 +276,53 @@ def evaluate_vocoder(voice: Voice, utterances: Sequence[Utterance], seed: int = 
     )
 
 
-def evaluate_music(voice: Voice, recordings: Sequence[Array], seconds: float = 20.0, seed: int = 0) -> MusicResult:
-    """Improvise, and compare with recordings (S,) float32 at the model's rate."""
+def sound_of(utterance: Utterance, sample_rate: int) -> Array:
+    """An utterance's samples (S,)."""
+    return load_audio(utterance.audio, sample_rate, utterance.offset_s, utterance.duration_s)
+
+
+def evaluate_reading(reader: Reader, utterances: Sequence[Utterance], seed: int = 0) -> ReadingResult:
+    """Say the texts of recordings, and compare length and melody.
+
+    Raises:
+        AudioError: a recording cannot be read.
+        TextError: a text has nothing that can be said.
+    """
+    rate, known = reader.sample_rate, reader.speakers
+    lengths = np.zeros(2)
+    melodies: tuple[list[Array], list[Array]] = [], []
+    for u in utterances:
+        said = np.concatenate(list(reader.blocks(u.text.lower(), u.speaker if u.speaker in known else None, seed=seed)))
+        for side, sound in enumerate((said, sound_of(u, rate))):
+            lengths[side] += len(sound) / rate
+            melodies[side].append(melody(sound, rate))
+    own, natural = (float(np.concatenate(side).std()) for side in melodies)
+    return ReadingResult(len(utterances), float(lengths[0]), float(lengths[0] / lengths[1]), own, natural)
+
+
+def melody(sound: Array, sample_rate: int) -> Array:
+    """The pitch of the voiced frames in semitones."""
+    pitch = track_pitch(sound, sample_rate, _HOP)
+    return np.asarray(12 * np.log2(pitch.hz(sample_rate)[_is_voiced(pitch, sound)]), np.float32)
+
+
+def evaluate_music(voice: Voice, utterances: Sequence[Utterance], seconds: float = 60.0, seed: int = 0) -> MusicResult:
+    """Improvise, and compare with recordings.
+
+    Raises:
+        AudioError: a recording cannot be read.
+    """
     rate = voice.config.sample_rate
     made = voice.improvise(seconds, seed=seed)
-    natural = [np.asarray(one * active_gain(one), dtype=np.float32) for one in recordings]
-    fifth = len(made) // 5
-    drift = 10 * np.log10((np.square(made[-fifth:]).mean() + 1e-12) / (np.square(made[:fifth]).mean() + 1e-12))
+    natural = [sound_of(u, rate) for u in utterances]
+    levels = [10 * np.log10(np.square(part).mean() + 1e-12) for part in np.array_split(made, 6)]
     return MusicResult(
         audio_s=len(made) / rate,
         spectral_flatness=spectral_flatness(made),
         natural_spectral_flatness=float(np.mean([spectral_flatness(one) for one in natural])),
         autocorrelation=periodicity(made, rate),
         natural_autocorrelation=float(np.mean([periodicity(one, rate) for one in natural])),
-        level_drift_db=float(drift),
+        level_range_db=float(max(levels) - min(levels)),
     )
 
 
@@ -212,39 +343,30 @@ def periodicity(sound: Array, sample_rate: int) -> float:
     return float(pitch.voicing[power > power.max() * _LOUD].mean())
 
 
-def write_result(result: VocoderResult | MusicResult | NotesResult, folder: Path, model: str) -> Path:
+def density_measure(bits: float) -> Measure:
+    """How surprising recordings are."""
+    return Measure("density", f"{bits:.3f} bits", "", "that a step of a 16-bit sample takes, with the model's help")
+
+
+def write_results(results: Sequence[Result], folder: Path, model: str) -> Path:
     """`report.json` in a folder, which is made.
 
     Raises:
         OSError: it cannot be written.
     """
     path = folder / REPORT_NAME
+    figures = {type(result).__name__.removesuffix("Result").lower(): asdict(cast(Any, result)) for result in results}
     with atomic_text(path) as stream:
-        json.dump({"model": model, "kind": type(result).__name__, **asdict(result)}, stream, indent=2)
+        json.dump({"model": model, **figures}, stream, indent=2)
     return path
 
 
-def summary(result: VocoderResult | MusicResult | NotesResult) -> str:
+def summary(results: Sequence[Result]) -> str:
     """The figures, a line each, natural sound beside the generator's."""
-    if isinstance(result, VocoderResult):
-        rows = [
-            f"{result.recordings} recordings, {result.audio_s:.0f} s, spoken again",
-            f"pitch within 6 % in voiced frames  {100 * result.f0_within_6_percent:.1f} %",
-            f"autocorrelation of voiced frames   {result.voiced_autocorrelation:.3f} "
-            f"(natural {result.natural_voiced_autocorrelation:.3f})",
-            f"mel-cepstral distortion            {result.mcd_db:.2f} dB",
-        ]
-    elif isinstance(result, NotesResult):
-        rows = [
-            f"{result.recordings} recordings, {result.audio_s:.0f} s, played from their notes",
-            f"notes found within 50 cents  {100 * result.within_50_cents:.1f} % of {result.notes} "
-            f"(in the recordings {100 * result.natural_within_50_cents:.1f} %)",
-        ]
-    else:
-        rows = [
-            f"{result.audio_s:.0f} s improvised",
-            f"spectral flatness  {result.spectral_flatness:.4f} (natural {result.natural_spectral_flatness:.4f})",
-            f"autocorrelation    {result.autocorrelation:.3f} (natural {result.natural_autocorrelation:.3f})",
-            f"level, end over beginning  {result.level_drift_db:+.1f} dB",
-        ]
+    rows = []
+    for result in results:
+        rows.append(result.verdict)
+        for measure in result.measures:
+            natural = f" (natural {measure.natural})" if measure.natural else ""
+            rows.append(f"  {measure.name:<24} {measure.value}{natural}")
     return "\n".join(rows)

@@ -19,6 +19,8 @@ from wavasr.audio.reading import load_audio
 from wavasr.audio.scores import HIGHEST_KEY, LOWEST_KEY, Note, read_midi
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import CorpusError
+from wavasr.evaluation.generation import Measure, density_measure
+from wavasr.generation.expectation import expected
 from wavasr.generation.voice import Voice
 
 Array = npt.NDArray[np.float32]
@@ -39,6 +41,7 @@ class NotesResult:
     Attributes:
         recordings: how many.
         audio_s: how long together.
+        density_bits: of the recordings under the model, per step of a 16-bit sample.
         notes: beginnings of notes, or chords, times the notes that sound there.
         within_50_cents: share of them that is found in what is played.
         natural_within_50_cents: in the recordings.
@@ -46,9 +49,24 @@ class NotesResult:
 
     recordings: int
     audio_s: float
+    density_bits: float
     notes: int
     within_50_cents: float
     natural_within_50_cents: float
+
+    @property
+    def verdict(self) -> str:
+        """What was done."""
+        return f"{self.recordings:,} recordings, {self.audio_s:.0f} s, played from their notes"
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The figures for people."""
+        found, natural = (f"{100 * one:.1f} %" for one in (self.within_50_cents, self.natural_within_50_cents))
+        return [
+            density_measure(self.density_bits),
+            Measure("notes found", found, natural, f"of {self.notes}, within 50 cents, by their spectra"),
+        ]
 
 
 def evaluate_notes(voice: Voice, utterances: Sequence[Utterance], seed: int = 0) -> NotesResult:
@@ -61,15 +79,17 @@ def evaluate_notes(voice: Voice, utterances: Sequence[Utterance], seed: int = 0)
     if not utterances:
         raise CorpusError("no recordings with notes; give a manifest with some")
     rate = voice.config.sample_rate
-    counts, seconds = np.zeros(3, np.int64), 0.0
+    counts, seconds, bits = np.zeros(3, np.int64), 0.0, []
     for utterance in utterances:
         notes = read_midi(utterance.audio.with_suffix(".mid"))
         natural, played = load_audio(utterance.audio, rate), np.concatenate(list(voice.play_blocks(notes, seed)))
         counts += [found_notes(natural, notes, rate)[0], *found_notes(played, notes, rate)]
+        bits.append(expected(voice.network, natural, notes=notes).density)
         seconds += len(played) / rate
     return NotesResult(
         recordings=len(utterances),
         audio_s=round(seconds, 2),
+        density_bits=float(np.concatenate(bits).mean()),
         notes=int(counts[2]),
         within_50_cents=float(counts[1] / max(1, counts[2])),
         natural_within_50_cents=float(counts[0] / max(1, counts[2])),

@@ -5,13 +5,15 @@ The sampler (`wavasr.generation.sampler`) makes the same inputs from what it has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from wavasr.generation.frames import Frames
-from wavasr.generation.prediction import excitation_of
+from wavasr.audio.scores import Note
+from wavasr.generation.frames import Frames, active_gain, frames_of
+from wavasr.generation.prediction import excitation_of, pre_emphasise
 from wavasr.generation.quantise import centres, encode, log2_widths
 from wavasr.network.config import GeneratorConfig
 
@@ -44,6 +46,17 @@ class Lesson(NamedTuple):
 
     inputs: Array
     classes: npt.NDArray[np.int64]
+
+
+def prepared(samples: Array, config: GeneratorConfig, notes: Sequence[Note] = ()) -> tuple[Array, Frames, float]:
+    """A recording (S,) float32 as it is learnt: pre-emphasised samples (F * hop,), F frames, what it was multiplied by.
+
+    Speech is brought to one level; how loud a note is follows from how it is struck.
+    """
+    gain = 1.0 if config.condition == "notes" else active_gain(samples, config.hop_samples)
+    level = np.asarray(samples * gain, dtype=np.float32)
+    frames = frames_of(level, config, notes)
+    return pre_emphasise(level, config.pre_emphasis)[: len(frames) * config.hop_samples], frames, gain
 
 
 def excitation(samples: Array, frames: Frames, hop: int) -> Array:

@@ -22,6 +22,8 @@ from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, INSTRUMENT, read_
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 
+REACH = 2  # frames to either side that a condition depends on
+
 
 @dataclass(frozen=True)
 class StepWeights:
@@ -137,6 +139,28 @@ class Network:
         condition = np.maximum(hidden, 0) @ weights["output.weight"][..., 0].T
         total = condition.reshape(len(hidden), *self._bias.shape) + self._bias
         return np.asarray(total / 2, dtype=np.float32)
+
+    def skips(self, inputs: Array, condition: Array) -> Array:
+        """The summed skip connections of T samples from what is known before each: (I, T), (F, L, 2C) -> (T, S)."""
+        weights, config = self.weights, self.config
+        x = inputs.T @ weights.project + weights.project_bias  # (T, C)
+        gated = []
+        for layer, dilation in enumerate(config.dilations):
+            delays = [dilation * tap for tap in reversed(range(config.kernel))]
+            taps = [np.pad(x, ((delay, 0), (0, 0)))[: len(x)] for delay in delays]
+            hidden = np.concatenate(taps, axis=1) @ weights.dilated[layer]
+            value, gate = np.split(np.tanh(hidden + np.repeat(condition[:, layer], config.hop_samples, axis=0)), 2, 1)
+            gated.append(value * (1 + gate))
+            x = x + gated[-1] @ weights.residual[layer] + weights.residual_bias[layer]
+        return np.asarray(np.concatenate(gated, axis=1) @ weights.skip + weights.skip_bias, np.float32)
+
+    def log_probs(self, skips: Array) -> Array:
+        """The distribution of each sample's class: (T, S) -> (T, levels)."""
+        weights = self.weights
+        hidden = np.maximum(np.maximum(skips, 0) @ weights.post + weights.post_bias, 0)
+        logits = hidden @ weights.output + weights.output_bias
+        logits -= logits.max(axis=1, keepdims=True)
+        return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), np.float32)
 
 
 def _convolve(frames: Wide, weight: Wide, bias: Wide) -> Wide:

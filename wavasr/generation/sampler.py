@@ -17,13 +17,12 @@ import numpy.typing as npt
 
 from wavasr.errors import WavasrError
 from wavasr.generation.frames import Frames, frames_of_past, past_samples
-from wavasr.generation.network import Network
+from wavasr.generation.network import REACH, Network
 from wavasr.generation.stepping import Drawn, Orders, Stepper
 
 Array = npt.NDArray[np.float32]
 Backend = Literal["auto", "numba", "numpy"]
 
-REACH = 2  # frames to either side that a condition depends on
 BLOCK_FRAMES = 50
 _VOICED_FROM, _VOICED_TO = 0.4, 0.8  # voicing over which `voiced_sharpness` comes in
 

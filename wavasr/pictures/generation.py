@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 from wavasr.audio.reading import load_audio
 from wavasr.audio.scores import read_midi
 from wavasr.corpora.manifest import Utterance
-from wavasr.evaluation.generation import Likeness, MusicResult, VocoderResult, compare
+from wavasr.evaluation.generation import (
+    Likeness,
+    Measure,
+    MusicResult,
+    Result,
+    VocoderResult,
+    compare,
+    sound_of,
+)
 from wavasr.evaluation.notes import NotesResult
 from wavasr.files import atomic_text
 from wavasr.generation.frames import active_gain, frames_of
 from wavasr.generation.notes import stretch
+from wavasr.generation.reader import Reader
 from wavasr.generation.voice import Voice
 from wavasr.pictures.page import embedded, render
 from wavasr.pictures.voices import spectrograms
@@ -24,16 +33,6 @@ from wavasr.pictures.voices import spectrograms
 PAGE_NAME = "report.html"
 _SHOWN = 6  # recordings
 _SHOWN_S = 10.0  # of music
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure of the model beside that of natural sound ("" where there is none), in words that can be read alone."""
-
-    name: str
-    value: str
-    natural: str = ""
-    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,9 @@ def write_page(
 
 def generator_page(
     voice: Voice,
+    reader: Reader | None,
     utterances: Sequence[Utterance],
-    result: VocoderResult | MusicResult | NotesResult,
+    results: Sequence[Result],
     folder: Path,
     model: str,
 ) -> Path:
@@ -90,57 +90,36 @@ def generator_page(
         AudioError: a recording cannot be read.
         OSError: the page cannot be written.
     """
-    if isinstance(result, VocoderResult):
-        (verdict, measures), examples = _vocoder_measures(result), _spoken_again(voice, utterances)
-    elif isinstance(result, NotesResult):
-        (verdict, measures), examples = _notes_measures(result), _played(voice, utterances)
-    else:
-        (verdict, measures), examples = _music_measures(result), [_improvised(voice, utterances)]
+    examples: list[Example] = []
+    for result in results:
+        if isinstance(result, VocoderResult):
+            examples += _spoken_again(voice, utterances)
+        elif isinstance(result, NotesResult):
+            examples += _played(voice, utterances)
+        elif isinstance(result, MusicResult):
+            examples.append(_improvised(voice, utterances))
+        elif reader is not None:
+            examples += _read(reader, utterances)
     return write_page(
         folder,
         title=f"Evaluation of {Path(model).name}",
-        verdict=verdict,
-        measures=measures,
+        verdict=f"{'. '.join(result.verdict for result in results)}.",
+        measures=[measure for result in results for measure in result.measures],
         examples=examples,
         sample_rate=voice.config.sample_rate,
         about="These figures say what they measure, and no more: nobody listened. report.json has them all.",
     )
 
 
-def _vocoder_measures(result: VocoderResult) -> tuple[str, list[Measure]]:
-    kept, own, natural = (
-        result.f0_within_6_percent,
-        result.voiced_autocorrelation,
-        result.natural_voiced_autocorrelation,
-    )
-    measures = [
-        Measure("pitch kept", f"{100 * kept:.1f} %", "", "voiced frames whose pitch is within 6 % of the recording's"),
-        Measure("periodicity", f"{own:.3f}", f"{natural:.3f}", "autocorrelation of voiced frames; 1 is a clean tone"),
-        Measure("mel-cepstral distortion", f"{result.mcd_db:.2f} dB", "", "distance of the spectra; 0 dB is the same"),
-    ]
-    verdict = (
-        f"{result.recordings:,} recordings ({result.audio_s:.0f} s) spoken again by the model: the pitch is right in "
-        f"{100 * kept:.0f} of 100 voiced frames."
-    )
-    return verdict, measures
-
-
-def _music_measures(result: MusicResult) -> tuple[str, list[Measure]]:
-    flat, natural = result.spectral_flatness, result.natural_spectral_flatness
-    measures = [
-        Measure("spectral flatness", f"{flat:.4f}", f"{natural:.4f}", "0 is a tone, 0.56 white noise"),
-        Measure(
-            "periodicity", f"{result.autocorrelation:.3f}", f"{result.natural_autocorrelation:.3f}", "1 is a clean tone"
-        ),
-        Measure("level drift", f"{result.level_drift_db:+.1f} dB", "", "level of the last fifth over the first's"),
-    ]
-    return f"{result.audio_s:.0f} s made by the model out of nothing, beside recordings.", measures
-
-
-def _notes_measures(result: NotesResult) -> tuple[str, list[Measure]]:
-    found, natural = f"{100 * result.within_50_cents:.1f} %", f"{100 * result.natural_within_50_cents:.1f} %"
-    verdict = f"{result.recordings:,} recordings ({result.audio_s:.0f} s) played from their notes by the model."
-    return verdict, [Measure("notes found", found, natural, f"of {result.notes}, within 50 cents, by their spectra")]
+def _read(reader: Reader, utterances: Sequence[Utterance]) -> list[Example]:
+    found = []
+    for u in utterances[:_SHOWN]:
+        speaker = u.speaker if u.speaker in reader.speakers else None
+        said = np.concatenate(list(reader.blocks(u.text.lower(), speaker)))
+        found.append(
+            Example(f"{u.id}, read", f"“{u.text}”", {"natural": sound_of(u, reader.sample_rate), "read": said})
+        )
+    return found
 
 
 def _played(voice: Voice, utterances: Sequence[Utterance]) -> list[Example]:
@@ -155,7 +134,7 @@ def _played(voice: Voice, utterances: Sequence[Utterance]) -> list[Example]:
 
 def _spoken_again(voice: Voice, utterances: Sequence[Utterance]) -> list[Example]:
     rate, shown = voice.config.sample_rate, utterances[:_SHOWN]
-    sounds = [load_audio(u.audio, rate, u.offset_s, u.duration_s) for u in shown]
+    sounds = [sound_of(u, rate) for u in shown]
     sounds = [np.asarray(sound * active_gain(sound), dtype=np.float32) for sound in sounds]
     speakers = [u.speaker if u.speaker in voice.config.speakers else None for u in shown]
     made = voice.render_all([frames_of(sound, voice.config) for sound in sounds], speakers, [0] * len(shown))

@@ -103,25 +103,26 @@ def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
 def voice_chapters(samples: NDArray[np.float32], voice: str | Path) -> list[Chapter]:
     """The chapters about generation: what a vocoder expects of the samples, and how it says them."""
     from wavasr.evaluation.report.render import sound_address
+    from wavasr.generation.expectation import expected
     from wavasr.generation.voice import Voice
     from wavasr.network.generator import load_generator
 
-    generator, speaking = load_generator(voice).eval(), Voice.load(voice)
-    names = generator.config.speakers
-    expected = voices.expected(generator, samples)
+    speaking = Voice.load(voice)
+    names = speaking.config.speakers
+    found = expected(speaking.network, samples)
     sounds = {"the recording": samples}
     for name in _apart(names) or [""]:
         sounds[f"in the voice {name}" if name else "as the network says it"] = speaking.copy(samples, name or None)
     players = {name: sound_address(sound, _RATE_HZ) for name, sound in sounds.items()}
-    found = [
-        Chapter("A distribution over the next sample", _SOFTMAX, voices.distributions(expected, _RATE_HZ), False),
-        Chapter("How hard it is to predict", _NATS, likelihood(expected.samples, _RATE_HZ, expected.nats), False),
+    chapters = [
+        Chapter("A distribution over the next sample", _SOFTMAX, voices.distributions(found, _RATE_HZ), False),
+        Chapter("How hard it is to predict", _NATS, likelihood(found.samples, _RATE_HZ, found.nats), False),
         Chapter("The network speaks", _COPY, voices.spectrograms(sounds, _RATE_HZ), False, players),
     ]
-    found.append(_text_chapter(voice))
+    chapters.append(_text_chapter(voice))
     if len(names) > 2:
-        found.append(Chapter("Speakers as vectors", _SPEAKERS, voices.speakers(generator)))
-    return found
+        chapters.append(Chapter("Speakers as vectors", _SPEAKERS, voices.speakers(load_generator(voice))))
+    return chapters
 
 
 def _text_chapter(voice: str | Path) -> Chapter:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.errors import WavasrError
+from wavasr.errors import AudioError
+from wavasr.generation.expectation import Expected, expected
 from wavasr.generation.frames import REFERENCE_LAG
+from wavasr.generation.network import Network
 from wavasr.generation.phrases import PAUSE
 from wavasr.generation.reader import Reader
 from wavasr.pictures.network import is_generator
@@ -39,57 +41,6 @@ Floats = NDArray[np.float32]
 _COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 
 
-class Expected(NamedTuple):
-    """What a generator expects of a recording.
-
-    Attributes:
-        log_probs: (T, levels) of each sample's class, from what is known before it.
-        classes: (T,) int64, those that came.
-        samples: (T,) as they are given, without the generator's emphasis.
-    """
-
-    log_probs: Floats
-    classes: NDArray[np.int64]
-    samples: Floats
-
-    @property
-    def nats(self) -> Floats:
-        """(T,) minus the logarithm of the probability of what came."""
-        return np.asarray(-np.take_along_axis(self.log_probs, self.classes[:, None], axis=1)[:, 0])
-
-
-def expected(model: Any, samples: Floats, speaker: int = 0) -> Expected:
-    """Run a generator over a recording (S,) at its rate, every sample given the true past.
-
-    Args:
-        model: a `Generator`, in eval mode.
-        samples: (S,) float32; at least a frame.
-        speaker: the number of its voice.
-    """
-    import torch
-
-    from wavasr.generation.frames import active_gain, frames_of
-    from wavasr.generation.inputs import Gains, lesson
-    from wavasr.generation.prediction import pre_emphasise
-    from wavasr.network.generator import CONDITION_REACH
-
-    config = model.config
-    level = np.asarray(samples * active_gain(samples, config.hop_samples), dtype=np.float32)
-    frames = frames_of(level, config)
-    length = len(frames) * config.hop_samples
-    emphasised = pre_emphasise(level, config.pre_emphasis)[:length]
-    order = frames.coefficients.shape[1]
-    gains = Gains(float(model.sample_gain), float(model.excitation_gain))
-    inputs, classes = lesson(np.pad(emphasised, (order, 0)), frames, config, gains)
-    before, after = (2 * CONDITION_REACH, 0) if config.condition == "past" else (CONDITION_REACH, CONDITION_REACH)
-    features = np.pad(frames.features, ((before, after), (0, 0)), mode="edge").T
-    with torch.inference_mode():
-        condition = model.condition(torch.from_numpy(features.copy())[None], torch.tensor([speaker]))
-        logits = model(torch.from_numpy(inputs)[None], condition)[0]  # (levels, T)
-        log_probs = logits.log_softmax(dim=0).T.numpy()
-    return Expected(np.ascontiguousarray(log_probs), classes, samples[:length])
-
-
 @styled
 def likelihood_of(source: str | Path, model: str | Path, *, start_s: float = 0.0, end_s: float | None = None) -> Figure:
     """Over the spectrogram of a recording, how hard its samples are for a model.
@@ -103,18 +54,17 @@ def likelihood_of(source: str | Path, model: str | Path, *, start_s: float = 0.0
     Raises:
         WavasrError: the recording or the model cannot be read.
     """
-    from wavasr.network.files import resolve
-    from wavasr.network.generator import load_generator
-    from wavasr.network.inpainting import load_likelihood, sample_nats
-
     samples, title = stretch(source, start_s, end_s)
     if is_generator(model):
-        generator = load_generator(model)
-        if len(samples) < generator.config.hop_samples:
-            raise WavasrError(f"{source}: is shorter than a frame of {generator.config.hop_samples} samples")
-        found = expected(generator, samples)
+        try:
+            found = expected(Network.read(model), samples)
+        except AudioError as error:
+            raise AudioError(f"{source}: {error}") from error
         samples, nats = found.samples, found.nats
     else:
+        from wavasr.network.files import resolve
+        from wavasr.network.inpainting import load_likelihood, sample_nats
+
         nats = sample_nats(load_likelihood(resolve(model)), samples)
     return likelihood(samples, RATE_HZ, nats, title=f"{title}: {float(np.nanmean(nats)) / np.log(2):.2f} bits a sample")
 
@@ -126,7 +76,8 @@ def distributions(found: Expected, sample_rate: int) -> Figure:
     power = np.convolve(found.samples**2, np.ones(length), "same")
     first = int(np.clip(power.argmax() - length // 2, 0, max(0, len(found.samples) - length)))
     part = slice(first, first + length)
-    probabilities = np.exp(found.log_probs[part]).T  # (levels, T)
+    log_probs = found.log_probs(part).T  # (levels, T)
+    probabilities = np.exp(log_probs)
     figure = new_figure(10, 3.8)
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     span = (0.0, 1000 * length / sample_rate)
@@ -138,7 +89,7 @@ def distributions(found: Expected, sample_rate: int) -> Figure:
     left.set_ylim(low, high)
     figure.colorbar(picture, ax=left, label="square root of the probability", pad=0.02)
     label(left, "time (ms)", "class", "Expected (blue) and what came (red)")
-    entropy = -(probabilities * found.log_probs[part].T).sum(axis=0)
+    entropy = -(probabilities * log_probs).sum(axis=0)
     for column, name, colour in (
         (int(entropy.argmin()), "surest", BLUE),
         (int(entropy.argmax()), "least sure", ORANGE),

@@ -20,10 +20,9 @@ from wavasr.audio.reading import audio_duration_s, load_audio
 from wavasr.audio.scores import Note, read_midi
 from wavasr.corpora.manifest import Utterance, read_manifest, report_dropped
 from wavasr.errors import AudioError, ConfigError, CorpusError
-from wavasr.generation.frames import Frames, active_gain, frames_of, frames_of_past, past_samples
-from wavasr.generation.inputs import QUANTILE, QUANTILE_AT, Gains, density_bits, excitation, fit_gains, lesson
+from wavasr.generation.frames import Frames, frames_of_past, past_samples
+from wavasr.generation.inputs import QUANTILE, QUANTILE_AT, Gains, density_bits, excitation, fit_gains, lesson, prepared
 from wavasr.generation.notes import stretch
-from wavasr.generation.prediction import pre_emphasise
 from wavasr.generation.quantise import encode, log2_widths
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.generator import CONDITION_REACH, Generator
@@ -154,16 +153,9 @@ def _pieces(utterance: Utterance) -> list[Utterance]:
 
 
 def prepare(samples: Array, speaker: int, config: GeneratorConfig, notes: Sequence[Note] = ()) -> Recording:
-    """A recording (S,) float32 as it is learnt, with the notes that are played where they are the condition.
-
-    Speech is brought to one level; how loud a note is follows from how it is struck.
-    """
-    gain = 1.0 if config.condition == "notes" else active_gain(samples, config.hop_samples)
-    level = np.asarray(samples * gain, dtype=np.float32)
-    frames = frames_of(level, config, notes)
-    return Recording(
-        pre_emphasise(level, config.pre_emphasis)[: len(frames) * config.hop_samples], frames, speaker, gain
-    )
+    """A recording (S,) float32 as it is learnt, with the notes that are played where they are the condition."""
+    emphasised, frames, gain = prepared(samples, config, notes)
+    return Recording(emphasised, frames, speaker, gain)
 
 
 def crop(recording: Recording, first: int, count: int, config: GeneratorConfig, gains: Gains) -> Crop:
