@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from wavasr.training.generate.config import CropsConfig, GenerateConfig, Recordi
 from wavasr.training.generate.data import Crops, Studio, baselines, crop, dev_places, prepare, read_voices
 from wavasr.training.generate.recipe import parse
 from wavasr.training.generate.run import fit
+from wavasr.training.interruption import Interrupted, Interruption
 from wavasr.training.recipe import shipped_dir, task_of
 
 RATE = 16000
@@ -118,6 +120,10 @@ def test_a_resumed_run_is_an_uninterrupted_one(buzzes: Path, tmp_path: Path) -> 
     once, twice = str(tmp_path / "once"), str(tmp_path / "twice")
     fit(parse(["--config", recipe, "--run_dir", once]))
     fit(parse(["--config", recipe, "--run_dir", twice, "--trainer.max_epochs", "1"]))
+    for _ in range(2):
+        with Interruption() as stop, pytest.raises(Interrupted):  # after a step
+            stop.asked = signal.SIGTERM
+            fit(parse(["--config", recipe, "--run_dir", twice, "--resume"]), stop)
     fit(parse(["--config", recipe, "--run_dir", twice, "--resume"]))
     states = [torch.load(Path(run) / "last.ckpt", weights_only=True)["state_dict"] for run in (once, twice)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

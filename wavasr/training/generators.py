@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wavasr.errors import ConfigError
 from wavasr.training import folder
@@ -18,6 +19,50 @@ from wavasr.training.interruption import Interruption
 from wavasr.training.recipe import Config, Recipe, add_groups, add_run, new_parser, read
 from wavasr.training.run import interruptible, logger_of
 from wavasr.training.task import Task
+
+Item = TypeVar("Item")
+
+
+class EpochLoader(DataLoader[Item]):
+    """The batches of an epoch in the order of their dataset; a resumed run goes on with the next one.
+
+    Args:
+        dataset: of an epoch.
+        batch: items in a batch; None: the items are batches.
+        workers: processes that prepare them.
+    """
+
+    def __init__(self, dataset: Dataset[Item], batch: int | None = None, workers: int = 0) -> None:
+        self._order = _From(dataset)
+        super().__init__(dataset, batch, sampler=self._order, num_workers=workers)
+
+    def state_dict(self) -> dict[str, int]:
+        """How many items have been handed out."""
+        return {"done": self._order.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after so many."""
+        self._order.done = state["done"]
+
+    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
+        loaded, done = super().__iter__(), self._order.done
+        for batch in loaded:
+            done += self.batch_size or 1
+            self._order.done = done if done < len(self._order) else 0
+            yield batch
+
+
+class _From(Sampler[int]):
+    """Indices in order, without the first `done`."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.done, self._count = 0, len(dataset)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.done, self._count))
 
 
 def parse_recipe(

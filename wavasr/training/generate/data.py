@@ -27,6 +27,7 @@ from wavasr.generation.quantise import encode, log2_widths
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.generator import CONDITION_REACH, Generator
 from wavasr.training.generate.config import GenerateConfig, RecordingsConfig
+from wavasr.training.generators import EpochLoader
 
 log = logging.getLogger("wavasr")
 
@@ -342,7 +343,7 @@ class CropData(pl.LightningDataModule):
         trainer = self.trainer
         epoch = trainer.current_epoch if trainer else 0
         data = self.studio.config.data
-        return DataLoader(Crops(self.studio, self.gains, epoch), data.batch, num_workers=data.workers)
+        return EpochLoader(Crops(self.studio, self.gains, epoch), data.batch, data.workers)
 
     def val_dataloader(self) -> Iterable[Any]:
         """Always the same."""

@@ -35,6 +35,7 @@ from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.align import AlignedText, align
 from wavasr.recognition.models import opened
 from wavasr.training.generate.data import Voices
+from wavasr.training.generators import EpochLoader
 from wavasr.training.speak.config import SpeakConfig
 
 log = logging.getLogger("wavasr")
@@ -286,7 +287,7 @@ class LessonData(pl.LightningDataModule):
         """The batches of the trainer's epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         plan = list(order(self.train, self.config.data.batch, self.config.seed, epoch))
-        return DataLoader(_Batches(self.train, plan, self.scale), batch_size=None)
+        return EpochLoader(_Batches(self.train, plan, self.scale))
 
     def val_dataloader(self) -> DataLoader[LessonBatch]:
         """The held out lessons."""
