@@ -234,6 +234,17 @@ def test_every_utterance_hides_a_span(shape: str) -> None:
         assert len(steps) == span or steps[-1] == 400 // stride - 1  # cut only by the utterance's end
 
 
+def test_a_wavenet_is_asked_for_every_other_span() -> None:
+    every = Listener("stepped", "noncausal", dataclasses.replace(WAVENET, predictor="frames"))
+    other = Listener("stepped", "noncausal", WAVENET)
+    waveform = noise(2, 4000)
+    all_spans, asked = every.hide(waveform), other.hide(waveform)
+    assert torch.equal(asked.waveform, all_spans.waveform)  # all are hidden
+    piece = _pieces(all_spans.utterances, all_spans.steps, other.loss.span_steps)[0]
+    assert torch.equal(asked.steps, all_spans.steps[piece % 2 == 0]) and len(asked.steps) > 0
+    assert torch.equal(asked.classes, all_spans.classes[piece % 2 == 0])
+
+
 @every_shape
 @every_context
 @pytest.mark.parametrize("lengths", [[1], [3], [4], [5, 1], [0, 900]])

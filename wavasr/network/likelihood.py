@@ -22,12 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.audio.features import mu_law_encode
+from wavasr.network.columns import StackWeights, run_columns
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig, StageConfig
-from wavasr.network.wavenet import Features, GatedBlock
+from wavasr.network.wavenet import Features, GatedBlock, stack_weights
 
 CONTEXT_CHANNELS = 128
 OUTPUT_START = 0.1  # of the usual scale of a linear layer's weights
 PAST_SAMPLES = 64  # before a span that the span's WaveNet starts with; it sees 63 samples back
+SPANS_PER_ASKED = 2  # a WaveNet through every hidden span would cost more than a third of a step
 _SPAN_STAGE = StageConfig(channels=32, skip_channels=64, kernel=2, dilations=(1, 2, 4, 8, 16, 32))
 
 
@@ -82,13 +84,22 @@ class AuxiliaryLoss(nn.Module):
     ) -> Hidden:
         """Choose steps to ask for and, for a non-causal encoder, hide their samples.
 
+        A span's WaveNet is asked for every other span.
+
         Args:
             waveform: (B, S) float32 in [-1, 1].
             lengths: (B,) int64 samples.
             generators: of the random choice; one for each utterance, or one for all.
         """
         steps = -(-waveform.shape[1] // self.stride)
-        return self.hide_steps(waveform, self._choose(lengths // self.stride, steps, generators))
+        hidden = self.hide_steps(waveform, self._choose(lengths // self.stride, steps, generators))
+        if self.wavenet is None:
+            return hidden
+        piece, _, _ = _pieces(hidden.utterances, hidden.steps, self.span_steps)
+        asked = piece % SPANS_PER_ASKED == 0
+        return hidden._replace(
+            utterances=hidden.utterances[asked], steps=hidden.steps[asked], classes=hidden.classes[asked]
+        )
 
     def hide_steps(self, waveform: Tensor, asked: Tensor) -> Hidden:
         """Ask for these steps: (B, S) and (B, N) bool, N steps of `stride` samples, the last perhaps not whole."""
@@ -191,13 +202,17 @@ class SpanWaveNet(nn.Module):
         Returns:
             (R, N * stride, levels).
         """
-        conditions = F.pad(self.condition(context), (0, 0, self.past_steps, 0)).transpose(1, 2)  # (R, L * 2C, steps)
-        x = self.project(past[:, None])
-        total = torch.zeros((), dtype=x.dtype, device=x.device)
-        for block, condition in zip(self.blocks, conditions.chunk(len(self.blocks), dim=1), strict=True):
-            x, skip = block(x, None, condition.to(x.dtype))
-            total = total + skip
-        scores: Tensor = self.output(F.relu(total[..., self.past_steps * self.stride :]).transpose(1, 2))
+        pieces, steps = context.shape[:2]
+        blocks = cast(Sequence[GatedBlock], self.blocks)
+        told = F.pad(self.condition(context), (0, 0, self.past_steps, 0))  # (R, F, L * 2C), F of the past too
+        bias = torch.stack([cast(Tensor, block.dilated.bias) for block in blocks])[:, :, None, None]  # (L, 2C, 1, 1)
+        conditions = told.view(pieces, -1, *bias.shape[:2]).permute(2, 3, 1, 0) + bias  # (L, 2C, F, R)
+        x = self.project(past[:, None]).permute(1, 2, 0).flatten(1)  # (C, T * R), ordered by time first
+        weights = StackWeights(*(weight.to(x.dtype) for weight in stack_weights(blocks)))
+        delays = [block.delays for block in blocks]
+        skips = run_columns(x, weights, conditions.flatten(2).to(x.dtype), delays, pieces, self.stride)
+        skips = skips[:, -steps * self.stride * pieces :].view(len(skips), -1, pieces)  # (S, steps * stride, R)
+        scores: Tensor = self.output(F.relu(skips).permute(2, 1, 0))
         return scores
 
 
