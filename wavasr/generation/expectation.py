@@ -17,7 +17,7 @@ from wavasr.generation.inputs import density_bits, lesson, prepared
 from wavasr.generation.network import REACH, Network
 
 Array = npt.NDArray[np.float32]
-_PIECE = 16000  # samples whose distributions are in memory together
+_PIECE_FRAMES = 100  # that are computed together
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,14 @@ def expected(network: Network, samples: Array, speaker: int = 0, notes: Sequence
     reach = 2 * REACH
     before = reach if config.condition == "past" else REACH
     features = np.pad(frames.features, ((before, reach - before), (0, 0)), mode="edge")
-    hidden = network.skips(inputs, network.condition(features, speaker))
+    condition, hop = network.condition(features, speaker), config.hop_samples
+    past = -(-config.receptive_samples // hop)
+    hidden = np.zeros((len(classes), config.skip_channels), np.float32)
     nats = np.zeros(len(classes), np.float32)
-    for first in range(0, len(classes), _PIECE):
-        part = slice(first, first + _PIECE)
+    for first in range(0, len(frames), _PIECE_FRAMES):
+        start, end = max(0, first - past), min(first + _PIECE_FRAMES, len(frames))
+        part = slice(first * hop, end * hop)
+        hidden[part] = network.skips(inputs[:, start * hop : end * hop], condition[start:end])[(first - start) * hop :]
         nats[part] = -np.take_along_axis(network.log_probs(hidden[part]), classes[part, None], axis=1)[:, 0]
     density = nats / np.float32(np.log(2)) + density_bits(frames, classes, config, network.gains, gain)
     return Expected(network, hidden, classes, nats, density, samples[: len(classes)])

@@ -27,6 +27,7 @@ _INHARMONICITY = 4e-4  # of a piano's middle strings: partial n lies at n f sqrt
 _RING_S = 1.5  # after which C4 has lost 8.7 dB; an octave higher half of that
 _DAMPING_S = 0.07  # likewise after its end
 _QUIET = 0.003
+_OCTAVE_COST = 0.05  # how much better a period of twice the length has to be: else the network plays an octave lower
 
 
 class Sounding(NamedTuple):
@@ -82,7 +83,7 @@ def partials_hz(key: int) -> npt.NDArray[np.float64]:
 
 
 def pitch_of(heard: Sounding, count: int, sample_rate: int) -> Pitch:
-    """The period after which the notes of each frame come together again, and how well: `count` frames."""
+    """The shortest period after which the notes of each frame come together again, and how well: `count` frames."""
     shortest, longest = lag_range(sample_rate)
     lags = np.arange(shortest, longest + 1)
     keys = np.unique(heard.keys)
@@ -95,7 +96,7 @@ def pitch_of(heard: Sounding, count: int, sample_rate: int) -> Pitch:
         together += loud[:, None] * table[index]
         total += loud
     scores = together / (total + _QUIET**2)[:, None]
-    best = scores.argmax(axis=1)
+    best = (scores - _OCTAVE_COST * np.log2(lags / shortest)).argmax(axis=1)
     voicing = np.clip(scores[np.arange(count), best], 0, 1)
     return Pitch((best + shortest).astype(np.float32), voicing.astype(np.float32))
 
