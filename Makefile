@@ -1,9 +1,11 @@
 # The verbs: demo, test, lint, bench, fuzz, sbom, audit, clean. Each makes the virtual environment first when it is not there.
 #   make test PYTHON=/usr/bin/python3.12     another interpreter (3.11 or 3.12)
 #   make test VENV=/somewhere/else           another place for the environment
+#   make test JOBS=4                         tests in four processes
 
 VENV ?= .venv
 MINUTES ?= 5
+JOBS ?= 2
 PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
     $$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
     && { echo $$python; break; }; done)
@@ -35,7 +37,7 @@ demo: $(INSTALLED)
 	@PATH="$(abspath $(BIN)):$$PATH" bash benchmarks/demo.sh
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/python -m ruff check .

@@ -138,8 +138,8 @@ def measured(preset: str, seconds: float, rounds: int) -> dict[str, Any]:
     return {"difference": difference, "of_bytes": of_bytes, "speeds": speeds, "gflop": gflop_per_audio_s(preset)}
 
 
-def curves(preset: str, steps: int) -> dict[str, list[float]]:
-    """CTC in nats per label of each training step, from one start over the same clips of the demo."""
+def curves(preset: str, steps: int, clips: int = 8) -> dict[str, list[float]]:
+    """CTC in nats per label of each training step of so many clips of the demo, from one start."""
     utterances = read_manifest(SAMPLES / "demo" / "train.jsonl")
     found: dict[str, list[float]] = {}
     for side, half in ((STEP_PLAIN, False), (STEP32, False), (STEP16, True)):
@@ -151,7 +151,7 @@ def curves(preset: str, steps: int) -> dict[str, list[float]]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         losses = []
         for step in range(steps):
-            batch = [utterances[(8 * step + place) % len(utterances)] for place in range(8)]
+            batch = [utterances[(clips * step + place) % len(utterances)] for place in range(clips)]
             waves = [torch.from_numpy(load_utterance(u, RATE)) for u in batch]
             labels = [torch.tensor(model.units.encode(u.text)) for u in batch]
             lengths, counts = (torch.tensor(list(map(len, one))) for one in (waves, labels))

@@ -55,7 +55,7 @@ def waveforms() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def adapted(waveforms: list[np.ndarray]) -> Recognizer:
-    return adapt(waveforms, config=AdaptationConfig(epochs=2, batch_s=4.0))
+    return adapt(waveforms[:1], config=AdaptationConfig(epochs=2, batch_s=4.0))
 
 
 def test_only_biases_move_and_the_labels_become_likelier(adapted: Recognizer) -> None:
@@ -74,7 +74,7 @@ def test_only_biases_move_and_the_labels_become_likelier(adapted: Recognizer) ->
 
 
 def test_the_same_recordings_give_the_same_model(adapted: Recognizer, waveforms: list[np.ndarray]) -> None:
-    again = adapt(waveforms, config=AdaptationConfig(epochs=2, batch_s=4.0))
+    again = adapt(waveforms[:1], config=AdaptationConfig(epochs=2, batch_s=4.0))
     assert weights_sha256(again) == weights_sha256(adapted)
 
 

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,9 +14,8 @@ from unittest.mock import Mock
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 
-from tests.training.tones import recipe_file, rows, train
+from tests.training.tones import recipe_file, rows, several, together, train
 from wavasr.errors import ConfigError
 from wavasr.network.recognizer import Recognizer
 from wavasr.training.callbacks import Keeper
@@ -90,54 +88,18 @@ def test_gradients_are_those_of_one_process(tones: Path, tmp_path: Path) -> None
                 torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def command(recipe: Path, run: Path, *arguments: str) -> list[str]:
-    several = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    return [sys.executable, "-m", "wavasr", "fit", "--config", str(recipe), "--run_dir", str(run), *several, *arguments]
-
-
 def test_two_processes_train_and_count_as_one(tones: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"trainer": {"max_epochs": 2}, "data": {"batch_s": 2.0, "workers": 1}}
-    recipe = recipe_file(tmp_path, tones, **changes)
-    done = subprocess.run(command(recipe, tmp_path / "two"), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "2 processes, " in done.stderr and "% padding" in done.stderr
-    (tmp_path / "one").mkdir()
-    alone = rows(train(tmp_path / "one", tones, **changes))
-    shared = rows(tmp_path / "two")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    assert together(2, lambda: train(tmp_path / "two", tones, *several(2, "ddp"), **changes)) == [0, 0]
+    alone, shared = rows(train(tmp_path / "one", tones, **changes)), rows(tmp_path / "two" / "run")
     assert len(alone) == len(shared)
     for one, two in zip(alone, shared, strict=True):
         for name in ("epoch", "step", "lr", "dev_wer", "dev_cer"):  # counts are the same, not nearly the same
             assert one[name] == two[name], name
         for name in ("train_loss", "train_ctc_nats_per_label", "dev_ctc_nats_per_label"):
             assert float(one[name] or 0) == pytest.approx(float(two[name] or 0), rel=2e-3), name
-
-
-def elastic(rank: int, world_size: int, port: int, train_here: Any) -> None:
-    """One of the processes that torchrun would have started."""
-    places = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": world_size, "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in places.items()}
-    os.environ |= {"LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
-    rank_zero_only.rank = rank
-    train_here()
-
-
-def together(world_size: int, train_here: Any) -> list[int | None]:
-    """Call it in several processes that know of each other; their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=elastic, args=(r, world_size, port, train_here)) for r in range(world_size)]
-    for one in processes:
-        one.start()
-    for one in processes:
-        one.join(200)
-    return [one.exitcode for one in processes]
-
-
-def several(processes: int, strategy: str) -> list[str]:
-    options = {"accelerator": "cpu", "devices": processes, "strategy": strategy}
-    return [f"--trainer.{name}={value}" for name, value in options.items()]
 
 
 def test_a_killed_run_goes_on_with_other_processes_and_another_strategy(
@@ -188,7 +150,8 @@ def test_other_strategies_are_refused(tones: Path, tmp_path: Path) -> None:
 def test_a_lost_process_ends_the_others_with_its_name(tones: Path, tmp_path: Path) -> None:
     recipe = recipe_file(tmp_path, tones, trainer={"max_epochs": 500})
     run = tmp_path / "run"
-    with subprocess.Popen(command(recipe, run), stderr=subprocess.PIPE, text=True) as first:
+    command = ["-m", "wavasr", "fit", "--config", str(recipe), "--run_dir", str(run), *several(2, "ddp")]
+    with subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True) as first:
         deadline = time.monotonic() + 200
         while not (run / "metrics.csv").exists() or len(rows(run)) < 3:
             assert first.poll() is None and time.monotonic() < deadline
@@ -198,5 +161,6 @@ def test_a_lost_process_ends_the_others_with_its_name(tones: Path, tmp_path: Pat
         os.kill(int(ranks[0]), signal.SIGKILL)
         said = first.communicate(timeout=60)[1]
     assert first.returncode not in (0, None)
+    assert "2 processes, " in said and "% padding" in said
     assert "rank 1 of 2 was lost (killed by signal 9)" in said and "--resume" in said
     assert "Traceback" not in said

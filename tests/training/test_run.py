@@ -7,18 +7,17 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
-from tests.training.tones import RATE, curve, recipe_file, rows, train
+from tests.training.tones import RATE, curve, recipe_file, rows, several, together, train
 from wavasr.audio.config import AugmentConfig
 from wavasr.config import from_dict
 from wavasr.corpora.listing import read_listing
@@ -45,6 +44,8 @@ from wavasr.training.run import main
 from wavasr.training.splits import read_splits
 from wavasr.training.task import lr_scale, seed_of
 
+forked = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+
 
 def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
     stages = [
@@ -63,7 +64,7 @@ def test_learns_the_tones(tones: Path, tmp_path: Path) -> None:
         tmp_path,
         tones,
         encoder={"stages": stages},
-        trainer={"max_epochs": 44, "check_val_every_n_epoch": 22},
+        trainer={"max_epochs": 24, "check_val_every_n_epoch": 12},
         data={"batch_s": 1.0},
         augment={"speed": [1.0, 1.0]},
         auxiliary={"frame_weight": 1.0},
@@ -95,17 +96,6 @@ def test_bfloat16_trains_as_float32_does(tones: Path, tmp_path: Path, monkeypatc
     assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)
 
 
-KILLED = """
-import sys
-from wavasr.training.interruption import Interrupted
-from wavasr.training.recipe import parse
-from wavasr.training.splits import read_splits
-from wavasr.training.run import fit, main
-recipe = parse(sys.argv[1:])
-fit(recipe, read_splits(recipe.config))
-"""
-
-
 RESUMED: dict[str, Any] = {
     "trainer": {"max_epochs": 3},
     "auxiliary": {"weight": 0.1},
@@ -119,11 +109,13 @@ def uninterrupted(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return train(tmp_path_factory.mktemp("whole"), tones, **RESUMED)
 
 
+@forked
 @pytest.mark.parametrize("minutes", [1e-9, 1000.0], ids=["within an epoch", "after an epoch"])
 def test_resumes_exactly_after_kill(tones: Path, uninterrupted: Path, tmp_path: Path, minutes: float) -> None:
     kill_and_resume(tones, uninterrupted, tmp_path, minutes, RESUMED)
 
 
+@forked
 def test_resumes_exactly_with_a_cached_front_end(tones: Path, tmp_path: Path) -> None:
     changes = {**RESUMED, "auxiliary": {}, "augment": {"time_masks": 2}}
     changes["optim"] = {"front_end_frozen_epochs": 2, "front_end_copies": 2}
@@ -132,18 +124,16 @@ def test_resumes_exactly_with_a_cached_front_end(tones: Path, tmp_path: Path) ->
 
 
 def kill_and_resume(tones: Path, uninterrupted: Path, folder: Path, minutes: float, changes: dict[str, Any]) -> None:
-    path = recipe_file(folder, tones, checkpoint_minutes=minutes, **changes)
+    def die(keeper: Keeper, trainer: pl.Trainer, *others: Any) -> None:
+        if trainer.current_epoch == 1 and trainer.global_step == steps // 3 + 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    steps = len([row for row in rows(uninterrupted) if row["train_loss"]])
     run = folder / "run"
-    arguments = ["--config", str(path), "--run_dir", str(run)]
-    process = subprocess.Popen([sys.executable, "-c", KILLED, *arguments], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 100
-    while not (run / "metrics.csv").exists() or len(rows(run)) < 10:  # in the second epoch
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"no second epoch: {process.communicate()[1]}")
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_start", die)
+        ended = together(1, lambda: train(folder, tones, checkpoint_minutes=minutes, **changes))
+    assert ended == [-signal.SIGKILL]
     assert 0 < len(rows(run)) < len(rows(uninterrupted))
     train(folder, tones, "--resume", checkpoint_minutes=minutes, **changes)
     assert curve(run) == curve(uninterrupted)
@@ -461,24 +451,11 @@ def test_runs_share_cached_frames(tones: Path, tmp_path: Path, monkeypatch: pyte
     assert [row["train_loss"] for row in rows(first)] == [row["train_loss"] for row in rows(second)]
 
 
+@forked
 def test_two_processes_share_the_work_of_a_frozen_front_end(tones: Path, tmp_path: Path) -> None:
-    path = recipe_file(
-        tmp_path, tones, optim={"front_end_frozen_epochs": 1, "front_end_copies": 1}, trainer={"max_epochs": 2}
-    )
+    frozen = {"front_end_frozen_epochs": 1, "front_end_copies": 1}
     run = tmp_path / "run"
-    fit = [
-        "fit",
-        "--config",
-        str(path),
-        "--run_dir",
-        str(run),
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.devices",
-        "2",
-    ]
-    done = subprocess.run([sys.executable, "-m", "wavasr", *fit], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert together(2, lambda: train(tmp_path, tones, *several(2, "ddp"), optim=frozen)) == [0, 0]
     assert (
         load_model(run / "model.wavasr").metadata["best"]["epoch"] in (0, 1) and not (run / "front-end-frames").exists()
     )

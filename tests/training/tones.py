@@ -2,12 +2,16 @@
 
 import csv
 import math
+import multiprocessing
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import yaml
+from pytorch_lightning.utilities import rank_zero_only
 
 from wavasr.corpora.manifest import AlignedPhone, Utterance, write_manifest
 from wavasr.training.callbacks import CsvLog
@@ -106,3 +110,31 @@ def write_tones(root: Path) -> Path:
         utterances.append(Utterance(str(index), root / f"{index}.wav", seconds, text, f"s{index % 4}", 0.0, spans))
     write_manifest(root / "train.jsonl", utterances)
     return root
+
+
+def elastic(rank: int, world_size: int, port: int, train_here: Any) -> None:
+    """One of the processes that torchrun would have started."""
+    places = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in places.items()}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    rank_zero_only.rank = rank
+    train_here()
+
+
+def together(world_size: int, train_here: Any) -> list[int | None]:
+    """Call it in several processes that know of each other; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=elastic, args=(r, world_size, port, train_here)) for r in range(world_size)]
+    for one in processes:
+        one.start()
+    for one in processes:
+        one.join(200)
+    return [one.exitcode for one in processes]
+
+
+def several(processes: int, strategy: str) -> list[str]:
+    options = {"accelerator": "cpu", "devices": processes, "strategy": strategy}
+    return [f"--trainer.{name}={value}" for name, value in options.items()]
