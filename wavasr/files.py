@@ -45,7 +45,7 @@ def atomic_text(path: str | Path) -> Iterator[TextIO]:
             yield stream
             stream.flush()
         finally:
-            with contextlib.suppress(OSError, ValueError):  # told already
+            with contextlib.suppress(OSError, ValueError):  # reported already
                 stream.detach()
 
 

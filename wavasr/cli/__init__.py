@@ -97,7 +97,7 @@ Speech recognition from the raw waveform.
 commands:
 {commands}
 
-  wavasr COMMAND --help tells more about one, with examples.
+  wavasr COMMAND --help shows its options and examples.
 
 examples:
   wavasr transcribe interview.mp3
@@ -118,20 +118,20 @@ def _command(summary: str, place: str) -> Command:
 
 COMMANDS = {
     "transcribe": _command("recordings to text, subtitles or JSON", "recordings.transcribe"),
-    "bulk": _command("a corpus to texts, with what a run leaves undone left to the next", "bulk.bulk"),
+    "bulk": _command("transcribe a corpus; an interrupted run goes on", "bulk.bulk"),
     "listen": _command("live captions from a microphone", "serving.listen"),
     "serve": _command("a server: OpenAI, realtime, Wyoming and vosk protocols, and a page", "serving.serve"),
-    "align": _command("when the words of a known text were said", "recordings.align"),
+    "align": _command("forced alignment: when the words of a text were said", "recordings.align"),
     "speak": _command("text to speech", "speaking.speak"),
     "generate": _command("sound from a generator: music, a recording in another voice", "generation.generate"),
     "fit": _command("train a recogniser or a generator from a recipe", "training.fit"),
     "adapt": _command("a model adapted to a speaker, without transcripts", "training.adapt"),
     "evaluate": _command("error rates of a model on a manifest, with a report", "evaluation.evaluate"),
-    "calibrate": _command("make a model's confidences probabilities", "evaluation.calibrate"),
+    "calibrate": _command("fit a model's confidences to its error rate", "evaluation.calibrate"),
     "prepare": _command("a corpus on disk to manifests", "training.prepare"),
     "shard": _command("the recordings of a manifest to tar files", "training.shard"),
     "warmup": _command("train the first stages without labels", "training.warmup"),
-    "export": _command("a model to ONNX, also in 8 bits", "models.export"),
+    "export": _command("a model with another language model or lexicon, or as ONNX", "models.export"),
     "lm": _command("make a language model, or choose its weights", "language.lm"),
     "pronounce": _command("words to lines of a lexicon", "language.pronounce"),
     "show": _command("a recording, a model or a run as a picture", "pictures.show"),

@@ -146,7 +146,7 @@ def _lm_tune(arguments: list[str]) -> int:
     model = load_acoustic_model(path)
     decoder = decoder_of(config, model)
     if not isinstance(decoder, LMDecoder):
-        return BAD_INPUT  # the reason has been told
+        return BAD_INPUT  # the reason has been printed
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())
     print(table(tuning))
     changes["decoding"] |= {**chosen(tuning), "manifest": args.manifest.name}

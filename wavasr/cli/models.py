@@ -144,7 +144,7 @@ def export(arguments: list[str]) -> int:
         "--attribution",
         action="append",
         metavar="TEXT",
-        help="data, licence and makers of what is added, as often as needed; wavasr info prints it",
+        help="data, licence and makers of what is added, may be repeated; wavasr info prints it",
     )
     args = parser.parse_args(arguments)
     from wavasr.files import check_writable

@@ -101,7 +101,7 @@ def add_decoding(parser: Parser) -> None:
     add_language_model(group)
     add_weights(group)
     group.add_argument(
-        "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect, as often as needed"
+        "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect, may be repeated"
     )
     group.add_argument(
         "--hotword-boost",

@@ -71,7 +71,7 @@ examples:
         action="append",
         default=[],
         metavar="[NAME=]MODEL",
-        help="a model to offer, as often as needed; the first is used where clients name none (default: default)",
+        help="a model to offer, may be repeated; the first is used where clients name none (default: default)",
     )
     parser.add_argument("--strict-models", action="store_true", help="refuse model names that are not offered")
     parser.add_argument(

@@ -16,8 +16,8 @@ def speak(arguments: list[str]) -> int:
     """The command `wavasr speak`."""
     parser = Parser(
         prog="wavasr speak",
-        description="Say a text: numbers, dates, money and abbreviations are read out. Long texts are said sentence\n"
-        "by sentence, in flat memory. The same seed gives the same sound.",
+        description="Speak a text. Numbers, dates, money and abbreviations are read out; long texts are spoken\n"
+        "sentence by sentence. The same seed gives the same sound.",
         epilog="examples:\n"
         '  wavasr speak "The old man walked slowly down to the river." -o river.wav\n'
         '  wavasr speak "It is 10:30." --rate 0.8 --pitch +2 -o time.wav\n'
@@ -39,7 +39,9 @@ def speak(arguments: list[str]) -> int:
     parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="2 is twice as fast (default: 1)")
     parser.add_argument("--pitch", type=float, default=0.0, metavar="N", help="semitones to add (default: 0)")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="start of the random choices (default: 0)")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the WAV file to write; - for a pipe")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the WAV file to write; - for standard output"
+    )
     args = parser.parse_args(arguments)
     configure_logging()
     text = _text(args.text, args.file)

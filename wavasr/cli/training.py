@@ -105,9 +105,9 @@ def adapt(arguments: list[str]) -> int:
     """`wavasr adapt`: a model adapted to recordings that nobody has transcribed."""
     parser = Parser(
         prog="wavasr adapt",
-        description="Adapt a model to a speaker, a room, a microphone: it listens to recordings, and\n"
-        "learns from what it understood; no transcripts are needed. Give recordings of one speaker, some minutes if\n"
-        "there are, then transcribe these or others with the new model.",
+        description="Adapt a model to a speaker, a room or a microphone: it recognises the recordings and learns\n"
+        "from that; no transcripts are needed. Give recordings of one speaker, some minutes if possible, then\n"
+        "transcribe these or others with the new model.",
         epilog="examples:\n"
         "  wavasr adapt lecture.mp3 -o lecturer.wavasr\n"
         "  wavasr transcribe lecture.mp3 --model lecturer.wavasr\n"
@@ -181,7 +181,7 @@ def prepare(arguments: list[str]) -> int:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the layout, as often as needed; a wrong one lists those that there are",
+        help="an option of the layout, may be repeated; a wrong one lists those that there are",
     )
     args = parser.parse_args(arguments)
     configure_logging()

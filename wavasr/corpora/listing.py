@@ -140,7 +140,7 @@ class Listing(Sequence[Utterance]):
 
 
 def read_listing(paths: Iterable[Path], names: Sequence[str] = ()) -> Listing:
-    """Read manifests, in order, as one list; an id that repeats in another manifest is told apart by that one's name.
+    """Read manifests, in order, as one list; an id that repeats in another manifest is made unique by that one's name.
 
     Args:
         paths: the manifests.

@@ -133,8 +133,8 @@ def _tar(group: list[Entry], number: int) -> tuple[bytes, list[tuple[int, int]]]
         for index, (utterance, suffix, content) in enumerate(group):
             key = f"{number:06d}-{index:06d}"
             places.append((_add(tar, stream, key + suffix, content), len(content)))
-            told: dict[str, Any] = json.loads(manifest_line(replace(utterance, offset_s=0.0), key + suffix))
-            _add(tar, stream, f"{key}.json", json.dumps(told, ensure_ascii=False).encode())
+            record: dict[str, Any] = json.loads(manifest_line(replace(utterance, offset_s=0.0), key + suffix))
+            _add(tar, stream, f"{key}.json", json.dumps(record, ensure_ascii=False).encode())
     return stream.getvalue(), places
 
 

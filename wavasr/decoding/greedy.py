@@ -169,8 +169,8 @@ def penalised(log_probs: LogProbs, penalty: float, priors: Sequence[float] | Non
     Args:
         log_probs: (T, V) natural log-probabilities, label 0 the blank.
         penalty: nats.
-        priors: of the labels: the square root of each is taken off too. What a network finds mixes with how often it
-            was told each label, which a language model says better (as hybrid systems do, with the whole prior).
+        priors: of the labels: the square root of each is taken off too. The network's output contains how
+            frequent each label was in training, which a language model knows better (hybrid systems remove all of it).
 
     Raises:
         ModelError: they are not numbers.

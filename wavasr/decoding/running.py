@@ -49,7 +49,7 @@ class Search(Running):
         self._step(given.columns, given.sure)
 
     def _step(self, columns: NDArray[np.float32], sure: NDArray[np.bool_]) -> None:
-        """Of a frame that is surely blank flashlight is told the first column alone, the blank: no label begins there,
+        """Of a frame that is surely blank flashlight gets the first column alone, the blank: no label begins there,
         and those that go on it finds behind that column. So half of the frames cost next to nothing.
         """
         data, frame_bytes = columns.ctypes.data, columns.strides[0]

@@ -1,7 +1,7 @@
 """Whether an instrument plays the notes that it is given.
 
-Pitches are found without knowing what was asked: how many notes sound is told, not which. Recordings of the same notes
-are judged likewise, which says how far to trust the judge.
+The judge that finds the pitches knows how many notes sound, not which. Recordings of the same notes are judged
+likewise, which says how far to trust the judge.
 
 Source: Klapuri 2006, "Multiple fundamental frequency estimation by summing harmonic amplitudes".
 """
@@ -106,9 +106,9 @@ def found_notes(samples: Array, notes: Sequence[Note], sample_rate: int) -> tupl
         part = samples[round((start_s + _STRIKE_S) * sample_rate) : round(end_s * sample_rate)]
         if not asked or len(part) < _SHORTEST_S * sample_rate:
             continue
-        heard = np.array(pitches(part, sample_rate, len(asked)))
+        recognised = np.array(pitches(part, sample_rate, len(asked)))
         total += len(asked)
-        found += sum(bool((np.abs(1200 * np.log2(heard / hz)) <= _CENTS).any()) for hz in asked)
+        found += sum(bool((np.abs(1200 * np.log2(recognised / hz)) <= _CENTS).any()) for hz in asked)
     return found, total
 
 

@@ -236,7 +236,7 @@ def assemble(
 def rate_of(counts: Sequence[ErrorCounts], speakers: Sequence[str] = (), *, resamples: int = 10_000) -> Rate:
     """Sum the counts of utterances; intervals by utterance and, with two or more speakers, by speaker.
 
-    One utterance alone has no interval: nobody knows how another would fare. Where there is no error, resampling finds
+    One utterance alone has no interval: nothing is known of others. Where there is no error, resampling finds
     none either: then the interval is Wilson's, of a share of 0 of as many words.
     """
     total = ErrorCounts.total(counts)

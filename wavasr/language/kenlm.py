@@ -69,7 +69,7 @@ def check(path: Path, name: object = None) -> None:
 
     Args:
         path: the file; one that is no binary passes.
-        name: what messages call it, the path unless told otherwise.
+        name: what messages call it, the path by default.
 
     Raises:
         TextError: it is damaged.

@@ -42,7 +42,7 @@ _LONGEST_WORD = 100  # letters
 
 
 def completed(lexicon: Lexicon, words: Iterable[str], n_best: int = 1) -> Lexicon:
-    """The lexicon, and those of the words that it lacks, pronounced as its own suggest; which is told.
+    """The lexicon, and those of the words that it lacks, pronounced as its own suggest; they are logged.
 
     Words without its letters are still missing, and all are where it has fewer than `FEWEST_WORDS` to learn from. Those
     that it has in capitals, as CMUdict does, are not missing. Nobody says words of more than a hundred letters.

@@ -81,7 +81,7 @@ def read_header(path: str | Path, *expected: str) -> dict[str, Any]:
 
     Args:
         path: a file, or the name of a shipped model.
-        expected: what the file may be, `FORMAT` unless told otherwise, or `FRONT_END_FORMAT`.
+        expected: what the file may be, `FORMAT` by default, or `FRONT_END_FORMAT`.
 
     Raises:
         ModelError: not such a file, damaged, or written by another version.

@@ -73,13 +73,13 @@ class FastModel(Framing):
     def _check(self, path: Path) -> None:
         """Whether the graph is that of the header: its frames and its labels."""
         samples = _TRIED * self.hop_samples
-        told = f"{path}: its header and its graph do not make a model; train or export it again"
+        message = f"{path}: its header and its graph do not make a model; train or export it again"
         try:
             log_probs, _ = self.infer(np.zeros((1, samples), np.float32), np.array([samples]))
         except Exception as error:  # onnxruntime has a kind of its own for each step that fails
-            raise ModelError(told) from error
+            raise ModelError(message) from error
         if log_probs.shape != (1, _TRIED, len(self.units)):
-            raise ModelError(told)
+            raise ModelError(message)
 
     def infer(self, waveform: Floats, lengths: Ints) -> tuple[Floats, Ints]:
         """(B, S) samples, (B,) how many each -> log-probabilities (B, T, V), (B,) how many frames each."""

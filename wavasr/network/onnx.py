@@ -384,7 +384,7 @@ class Network:
         if frames not in self.steps:
             return add("Add", add("MatMul", frames, constant(matrix)), constant(bias))
         scales = np.maximum(np.abs(matrix).max(axis=0), np.finfo(np.float32).tiny) / _WEIGHT_STEPS  # (N,)
-        with np.errstate(invalid="ignore"):  # a diverged network is told from its output
+        with np.errstate(invalid="ignore"):  # a diverged network shows in its output
             rounded = np.rint(matrix / scales).astype(np.int8)
         return add(
             "MatMulIntegerToFloat",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from wavasr.decoding.times import Word
 
-SHOWN_S = 20.0  # of a longer recording, unless told otherwise
+SHOWN_S = 20.0  # of a longer recording, by default
 RATE_HZ = 16000
 _WINDOW_S, _HOP_S = 0.025, 0.005
 _RANGE_DB = 70.0

@@ -203,8 +203,8 @@ def transcribe_unit(unit: Unit, output: Path, model: AcousticModel, decoder: Dec
                 errors.append({"id": utterance.id, "audio": utterance.audio.as_posix(), "error": str(error)})
                 continue
             duration_s += transcript.duration_s
-            told = {"id": utterance.id, **transcript.to_dict()}
-            stream.write(_line({key: told[key] for key in _KEYS if key in told}))
+            record = {"id": utterance.id, **transcript.to_dict()}
+            stream.write(_line({key: record[key] for key in _KEYS if key in record}))
         if errors:  # before the result takes its name
             with atomic_text(errors_of(output, unit.name)) as failed:
                 failed.writelines(map(_line, errors))
@@ -216,8 +216,8 @@ def transcribe_unit(unit: Unit, output: Path, model: AcousticModel, decoder: Dec
 _KEYS = ("id", "text", "confidence", "duration_s", "words", "alternatives")
 
 
-def _line(told: dict[str, Any]) -> str:
-    return json.dumps(told, ensure_ascii=False) + "\n"
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _transcript(utterance: Utterance, model: AcousticModel, decoder: Decoder) -> Transcript:

@@ -116,15 +116,15 @@ def carry_out(units: Sequence[Unit], workers: Workers, number: int) -> Iterator[
             while busy < number and (unit := schedule.next()) is not None:
                 workers.begin(unit)
                 busy += 1
-            for unit, told in workers.ended():
+            for unit, outcome in workers.ended():
                 busy -= 1
-                if isinstance(told, Exception):
-                    raise told
-                if told is None:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                if outcome is None:
                     if given_up := schedule.lost(unit):
                         yield given_up
                 elif schedule.done(unit):
-                    yield told
+                    yield outcome
     finally:
         workers.close()
 
@@ -160,10 +160,10 @@ class Processes:
         found: list[tuple[Unit, Done | Exception | None]] = []
         for pipe in cast(list[Connection], wait(list(self._busy))):
             process, unit = self._busy.pop(pipe)
-            told = _received(pipe)
-            if told is not None:
+            outcome = _received(pipe)
+            if outcome is not None:
                 self._idle.append((process, pipe))
-            found.append((unit, told))
+            found.append((unit, outcome))
         return found
 
     def close(self) -> None:
@@ -184,15 +184,15 @@ class Processes:
 def _received(pipe: Connection) -> Done | Exception | None:
     """What a process says; None where it is gone."""
     try:
-        told: Done | Exception = pipe.recv()
-        return told
+        outcome: Done | Exception = pipe.recv()
+        return outcome
     except (EOFError, OSError):
         return None
 
 
 def _work(pipe: Connection, output: Path, model: str, decoding: DecodingConfig) -> None:
     """Do units as they come, until the first process is done or gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells whoever interrupts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process reports it
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes what is half-written
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -263,15 +263,15 @@ class Actors:
         found: list[tuple[Unit, Done | Exception | None]] = []
         for answer in self._ray.wait(list(self._busy), num_returns=1)[0]:
             actor, unit = self._busy.pop(answer)
-            told: Done | Exception | None = None
+            outcome: Done | Exception | None = None
             try:
-                told = self._ray.get(answer)
+                outcome = self._ray.get(answer)
                 self._idle.append(actor)
             except self._ray.exceptions.RayTaskError:
                 raise  # a fault of this program
             except self._ray.exceptions.RayError:  # the actor, or its machine, is gone
                 self._ray.kill(actor)
-            found.append((unit, told))
+            found.append((unit, outcome))
         return found
 
     def close(self) -> None:

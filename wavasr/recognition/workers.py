@@ -168,7 +168,7 @@ class Workers(Generic[T]):
 def _become_worker(work: Work[Any], parent: int) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells whoever interrupts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process reports it
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -86,7 +86,7 @@ class Pool:
         await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in self._workers))
 
     def _replace(self, lost: _Process) -> None:
-        """Start another worker for one that has ended; its sessions and its upload have been told."""
+        """Start another worker for one that has ended; its sessions and its upload know."""
         if self._stopping or lost not in self._workers:
             return
         self.lost += 1

@@ -20,7 +20,7 @@ from wavasr.serving.pool import Pool
 from wavasr.serving.settings import WYOMING_PORT, Settings
 from wavasr.serving.state import State
 
-GRACE_S = 10  # that requests get to finish when the server is told to end
+GRACE_S = 10  # that requests get to finish when the server is asked to end
 _LARGEST_MESSAGE = 16 << 20
 
 log = logging.getLogger("wavasr")

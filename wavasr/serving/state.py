@@ -19,7 +19,7 @@ class State:
         settings: as the server was started.
         pool: the worker processes.
         metrics: the counters of `/metrics`.
-        stopping: set when the server was told to end: `/health` says so, and live sessions are closed.
+        stopping: set when the server was asked to end: `/health` says so, and live sessions are closed.
     """
 
     settings: Settings

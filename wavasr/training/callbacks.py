@@ -1,4 +1,4 @@
-"""What a run keeps and tells: model file, checkpoint, metrics, speed, progress."""
+"""What a run keeps and logs: model file, checkpoint, metrics, speed, progress."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Keeper(pl.Callback):
         record: what the model file says about the run.
         stop: what signals ask of the run.
         patience: validations without a better one after which training stops; 0: never.
-        score: what else is told of a model file that is the best so far.
+        score: what else to write into the model file of the best epoch so far.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class CsvLog(Logger):
             writer.writerows(kept)
 
     def _rows(self) -> list[dict[str, str]]:
-        """The rows that are whole; a full disk or a crash leaves others, and what they said is told."""
+        """The rows that are whole; a full disk or a crash leaves others, which are logged."""
         try:
             text = self._path.read_bytes().decode("utf-8", "replace").replace("\0", "?")
         except FileNotFoundError:

@@ -69,7 +69,7 @@ def main(argv: Sequence[str], finished: Callable[[Path], None] | None = None) ->
     """
     recipe = parse(argv)
     first = process_rank() == 0
-    if not first:  # one of several processes tells
+    if not first:  # one of several processes logs
         log.setLevel(logging.ERROR)
     run_dir = recipe.config.run_dir
     with Interruption() as stop, quiet_lightning(), logging_redirect_tqdm(), contextlib.ExitStack() as lock:

@@ -89,7 +89,7 @@ def read_splits(config: FitConfig) -> Splits:
 
 
 def read_manifests(root: Path, names: Iterable[str]) -> Sequence[Utterance]:
-    """The utterances of several manifests; an id that repeats is told apart by its manifest's name.
+    """The utterances of several manifests; an id that repeats is made unique by its manifest's name.
 
     Raises:
         CorpusError: one cannot be used; where `root` is a corpus instead, the message has the command that prepares it.

@@ -93,16 +93,16 @@ class Task(pl.LightningModule, Generic[Network]):
         torch.manual_seed(seed_of(self.seed, self.current_epoch, batch_idx, self.global_rank))  # of dropout
         values = self.objective(batch, self.current_epoch, batch_idx)
         total = self.total(values)
-        told = averaged({**values, "": total})
-        if not torch.isfinite(told[""]):
+        reported = averaged({**values, "": total})
+        if not torch.isfinite(reported[""]):
             raise WavasrError(
-                f"the loss is {float(told[''])} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
+                f"the loss is {float(reported[''])} in epoch {self.current_epoch}, batch {batch_idx} (utterances "
                 f"{', '.join(batch.ids[:5])} ...); lower optim.lr or set trainer.precision: 32-true"
             )
-        self.epoch_losses.append(float(told[""]))
+        self.epoch_losses.append(float(reported[""]))
         nothing = total.new_full((), math.nan)  # else Lightning repeats the value of an earlier batch
-        self.log_dict({f"train_{key}": told.get(key, nothing) for key in self.keys()}, batch_size=1)
-        self.log("train_loss", told[""], prog_bar=True, batch_size=1)
+        self.log_dict({f"train_{key}": reported.get(key, nothing) for key in self.keys()}, batch_size=1)
+        self.log("train_loss", reported[""], prog_bar=True, batch_size=1)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=1)
         return total
 

@@ -159,7 +159,7 @@ def _rounds(values: Sequence[float], most: int = 7) -> list[float]:
 
 
 def unlisted(evaluation: Evaluation) -> Unlisted | None:
-    """The share of out-of-vocabulary words, and how utterances with and without them fare; None without a word list."""
+    """The share of out-of-vocabulary words, the errors of utterances with and without; None without a word list."""
     if evaluation.vocabulary is None:
         return None
     missing = set(evaluation.vocabulary.missing)

@@ -133,7 +133,7 @@ def refuse_other_utterances(mine: Iterable[str], theirs: Iterable[str]) -> None:
 
 
 def _name(one: Evaluation, other: Evaluation) -> str:
-    """The system's name; told apart by its folder, else by its weights, where both are called alike."""
+    """The system's name; with its folder, else its weights, where both have the same."""
     name = wording.system_name(one)
     if name != wording.system_name(other):
         return name

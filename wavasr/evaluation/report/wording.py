@@ -153,7 +153,7 @@ def examples(found: Sequence[tuple[str, int]], most: int = 12) -> str:
 
 
 def frequency_source(evaluation: Evaluation) -> str:
-    """What tells how frequent a word is."""
+    """Where the frequencies of words come from."""
     if evaluation.vocabulary and evaluation.vocabulary.per_million:
         return "times in a million words, as the language model expects"
     return "times in these references"
