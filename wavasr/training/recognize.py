@@ -140,15 +140,15 @@ class RecognitionTask(Task[Recognizer]):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the loss and the greedy transcripts."""
-        if not batch.counts:
-            return
         log_probs, frames = self.evaluated(batch.waveform, batch.lengths)
+        self._add_generative_nats(batch)
+        if not batch.counts:  # it took part because others need its part of the weights
+            return
         nats = ctc_nats(log_probs, frames, batch)
         crf = nats
         if self.denominator is not None:
             crf = nats + self.denominator.nats(log_probs, frames, batch)
         ctc_nats_of, crf_nats_of = nats.tolist(), crf.tolist()  # one wait for the device, not one an utterance
-        self._add_generative_nats(batch)
         units = self.recognizer.units
         for row, name in enumerate(batch.ids):
             probs = log_probs[row, : int(frames[row])].double().exp().cpu()
@@ -167,7 +167,7 @@ class RecognitionTask(Task[Recognizer]):
         generators = _generators(torch.Generator().manual_seed(self.seed), batch)
         hidden = self.generative.likelihood.hide(batch.waveform, batch.lengths, generators)
         nats = self.generative.likelihood(self.recognizer.features(hidden.waveform, batch.lengths), hidden)
-        asked = hidden.classes.numel()
+        asked = hidden.classes.numel() if batch.counts else 0
         self._generative_sums += torch.tensor([float(nats) * asked, asked], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
