@@ -29,6 +29,7 @@ class Sample:
         ("[0, 1)", (0, 0.9), (0.9, 1), "0 to below 1"),
         ("(0, inf)", 3, float("inf"), "more than 0"),
         ("[0, inf)", 3, float("nan"), "0 or more"),
+        ("(-inf, inf)", -3, float("inf"), "a finite number"),
     ],
 )
 def test_numbers_outside_their_interval_are_named(

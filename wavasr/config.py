@@ -33,8 +33,8 @@ def check(config: Any, prefix: str, **ranges: str) -> None:
 
     Args:
         config: the dataclass.
-        prefix: stands before the names in messages: "optim.".
-        **ranges: of fields, e.g. lr="(0, inf)", dropout="[0, 1)"; of a tuple each value is checked.
+        prefix: stands before the names in messages: "optim."; with "--" they are spelled as options.
+        **ranges: of fields, e.g. lr="(0, inf)", dropout="[0, 1)"; of a tuple each value is checked, None never.
 
     Raises:
         ConfigError: names the first value that is not as expected.
@@ -46,8 +46,10 @@ def check(config: Any, prefix: str, **ranges: str) -> None:
             require(value in choices, f"{prefix}{name} is {value!r}; expected one of {expected}")
     for name, interval in ranges.items():
         value = getattr(config, name)
-        inside = all(_is_in(interval, number) for number in (value if isinstance(value, tuple) else (value,)))
-        require(inside, f"{prefix}{name} is {value}; expected {_in_words(interval)}")
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        inside = all(_is_in(interval, number) for number in numbers)
+        label = prefix + (name.replace("_", "-") if prefix == "--" else name)
+        require(inside, f"{label} is {value}; expected {_in_words(interval)}")
 
 
 def _is_in(interval: str, value: float) -> bool:
@@ -57,6 +59,8 @@ def _is_in(interval: str, value: float) -> bool:
 
 def _in_words(interval: str) -> str:
     low, high = interval[1:-1].split(", ")
+    if interval == "(-inf, inf)":
+        return "a finite number"
     if high == "inf":
         return f"{low} or more" if interval[0] == "[" else f"more than {low}"
     closed = interval[-1] == "]"

@@ -175,3 +175,13 @@ def test_closed_streams_end_in_a_line(closed: str, code: int, said: str, speech:
     command = f"{sys.executable} -m wavasr transcribe {file} -m {tiny_model} {closed}"
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_worker_processes_and_threads_change_nothing() -> None:
+    """The way most users take: the shipped model, searched in workers while the network goes on, on several threads."""
+    clips = [str(SAMPLES / name) for name in ("date.flac", "go-left.flac", "stop.flac")]
+    command = [sys.executable, "-m", "wavasr", "transcribe", *clips, "--format", "json", "--threads"]
+    said = [subprocess.run([*command, threads], capture_output=True, check=True).stdout for threads in ("1", "3")]
+    texts = [json.loads(line)["text"] for line in said[1].splitlines()]
+    assert texts == ["january twenty third nineteen eighty five", "go left", "stop"]
+    assert said[0] == said[1]

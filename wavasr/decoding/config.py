@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavasr.archive import Source
-from wavasr.config import require
+from wavasr.config import check, require
 
 NOTHING = Path("none")
 
@@ -48,19 +48,12 @@ class DecodingConfig:
     vad: bool = True
 
     def __post_init__(self) -> None:
-        require(self.beam >= 0, f"beam is {self.beam}; expected 0 or more")
-        require(self.n_best >= 1, f"n_best is {self.n_best}; expected at least 1")
+        check(self, "", beam="[0, inf)", n_best="[1, inf)", lm_weight="[0, inf)")
+        check(self, "", word_score="(-inf, inf)", blank_penalty="(-inf, inf)", hotword_boost="(-inf, inf)")
         require(
             self.beam == 0 or self.n_best <= self.beam,
             f"n_best is {self.n_best} and beam {self.beam}; the beam cannot give more than it keeps",
         )
-        require(
-            self.lm_weight is None or 0 <= self.lm_weight < float("inf"),
-            f"lm_weight is {self.lm_weight}; expected 0 or more",
-        )
-        for name in ("word_score", "blank_penalty", "hotword_boost"):
-            value = getattr(self, name)
-            require(value is None or abs(value) < float("inf"), f"{name} is {value}; expected a finite number of nats")
 
     @property
     def searches(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from wavasr.config import require
+from wavasr.config import check, require
 
 DEFAULT_PORT = 8000
 WYOMING_PORT = 10300
@@ -36,10 +36,7 @@ class Limits:
     backlog_s: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("upload_mb", "audio_s", "queue", "sessions", "session_s", "idle_s", "backlog_s"):
-            require(
-                getattr(self, name) > 0, f"--{name.replace('_', '-')} is {getattr(self, name)}; expected more than 0"
-            )
+        check(self, "--", **dict.fromkeys((field.name for field in fields(self)), "(0, inf)"))
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        require(0 <= self.port < 65536, f"--port is {self.port}; expected 0 to 65535")
-        require(0 <= self.wyoming_port < 65536, f"--wyoming-port is {self.wyoming_port}; expected 0 to 65535")
-        require(self.workers >= 1, f"--workers is {self.workers}; expected at least 1")
+        check(self, "--", port="[0, 65535]", wyoming_port="[0, 65535]", workers="[1, inf)")
         require(bool(self.models), "no model to serve")
         require(all(self.keys), "an empty API key lets everybody in; give --api-key a value, or none")
         require(
