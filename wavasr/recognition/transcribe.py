@@ -135,7 +135,7 @@ def transcribe(
         source: a path, "-" for standard input, the bytes of a file, a binary stream; or samples, (S,) float in [-1, 1]
             or int16.
         sample_rate: of samples, in Hz; files tell theirs.
-        model: a loaded model, a model file (.wavasr or .onnx), or the name of a shipped model.
+        model: a loaded model, a model file, or the name of a shipped model.
         decoder: how log-probabilities become text: a configuration (what it leaves open is as the model file says, see
             `DecodingConfig.lm`), or what `decoding.factory.decoder_of` returns.
         model_name: what the transcript calls the model; by default its file or shipped name.
