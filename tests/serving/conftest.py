@@ -63,8 +63,9 @@ def started(*arguments: str, environment: dict[str, str] | None = None) -> Runni
 
     running.reader = threading.Thread(target=read, daemon=True)
     running.reader.start()
-    assert ready.wait(START_S), running.lines
-    assert running.port, running.lines
+    if not ready.wait(START_S) or not running.port:
+        process.kill()
+        pytest.fail(f"the server did not start: {running.lines}")
     return running
 
 

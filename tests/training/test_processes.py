@@ -152,14 +152,18 @@ def test_a_lost_process_ends_the_others_with_its_name(tones: Path, tmp_path: Pat
     run = tmp_path / "run"
     command = ["-m", "wavasr", "fit", "--config", str(recipe), "--run_dir", str(run), *several(2, "ddp")]
     with subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True) as first:
-        deadline = time.monotonic() + 200
-        while not (run / "metrics.csv").exists() or len(rows(run)) < 3:
-            assert first.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text(encoding="utf-8").split()
-        ranks = [child for child in children if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes()]
-        os.kill(int(ranks[0]), signal.SIGKILL)
-        said = first.communicate(timeout=60)[1]
+        try:
+            deadline = time.monotonic() + 200
+            while not (run / "metrics.csv").exists() or len(rows(run)) < 3:
+                assert first.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text(encoding="utf-8").split()
+            ranks = [child for child in children if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes()]
+            os.kill(int(ranks[0]), signal.SIGKILL)
+            said = first.communicate(timeout=60)[1]
+        except BaseException:  # else this would wait for its 500 epochs
+            first.kill()
+            raise
     assert first.returncode not in (0, None)
     assert "2 processes, " in said and "% padding" in said
     assert "rank 1 of 2 was lost (killed by signal 9)" in said and "--resume" in said
