@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 
@@ -28,7 +29,8 @@ usage: wavasr fit --config FILE.yaml [--KEY VALUE ...] [--resume]
 Train a recogniser or, with a recipe of a voice, a generator; at the end the best model is evaluated and the path of
 its report printed.
 
-  --config FILE   the recipe: a path, or the bare name of a shipped one ({recipes})
+  --config FILE   the recipe: a path, or the bare name of a shipped one:
+{recipes}
   --KEY VALUE     any key of the recipe, dotted: --data.root DIR, --trainer.max_epochs 20
   --resume        go on where an interrupted run stopped
   --print_config  print every key with its value and meaning, and stop
@@ -66,7 +68,8 @@ examples:
 def fit(arguments: list[str]) -> int:
     """`wavasr fit`: everything is passed on to `wavasr.training`."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(FIT_HELP.format(recipes=", ".join(shipped_recipes())), end="", file=help_stream(arguments))
+        recipes = textwrap.indent(textwrap.fill(" ".join(shipped_recipes()), 82, break_on_hyphens=False), " " * 18)
+        print(FIT_HELP.format(recipes=recipes), end="", file=help_stream(arguments))
         return OK if arguments else BAD_INPUT
     configure_logging()
     require("torch")

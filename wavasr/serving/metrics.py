@@ -44,7 +44,7 @@ class Metrics:
         yield from _head("wavasr_requests_total", "counter", "finished requests and live sessions")
         for (route, status), number in sorted(self.requests.items()):
             yield f'wavasr_requests_total{{route="{route}",status="{status}"}} {number}'
-        yield from _head("wavasr_audio_seconds_total", "counter", "seconds of audio recognised")
+        yield from _head("wavasr_audio_seconds_total", "counter", "seconds of audio recognised or spoken")
         for route, seconds in sorted(self.audio_s.items()):
             yield f'wavasr_audio_seconds_total{{route="{route}"}} {seconds:.3f}'
         yield from _head("wavasr_speed", "histogram", "seconds of audio recognised in a second, of each upload")
