@@ -37,8 +37,6 @@ from wavasr.recognition.transcribe import transcribe
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 CLIPS = [SAMPLES / name for name in ("plain-sentence.flac", "date.flac", "telephone-number.wav")]
-# Workers are forked from a process of the tests that has threads, on which Python 3.12 remarks.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")

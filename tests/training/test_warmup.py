@@ -40,8 +40,6 @@ from wavasr.training.warmup import (
 RATE = 16000
 FRONT_END = StageConfig(channels=8, window=32, stride=16, level_frames=8, dilations=(1, 2), pool=10, pooling="energy")
 TINY = (FRONT_END, StageConfig(channels=4, dilations=(1,), pool=2))
-# A loader process of the tests is forked from one that has threads, on which Python 3.12 remarks.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture
