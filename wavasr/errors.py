@@ -3,6 +3,11 @@
 The command line prints the message of a `WavasrError` and exits with code 2; every other exception is a bug.
 """
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 class WavasrError(Exception):
     """A mistake in an input. The message is one line that names the file or key and the remedy."""
@@ -26,3 +31,26 @@ class ModelError(WavasrError):
 
 class TextError(WavasrError):
     """A transcript with symbols outside the inventory."""
+
+
+@contextlib.contextmanager
+def reading(path: object, what: str, remedy: str, failure: type[WavasrError]) -> Iterator[None]:
+    """What goes wrong while a text file is read in here becomes one line.
+
+    Args:
+        path: the file, as messages name it.
+        what: what it should be: "manifest".
+        remedy: what to do where it is none, or cannot be read.
+        failure: the error that is raised.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise failure(f"{path}: no such {what}; {remedy}") from error
+    except IsADirectoryError as error:
+        raise failure(f"{path}: is a folder; expected a {what}; {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise failure(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise failure(f"{path}: cannot be read ({reason or error}); {remedy}") from error

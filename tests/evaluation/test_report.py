@@ -416,12 +416,12 @@ def test_a_damaged_report_is_one_clear_line(
 
 
 def test_a_report_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(WavasrError, match="there is no such report"):
+    with pytest.raises(WavasrError, match="no such report"):
         report.read(tmp_path / "none.json")
-    with pytest.raises(WavasrError, match=r"report\.json: there is no such report"):
+    with pytest.raises(WavasrError, match=r"report\.json: no such report"):
         report.read(tmp_path)
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(WavasrError, match="is not JSON in UTF-8"):
+    with pytest.raises(WavasrError, match="not UTF-8"):
         report.read(tmp_path / "bytes.json")
 
 

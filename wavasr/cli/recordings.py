@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, complain, configure_logging, describe_os_error, starting
 from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, count, decoding_config, one_of
-from wavasr.errors import ConfigError, TextError, WavasrError
+from wavasr.errors import ConfigError, TextError, WavasrError, reading
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
 ALIGN_FORMATS = ("textgrid", "ctm", "json")
@@ -277,10 +277,7 @@ def read_text(path: Path) -> str:
     """A text file.
 
     Raises:
-        TextError: it is not UTF-8.
-        OSError: it cannot be read.
+        TextError: it cannot be read, or is not UTF-8.
     """
-    try:
+    with reading(path, "text", "check the path", TextError):
         return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: is not UTF-8 text; save it as UTF-8") from error

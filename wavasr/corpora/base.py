@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wavasr.audio.source import AUDIO_SUFFIXES, printable
 from wavasr.corpora.manifest import AlignedPhone, Utterance
-from wavasr.errors import AudioError, CorpusError
+from wavasr.errors import AudioError, CorpusError, reading
 
 # A segment may end this much after its file: transcribers' clocks are not the sound card's.
 OVERSHOOT_S = 0.5
@@ -205,13 +205,9 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         CorpusError: the file is missing, unreadable or not UTF-8.
     """
-    try:
+    with reading(path, "file of this corpus", "unpack the corpus again", CorpusError):
         # Not splitlines(): transcripts may hold U+2028 and other characters that it takes for line ends.
         return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def find_audio(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> Iterator[Path]:

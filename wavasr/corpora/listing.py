@@ -16,7 +16,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.corpora.manifest import Utterance, file_of, folder_of, names_of, parse_line
+from wavasr.corpora.manifest import Utterance, file_of, folder_of, names_of, parse_line, reading_manifest
 from wavasr.corpora.remote import read_bytes, url_of
 from wavasr.errors import CorpusError
 
@@ -36,19 +36,9 @@ class Manifest:
         if url_of(self.path):
             self._map = read_bytes(self.path)
             return
-        try:
-            with self.path.open("rb") as stream:
-                size = stream.seek(0, 2)
-                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        except FileNotFoundError as error:
-            raise CorpusError(f"{self.path}: no such manifest; make one with `wavasr prepare`") from error
-        except IsADirectoryError as error:
-            raise CorpusError(
-                f"{self.path}: is a folder; expected a JSON-lines manifest such as train.jsonl"
-            ) from error
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise CorpusError(f"{self.path}: cannot be read ({reason}); check its permissions") from error
+        with reading_manifest(self.path), self.path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
     def __getstate__(self) -> tuple[Path, str]:
         return self.path, self.name

@@ -9,6 +9,7 @@ manifests of other toolkits can be read as they are.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 from wavasr.audio.source import printable
 from wavasr.corpora.remote import read_bytes, url_of
-from wavasr.errors import CorpusError
+from wavasr.errors import CorpusError, reading
 from wavasr.files import atomic_text
 
 log = logging.getLogger("wavasr")
@@ -149,21 +150,18 @@ def report_dropped(reason: str, dropped: Mapping[str, str], count: int | None = 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers from 1."""
-    number = 0
-    try:
-        with io.BytesIO(read_bytes(path)) if url_of(path) else path.open("rb") as stream:
-            for number, raw in enumerate(stream, start=1):
+    with reading_manifest(path), io.BytesIO(read_bytes(path)) if url_of(path) else path.open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            with reading_manifest(f"{path}:{number}"):
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                if line:
-                    yield number, line
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}:{number}: not UTF-8; save the manifest as UTF-8 text") from error
-    except FileNotFoundError as error:
-        raise CorpusError(f"{path}: no such manifest; make one with `wavasr prepare`") from error
-    except IsADirectoryError as error:
-        raise CorpusError(f"{path}: is a folder; expected a JSON-lines manifest such as train.jsonl") from error
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+            if line:
+                yield number, line
+
+
+def reading_manifest(path: object) -> contextlib.AbstractContextManager[None]:
+    """What goes wrong while a manifest is read becomes a CorpusError of one line."""
+    remedy = "`wavasr prepare` makes manifests such as train.jsonl, `wavasr align --manifest` those of phones"
+    return reading(path, "manifest", remedy, CorpusError)
 
 
 def _json_object(line: str, where: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from wavasr.archive import Source
-from wavasr.errors import TextError
+from wavasr.errors import TextError, reading
 from wavasr.files import atomic_bytes
 from wavasr.language import kenlm
 from wavasr.language.ngrams import SPECIAL, UNKNOWN_LABEL, Floats, NgramModel
@@ -87,14 +87,10 @@ def vocabulary(path: Source) -> list[str]:
     Raises:
         TextError: the file is neither, or is damaged, or is a binary made without its words.
     """
-    try:
+    with reading(path, "language model", "give an ARPA file or a KenLM binary", TextError):
         with path.open("rb") as file:
             binary = file.read(len(kenlm.MAGIC)) == kenlm.MAGIC
         words = kenlm.words_of(path) if binary else _words_of_arpa(path)
-    except OSError as error:
-        raise TextError(
-            f"{path}: cannot be read ({error.strerror or error}); give an ARPA file or a KenLM binary"
-        ) from error
     found = [word for word in words if word.lower() not in SPECIAL]
     if not found:
         raise TextError(f"{path}: this language model has no words; build it anew, e.g. with wavasr lm build")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavasr.archive import Source
-from wavasr.errors import CorpusError, TextError
+from wavasr.errors import CorpusError, TextError, reading
 
 TIMIT_61: tuple[str, ...] = tuple(
     """aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh k kcl
@@ -167,12 +167,8 @@ def read_words(path: Source) -> list[str]:
     Raises:
         TextError: the file cannot be read, is not UTF-8, or has no words.
     """
-    try:
+    with reading(path, "list of words", "give a file with a word a line", TextError):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
-    except OSError as error:
-        raise TextError(f"{path}: cannot be read ({error.strerror}); give a list with a word a line") from error
     entries = (line.split() for line in lines if not line.startswith((";", "#")))
     found = list(dict.fromkeys(re.sub(r"\(\d+\)$", "", entry[0]) for entry in entries if entry))
     if not found:
@@ -187,11 +183,5 @@ def _unstressed(phone: str) -> str:
 
 
 def _lines(path: Source) -> list[str]:
-    try:
+    with reading(path, "lexicon", "expected a dictionary with WORD  P H O N E S a line", CorpusError):
         return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from error
-    except FileNotFoundError as error:
-        raise CorpusError(f"{path}: no such lexicon; expected a dictionary with WORD  P H O N E S a line") from error
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from error

@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from wavasr.audio.config import AugmentConfig
-from wavasr.errors import ConfigError
+from wavasr.errors import ConfigError, reading
 from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.network.config import AuxiliaryConfig, EncoderConfig
 from wavasr.training.config import DataConfig, FitConfig, LoggerName, OptimConfig
@@ -209,16 +209,14 @@ def _find(name: str) -> Path:
 
 def _check_file(path: Path, known: Sequence[str]) -> None:
     """Raise a ConfigError that names the file, for what is no recipe and for keys that nobody reads."""
+    with reading(path, "recipe", "expected a YAML file", ConfigError):
+        text = path.read_text(encoding="utf-8")
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text; expected a YAML recipe") from error
+        recipe = yaml.safe_load(text)
     except RecursionError as error:
         raise ConfigError(f"{path}: is nested too deeply for a recipe") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date that is none, a number of 5,000 digits
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     _refuse_classes(recipe, str(path))
     if not isinstance(recipe, dict):
         raise ConfigError(f"{path}: is no recipe; expected YAML with keys such as data, encoder, trainer")

@@ -12,7 +12,7 @@ from typing import Any
 
 from wavasr.config import from_dict
 from wavasr.decoding.confidence import ConfidenceMap
-from wavasr.errors import WavasrError
+from wavasr.errors import WavasrError, reading
 from wavasr.evaluation.metrics import Interval, Op, OpKind
 from wavasr.evaluation.report import analysis
 from wavasr.evaluation.results import (
@@ -187,16 +187,15 @@ def read(path: Path | str) -> Evaluation:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    remedy = "give the report.json that wavasr evaluate wrote"
+    with reading(path, "report", remedy, WavasrError):
+        text = path.read_text(encoding="utf-8")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WavasrError(f"{path}: there is no such report; give the report.json that wavasr evaluate wrote") from None
-    except OSError as error:
-        raise WavasrError(f"{path}: cannot be read ({error.strerror}); give a report.json") from error
+        values = json.loads(text)
     except (ValueError, RecursionError):
-        raise WavasrError(f"{path}: is not JSON in UTF-8; give the report.json that wavasr evaluate wrote") from None
+        raise WavasrError(f"{path}: is not JSON; {remedy}") from None
     if not isinstance(values, dict) or "utterances" not in values:
-        raise WavasrError(f"{path}: is not a report (no key 'utterances'); give the report.json of wavasr evaluate")
+        raise WavasrError(f"{path}: is not a report (no key 'utterances'); {remedy}")
     if values.get("format") != FORMAT:
         raise WavasrError(
             f"{path}: format is {str(values.get('format'))[:40]}, expected {FORMAT}; read it with the wavasr that "
