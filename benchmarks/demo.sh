@@ -15,7 +15,7 @@ wavasr speak "The old man walked slowly down to the river." -o runs/demo-speech.
 wavasr transcribe runs/demo-speech.wav
 
 echo
-echo "Training it on 40 synthetic voices that say digits and commands (about two minutes):"
+echo "Training it on 40 synthetic voices that say digits and commands (about three minutes on two cores):"
 rm -rf $run $data
 for part in train dev; do
     wavasr align --manifest $said/$part.jsonl --output $data/$part.jsonl  # words become phones and their times

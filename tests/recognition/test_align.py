@@ -187,7 +187,7 @@ def test_command_line_formats(
         (["--text", ""], "there is nothing to say"),
         (["--text", "fox " * 99], "check that they belong together"),
         (["--text-file", "missing.txt"], "missing.txt"),
-        (["--text-file", "bytes.txt"], "is not UTF-8"),
+        (["--text-file", "bytes.txt"], "not UTF-8"),
         (["--text", "fox", "--output", "."], "."),
         (["--text", "fox", "--model", "none"], "no such model file"),
     ],

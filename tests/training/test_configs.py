@@ -183,7 +183,7 @@ def test_mistakes_are_one_line(arguments: list[str], message: str) -> None:
         ("optim: [", r"recipe\.yaml: is not YAML"),
         ("just words", r"recipe\.yaml: is no recipe"),
         ("", r"recipe\.yaml: is no recipe"),
-        ("\xff", r"recipe\.yaml: is not UTF-8"),
+        ("\xff", r"recipe\.yaml: not UTF-8"),
     ],
 )
 def test_mistakes_in_files_are_one_line(tmp_path: Path, text: str, message: str) -> None:
