@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wavasr.files import atomic_bytes, atomic_text, check_writable, check_writable_folder, write_whole
+from wavasr.files import atomic_bytes, atomic_text, check_writable, check_writable_folder, read_text, write_whole
 
 ROOT = os.geteuid() == 0
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -282,3 +282,10 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / part).symlink_to(victim)
     write_whole(tmp_path / "a", b"x")
     assert victim.read_text() == "safe"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_texts_as_windows_saves_them(encoding: str, tmp_path: Path) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "a.txt").write_bytes(f"{mark}caf\u00e9\r\nyes\n".encode(encoding))
+    assert read_text(tmp_path / "a.txt") == "caf\u00e9\nyes\n"

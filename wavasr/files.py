@@ -9,6 +9,7 @@ Every failure is an `OSError` whose `filename` is the path that was given, never
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -28,6 +29,21 @@ _OPEN_FILE = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/(?:self|th
 _LOOKS: dict[Path, tuple[float, list[str]]] = {}  # of a folder: when to look again, and the temporary files seen there
 _PART = re.compile(r"\.[0-9a-f]{8}-[0-9a-f]{8}\.part")
 _WINDOWS = sys.platform == "win32"
+
+
+def read_text(path: Any) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as some Windows programs save it.
+
+    Args:
+        path: a Path, or a member of a model file.
+
+    Raises:
+        UnicodeDecodeError: it is in another encoding.
+        OSError: it cannot be read.
+    """
+    raw = path.read_bytes()
+    is_wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return io.TextIOWrapper(io.BytesIO(raw), "utf-16" if is_wide else "utf-8-sig").read()
 
 
 @contextlib.contextmanager

@@ -175,6 +175,9 @@ JOINED = {
     "mp3": mp3(),
     "mp3 with an index": encoded("MP3"),
     "aac": muxed("adts", "aac"),
+    "amr": muxed("amr", "libopencore_amrnb", rate=8000),
+    "ogg opus of one page": muxed("ogg", "libopus", rate=48000, page_duration="10000000"),
+    "flac in ogg": muxed("ogg", "flac"),
     "m4a": muxed("ipod", "aac"),
     "webm": muxed("webm", "libopus", rate=48000),
     "caf with chunks behind": encoded("CAF", "ALAC_16", PCM),
@@ -420,6 +423,15 @@ def test_damaged_packets_are_left_out_and_counted(caplog: pytest.LogCaptureFixtu
     read = load_audio(bytes(content))
     assert 0.5 * 40 * SAMPLES < len(read) <= 40 * SAMPLES
     assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("codec", ["flac", "libopus"])
+def test_a_damaged_page_of_ogg_is_not_left_out_in_silence(codec: str, caplog: pytest.LogCaptureFixture) -> None:
+    content = bytearray(muxed("ogg", codec, rate=48000, page_duration="200000"))
+    assert len(load_audio(bytes(content))) == pytest.approx(SAMPLES, abs=200) and not caplog.text
+    content[len(content) // 2] ^= 0xFF
+    assert len(load_audio(bytes(content))) < SAMPLES - 2000
+    assert " s of it are damaged and left out" in caplog.text
 
 
 def test_twenty_megabytes_of_ff_are_refused_at_once() -> None:

@@ -177,19 +177,22 @@ def test_wrong_files_are_refused(tiny_model: Path, tmp_path: Path) -> None:
             use(tmp_path / "tiny.onnx")
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "broken", "missing"])
-def test_damaged_graphs_are_told(damage: str, tiny_model: Path, speech: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "broken", "name", "missing"])
+def test_damaged_graphs_are_told(
+    damage: str, tiny_model: Path, speech: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     parts: dict[str, Any] = dict(members_of(tiny_model))
     name = BACK if BACK in parts else GRAPH
     graph = parts.pop(name).read_bytes()
     changed = {"empty": b"", "text": b"hello " * 99, "cut": graph[: len(graph) // 2]}
     if damage != "missing":
-        parts[name] = changed.get(damage, graph.replace(b"LogSoftmax", b"LogSoftmix"))
+        broken = b"LogSoftm\xff\xff" if damage == "name" else b"LogSoftmix"
+        parts[name] = changed.get(damage, graph.replace(b"LogSoftmax", broken))
     path = tmp_path / "tiny.wavasr"
     write_archive(path, parts)
     with pytest.raises(ModelError, match=r"tiny\.wavasr: (is damaged|onnxruntime cannot run it)") as error:
         list(transcribe_many([speech], path))
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and not capfd.readouterr().out
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "extra"])

@@ -39,8 +39,8 @@ _NO_AUDIO = (
 # Of these joined ones FFmpeg plays the first only, or the first two.
 _JOINABLE = (b"RIFF", b"RIFX", b"FORM", b"riff", b"caff", b"\x1a\x45\xdf\xa3")
 # Of these the first bytes come again where another begins; needed where the header does not say how long the first is.
-_TOLD_BY_HEAD = (*_JOINABLE[:-1], b".snd", b"RF64", b"FLV\x01", b"TTA1", b"Crea", b"\x30\x26\xb2\x75")
-_HEAD_TOLD, _SCANNED = 16, 1 << 20
+_TOLD_BY_HEAD = (*_JOINABLE[:-1], b".snd", b"RF64", b"FLV\x01", b"TTA1", b"Crea", b"\x30\x26\xb2\x75", b"#!AM")
+_HEAD_TOLD, _AMR_HEAD, _SCANNED = 16, 6, 1 << 20
 # Containers that are read front to back. Others may keep their index at the end.
 _STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"ID3", b".snd", b"NIST_1A", b"\x1a\x45\xdf\xa3")
 
@@ -142,10 +142,13 @@ def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
 
     In others FFmpeg goes on by itself. Of a pipe (`peek` is None) this is where one may begin.
     """
+    if head[:4] == b"OggS":
+        return 0 if peek is None else _second_link(peek)
     has_chunks_behind = head[:4] == b"caff"
     is_told = has_chunks_behind or (promise.end is None and head[:4] in _TOLD_BY_HEAD)
     if is_told and peek is not None:
-        return _again(head[:_HEAD_TOLD], peek, promise.end or _HEAD_TOLD)
+        told = _AMR_HEAD if head[:4] == b"#!AM" else _HEAD_TOLD
+        return _again(head[:told], peek, promise.end or told)
     if promise.end is None or (head[:4] not in _JOINABLE and head[4:8] != b"ftyp"):
         return None
     if peek is None:
@@ -155,6 +158,28 @@ def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
     magic = slice(4, 8) if head[4:8] == b"ftyp" else slice(0, 4)
     ends = (promise.end, promise.end + promise.end % 2)
     return next((at for at in ends if peek(at, 8)[magic] == head[magic]), None)
+
+
+def ogg_page(peek: Peek, at: int) -> tuple[int, bool] | None:
+    """(its end, whether it is the first of a stream) of the Ogg page that begins there; None where none does."""
+    head = peek(at, 27)
+    if len(head) < 27 or head[:4] != b"OggS":
+        return None
+    return at + 27 + head[26] + sum(peek(at + 27, head[26])), bool(head[5] & 2)
+
+
+def _second_link(peek: Peek) -> int | None:
+    """Where the first pages of another recording follow the pages of this one (RFC 3533, section 4).
+
+    FFmpeg goes on by itself, but loses links of one page.
+    """
+    at, is_within = 0, False
+    while (page := ogg_page(peek, at)) is not None:
+        end, is_first = page
+        if is_first and is_within:
+            return at
+        at, is_within = end, not is_first
+    return None
 
 
 def _again(head: bytes, peek: Peek, at: int) -> int | None:

@@ -16,7 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from wavasr.audio.container import announced, is_for_libsndfile, is_streamable, joined_at, missing_bytes, refusal
+from wavasr.audio.container import (
+    announced,
+    is_for_libsndfile,
+    is_streamable,
+    joined_at,
+    missing_bytes,
+    ogg_page,
+    refusal,
+)
 from wavasr.errors import AudioError
 
 Source = Path | str | bytes | BinaryIO
@@ -57,6 +65,7 @@ class Input:
     def begin(self) -> None:
         """Look at the header of the part that begins here."""
         self._position = 0
+        self._is_within_ogg = False
         if not self._is_pipe:
             self.size = self._stream.seek(0, io.SEEK_END) - self._start
         self.head = self.peek(0, _HEAD_BYTES)
@@ -70,17 +79,15 @@ class Input:
     def peek(self, at: int, count: int) -> bytes:
         """Bytes of this part, without reading on; of a pipe only the first of them."""
         if self._is_pipe:
-            while at < _HEAD_BYTES and len(self._ahead) < at + count and (more := self._next(_HEAD_BYTES)):
-                self._ahead += more
-            return self._ahead[at : at + count]
+            return self._coming(at, count) if at < _HEAD_BYTES else self._ahead[at : at + count]
         self._stream.seek(self._start + at)
         return self._stream.read(count)
 
     def read(self, count: int = -1) -> bytes:
         """At most `count` bytes; none at the end, or where reading was interrupted."""
         try:
-            if self._limit is not None and self._position >= self._limit and not self._another_follows():
-                self._limit = None
+            if self._is_pipe and self._limit is not None and self._position >= self._limit:
+                self._limit = self._next_limit()
             if self._limit is not None:
                 left = self._limit - self._position
                 count = left if count < 0 else min(count, left)
@@ -137,10 +144,24 @@ class Input:
             self._stream.seek(self._start + self._position)
         return missing_bytes(self.promise, self._position if self.size is None else self.size, tail)
 
-    def _another_follows(self) -> bool:
-        while self._is_pipe and len(self._ahead) < 4 and (more := self._next(4)):
+    def _next_limit(self) -> int | None:
+        """In a pipe: this place where another part begins here, None where none can follow any more."""
+        if self.head[:4] != b"OggS":
+            return self._position if self._coming(0, 4) == self.head[:4] else None
+        page = ogg_page(self._coming, 0)
+        if page is None:
+            return None
+        end, is_first = page
+        if is_first and self._is_within_ogg:
+            return self._position
+        self._is_within_ogg = not is_first
+        return self._position + end
+
+    def _coming(self, at: int, count: int) -> bytes:
+        """The bytes of a pipe that will be read next, from `at` of them on."""
+        while len(self._ahead) < at + count and (more := self._next(at + count - len(self._ahead))):
             self._ahead += more
-        return not self._is_pipe or self._ahead[:4] == self.head[:4]
+        return self._ahead[at : at + count]
 
     def _read(self, count: int) -> bytes:
         if self._ahead:

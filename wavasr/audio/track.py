@@ -39,7 +39,7 @@ _MOST_CHANNELS = 64
 _LOUDEST = 32.0
 _SLACK_S = 0.05
 _MP3_SLACK_FRAMES = 2
-_TOLERATED_FAULTS = 2
+_TOLERATED_FAULTS, _TOLERATED_S = 2, 0.15  # the times of Vorbis may jump by a block
 # Durations are unsigned: from here on they are negative.
 _NEGATIVE = 1 << 31
 _MOST_SURPLUS = 8192
@@ -63,7 +63,7 @@ class Track:
     def __init__(self, file: Input) -> None:
         self.file = file
         self.end = 0
-        self._packets = self._faults = self._last_fault = 0
+        self._packets = self._faults = self._last_fault = self._lost = 0
         self._last: Any = None
         self._has_sought = False
         if file.seekable():
@@ -73,6 +73,7 @@ class Track:
             self._stream, self._codec = _audio_stream(self._container, file.source_name, file.head)
             self.rate = int(self._codec.sample_rate)
             self._check_shape(self.rate, int(self._codec.channels))
+            self._has_pages = self._container.format.name == "ogg"
         except AudioError:
             self._container.close()
             raise
@@ -178,6 +179,7 @@ class Track:
                 return
             except av.FFmpegError:
                 self._faults += 1
+                self._lost += packet.duration or 0
                 self._last_fault = self._packets
 
     def _demuxed(self) -> Iterator[Any]:
@@ -194,6 +196,10 @@ class Track:
                 if self.file.interruption is not None:
                     raise self.file.interruption
             self._packets += 1
+            if self._has_pages and packet.pts is not None and self._last is not None:
+                # Pages whose checksum is wrong are passed over.
+                gap = packet.pts - _end_of(self._last)
+                self._lost += gap if gap * self._stream.time_base > _TOLERATED_S else 0
             self._last = packet if packet.duration else self._last
             yield packet
 
@@ -241,7 +247,9 @@ class Track:
                 f"{self.file.source_name}: is damaged ({self._faults} of {self._packets} packets cannot be decoded);"
                 " copy it again, or convert it to WAV or FLAC"
             )
-        if self._faults > _TOLERATED_FAULTS:
+        if (lost_s := float(self._lost * self._stream.time_base)) > _TOLERATED_S:
+            _log.warning("%s: %.2f s of it are damaged and left out", self.file.source_name, lost_s)
+        elif self._faults > _TOLERATED_FAULTS:
             _log.warning("%s: %d damaged packets of %d left out", self.file.source_name, self._faults, self._packets)
 
     def _has_reached(self, sample: int) -> bool:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, complain, configure_logging, describe_os_error, starting
 from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, count, decoding_config, one_of
 from wavasr.errors import ConfigError, TextError, WavasrError, reading
+from wavasr.files import read_text
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
 ALIGN_FORMATS = ("textgrid", "ctm", "json")
@@ -183,7 +184,7 @@ def align(arguments: list[str]) -> int:
         return _align_manifest(parser, args)
     suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
     written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
-    spoken = args.text if args.text is not None else read_text(args.text_file)
+    spoken = args.text if args.text is not None else text_of(args.text_file)
     configure_logging()
     with starting():
         from wavasr.files import atomic_text, check_writable
@@ -273,11 +274,11 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
     return SOME_FAILED if failures.count else OK
 
 
-def read_text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """A text file.
 
     Raises:
         TextError: it cannot be read, or is not UTF-8.
     """
     with reading(path, "text", "check the path", TextError):
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from wavasr.audio.source import AUDIO_SUFFIXES, printable
 from wavasr.corpora.manifest import AlignedPhone, Utterance
 from wavasr.errors import AudioError, CorpusError, reading
+from wavasr.files import read_text
 
 # A segment may end this much after its file: transcribers' clocks are not the sound card's.
 OVERSHOOT_S = 0.5
@@ -200,14 +201,14 @@ def folders(parent: Path) -> list[Path]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file, without line ends.
+    """The lines of a text file, without line ends.
 
     Raises:
         CorpusError: the file is missing, unreadable or not UTF-8.
     """
     with reading(path, "file of this corpus", "unpack the corpus again", CorpusError):
         # Not splitlines(): transcripts may hold U+2028 and other characters that it takes for line ends.
-        return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+        return read_text(path).rstrip("\n").split("\n")
 
 
 def find_audio(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wavasr.archive import Source
 from wavasr.errors import CorpusError, TextError, reading
+from wavasr.files import read_text
 
 TIMIT_61: tuple[str, ...] = tuple(
     """aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh k kcl
@@ -168,7 +169,7 @@ def read_words(path: Source) -> list[str]:
         TextError: the file cannot be read, is not UTF-8, or has no words.
     """
     with reading(path, "list of words", "give a file with a word a line", TextError):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     entries = (line.split() for line in lines if not line.startswith((";", "#")))
     found = list(dict.fromkeys(re.sub(r"\(\d+\)$", "", entry[0]) for entry in entries if entry))
     if not found:
@@ -184,4 +185,4 @@ def _unstressed(phone: str) -> str:
 
 def _lines(path: Source) -> list[str]:
     with reading(path, "lexicon", "expected a dictionary with WORD  P H O N E S a line", CorpusError):
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return read_text(path).split("\n")

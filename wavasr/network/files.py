@@ -72,6 +72,8 @@ def resolve(model: str | Path) -> Path:
         return shipped
     if path.is_dir():
         raise ModelError(f"{path}: is a folder; expected a model file ({SUFFIX})")
+    if path.exists():
+        raise ModelError(f"{path}: is a pipe or device; copy the model into a file")
     names = sorted(p.stem for p in asset("").glob(f"*{SUFFIX}")) if asset("").is_dir() else []
     raise ModelError(f"{model}: no such model file; shipped models: {', '.join(names) or 'none'}")
 

@@ -55,7 +55,8 @@ def new_session(graph: bytes, name: str, threads: int | None = None, device: str
     # Spinning threads would take the time of the decoder and of other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        # Without its second try, which prints to standard output.
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:  # its exceptions have no common class but this
         reason = " ".join(str(error).split())
         raise ModelError(f"{name}: onnxruntime cannot run it ({reason}); make the model file again") from error

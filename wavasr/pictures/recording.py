@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wavasr.audio.features import hz_to_mel, mel_filters
 from wavasr.audio.reading import audio_duration_s, load_audio
-from wavasr.audio.source import printable
+from wavasr.audio.source import is_pipe, printable
 from wavasr.errors import TextError, WavasrError
 from wavasr.pictures.style import BLUE, GREEN, GREY, INK, ORANGE, SPECTRUM, image, label, new_figure, styled
 
@@ -80,6 +80,8 @@ def stretch(source: str | Path, start_s: float = 0.0, end_s: float | None = None
     Raises:
         WavasrError: there is no such stretch, or the recording cannot be read.
     """
+    if is_pipe(source):
+        raise WavasrError(f"{printable(source)}: is a pipe, whose length nobody knows; save it to a file first")
     duration_s = audio_duration_s(source)
     end_s = min(duration_s, start_s + SHOWN_S if end_s is None else end_s)
     if not 0 <= start_s < end_s:
