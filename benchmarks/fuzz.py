@@ -208,8 +208,11 @@ def _serve() -> int:
             warm.add(kind)
             any_text = Path(path).with_name("any.part")  # here, for readers put what they need beside it
             shutil.copy(ROOT / "LICENSE", any_text)
-            with contextlib.suppress(WavasrError):
-                READERS[kind](any_text)
+            try:
+                with contextlib.suppress(WavasrError):
+                    READERS[kind](any_text)
+            finally:
+                any_text.unlink()
         started, before, message = time.process_time(), _peak_bytes(), ""
         try:
             status = READERS[kind](Path(path))

@@ -148,7 +148,7 @@ def commands(data: Path, output: Path) -> dict[str, list[str]]:
         "transcribe": [*map(str, sorted(SAMPLES.glob("*.flac"))), "--format", "srt", "--output-dir", "@"],
         "calibrate": ["--model", str(model), "--manifest", str(few), "--output", "@/calibrated.wavasr"],
         "adapt": [clip, "-o", "@/adapted.wavasr"],
-        "warmup": ["--data.train", dev, "--data.dev", dev, "--output", "@/front-end.safetensors", "--minutes", "0.05"],
+        "warmup": ["--data.train", str(data / "train.jsonl"), "--data.dev", dev, "--output", "@/front-end.safetensors", "--minutes", "0.05"],
         "speak": ["The old man walked.", "-o", "@/spoken.wav"],
         "generate": ["--model", "violin", "--seconds", "0.5", "-o", "@/made.wav"],
         "show": [clip, "-o", "@/picture.png"],

@@ -1,6 +1,7 @@
 """Damaged files: a few hundred of each kind in this process, and what `benchmarks.fuzz` found once."""
 
 import itertools
+import json
 import struct
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from wavasr.audio.reading import load_audio
 from wavasr.config import from_dict
+from wavasr.corpora.manifest import read_manifest
 from wavasr.errors import AudioError, ConfigError, CorpusError, WavasrError
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import Lexicon
@@ -67,3 +69,13 @@ def test_a_very_long_key_is_quoted_in_part() -> None:
     with pytest.raises(ConfigError) as caught:
         from_dict(TextConfig, {"a" * 5000: 1})
     assert len(str(caught.value)) < 500
+
+
+def test_a_very_long_path_is_cut_in_the_middle(tmp_path: Path) -> None:
+    path = "/".join(["a" * 200] * 30)
+    (tmp_path / "index.jsonl").write_text(json.dumps({"audio_filepath": path, "duration": 1, "text": "yes"}))
+    (utterance,) = read_manifest(tmp_path / "index.jsonl")
+    with pytest.raises(AudioError) as caught:
+        load_audio(utterance.audio)
+    told = str(caught.value)
+    assert len(told) < 700 and told.startswith(str(tmp_path)) and "aaa ... aaa" in told and told.endswith("permissions")

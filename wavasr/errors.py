@@ -9,8 +9,19 @@ import contextlib
 from collections.abc import Iterator
 
 
+_HEAD, _TAIL = 400, 200  # characters of a message: most of a long path, and the remedy
+
+
+def shortened(message: str) -> str:
+    """A message without the middle of what is far too long in it, a path say."""
+    return message if len(message) <= _HEAD + _TAIL else f"{message[:_HEAD]} ... {message[-_TAIL:]}"
+
+
 class WavasrError(Exception):
     """A mistake in an input. The message is one line that names the file or key and the remedy."""
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 class AudioError(WavasrError):

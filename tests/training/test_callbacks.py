@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.training.tones import recipe_file, rows, train
-from wavasr.cli.training import draw_curves
+from wavasr.cli.training import draw
 from wavasr.errors import ConfigError
 from wavasr.network.recognizer import load_model
 from wavasr.training.interruption import Interruption
@@ -29,7 +29,7 @@ def test_the_model_that_training_starts_from_is_scored_and_kept_where_it_is_best
     start = str(first / "model.wavasr")
     changes: dict[str, Any] = {"trainer": {"max_epochs": 2}, "optim": {"lr": 1e-12, "average_decay": 0.0}}
     second = train(tmp_path / "second", tones, "--start", start, **changes)
-    assert "before training: dev_wer" in caplog.text and "best so far: the model before training" in caplog.text
+    assert "before training: dev " in caplog.text and "best so far: the model before training" in caplog.text
     assert load_model(second / "model.wavasr").metadata["best"]["epoch"] == -1
     assert "the best epoch is that with the lowest wer on dev" in caplog.text
     assert "said " in caplog.text and "| recognised" in caplog.text
@@ -78,6 +78,7 @@ def test_loggers(tones: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_has_its_curves(tones: Path, tmp_path: Path) -> None:
     path = recipe_file(tmp_path, tones, trainer={"max_epochs": 1})
-    assert main(["--config", str(path), "--run_dir", str(tmp_path / "run"), "--logger", "csv"], draw_curves) == 0
-    assert (tmp_path / "run" / "curves.png").stat().st_size > 10_000
+    assert main(["--config", str(path), "--run_dir", str(tmp_path / "run"), "--logger", "csv"], draw) == 0
+    for name in ("curves.png", "example-1.png"):
+        assert (tmp_path / "run" / name).stat().st_size > 10_000
     assert not (tmp_path / "run" / "tensorboard").exists()

@@ -47,7 +47,7 @@ def describe_os_error(error: OSError) -> str:
 
 def complain(message: str) -> None:
     """One line on standard error."""
-    printable = one_line(message).encode("utf-8", "backslashreplace").decode("utf-8")
+    printable = shortened(one_line(message)).encode("utf-8", "backslashreplace").decode("utf-8")
     print(f"wavasr: {printable}", file=sys.stderr, flush=True)
 
 

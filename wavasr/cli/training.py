@@ -7,13 +7,18 @@ import ctypes
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream, require
 from wavasr.cli.options import Parser, add_language_model, add_model, one_of
 from wavasr.cli.recordings import Failures, sources
 from wavasr.errors import ConfigError, WavasrError
+
+if TYPE_CHECKING:
+    from wavasr.corpora.manifest import Utterance
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as malloc.h names them
 
@@ -80,15 +85,26 @@ def fit(arguments: list[str]) -> int:
     if task not in _TASKS:
         raise ConfigError(f"task is {task!r}; expected one of {', '.join(_TASKS)}")
     train = import_module(_TASKS[task]).main
-    return int((train(arguments, draw_curves) if task == "recognise" else train(arguments)) or OK)
+    return int((train(arguments, draw) if task == "recognise" else train(arguments)) or OK)
 
 
-def draw_curves(run_dir: Path) -> None:
-    """The learning curves of a run as a picture in its folder, where matplotlib is installed."""
+def draw(run_dir: Path, examples: Sequence[Utterance]) -> None:
+    """The learning curves of a run, and what its model recognises in examples, as pictures in the run's folder.
+
+    Only where matplotlib is installed.
+    """
     with contextlib.suppress(ImportError):
+        from wavasr.pictures.recording import recording
         from wavasr.pictures.training import learning_curves
 
         learning_curves(run_dir).savefig(run_dir / "curves.png")
+        for number, utterance in enumerate(examples, 1):
+            end_s = utterance.offset_s + utterance.duration_s
+            with contextlib.suppress(WavasrError):  # of a shard, say
+                picture = recording(
+                    utterance.audio, model=run_dir / "model.wavasr", start_s=utterance.offset_s, end_s=end_s
+                )
+                picture.savefig(run_dir / f"example-{number}.png")
 
 
 def warmup(arguments: list[str]) -> int:

@@ -38,7 +38,7 @@ def learning_curves(run_dir: str | Path) -> Figure:
     rows = math.ceil(len(measures) / columns)
     figure = new_figure(4.6 * columns, 3.1 * rows + 0.3)
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, measure in zip(panels, measures, strict=False):
+    for measure, axes in zip(measures, panels, strict=False):  # in this order: a panel taken is not put back
         names = [name for name in curves if _measure(name) == measure]
         for name, colour in zip(names, _COLOURS, strict=False):
             steps, values = zip(*curves[name], strict=True)

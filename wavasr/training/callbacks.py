@@ -119,20 +119,14 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, Task)
         found = {name: float(value) for name, value in trainer.callback_metrics.items()}
         losses = pl_module.epoch_losses
-        rates = ", ".join(
-            f"{name.removeprefix('dev_').upper()} {100 * found[name]:.1f} %"
-            for name in ("dev_per", "dev_wer", "dev_cer")
-            if name in found
-        )
         validated = pl_module.chosen_by[0] in found
-        dev = found.get("dev_crf_nats_per_label", found.get("dev_ctc_nats_per_label", math.nan))
-        best = f"best so far: {f'epoch {self.best_epoch}' if self.best_epoch >= 0 else 'the model before training'}"
+        best = f"epoch {self.best_epoch}" if self.best_epoch >= 0 else "the model before training"
         log.info(
             "epoch %d of %s: loss %.3f, %s%.0f audio-s/s",
             trainer.current_epoch,
             trainer.max_epochs,
             sum(losses) / max(1, len(losses)),
-            f"dev {dev:.3f} nats/label, {rates}{self._said} ({best}), " if validated else "",
+            f"{_dev(found)} (best so far: {best}{self._said}), " if validated else "",
             found.get("audio_s_per_s", math.nan),
         )
         for reference, hypothesis in pl_module.examples:
@@ -146,14 +140,14 @@ class Keeper(pl.Callback):
         found = pl_module.trainer.callback_metrics
         reached = (float(found[names[0]]), float(found[names[1]]))
         before = trainer.sanity_checking
-        if before:
-            log.info("before training: %s", ", ".join(f"{name} {float(found[name]):.3f}" for name in names))
         self._since_best += 1
         if reached < self.best:
             self.best, self.best_epoch, self._since_best = reached, -1 if before else trainer.current_epoch, 0
             strategy = trainer.strategy
             with strategy.whole_weights() if isinstance(strategy, Sharded) else nullcontext():
                 self._keep(trainer, pl_module, dict(zip(names, reached, strict=True)))
+        if before:
+            log.info("before training: %s%s", _dev({name: float(value) for name, value in found.items()}), self._said)
         if self._patience and self._since_best >= self._patience:
             log.info("no better epoch for %d validations (patience): training stops", self._since_best)
             trainer.should_stop = True
@@ -176,6 +170,17 @@ class Keeper(pl.Callback):
         """From the checkpoint."""
         self.best, self.best_epoch = tuple(state_dict["best"]), state_dict["best_epoch"]
         self._since_best = state_dict.get("since_best", 0)
+
+
+def _dev(found: Mapping[str, float]) -> str:
+    """The measures of a validation, for a line of the log."""
+    nats = found.get("dev_crf_nats_per_label", found.get("dev_ctc_nats_per_label", math.nan))
+    rates = (
+        f"{name.removeprefix('dev_').upper()} {100 * found[name]:.1f} %"
+        for name in ("dev_per", "dev_wer", "dev_cer")
+        if name in found
+    )
+    return ", ".join([f"dev {nats:.3f} nats/label", *rates])
 
 
 class FrozenFrontEnd(pl.Callback):

@@ -55,14 +55,15 @@ log = logging.getLogger("wavasr")
 
 _OWN_UNITS = 0.8  # of the symbols in the texts: what a model knows less of is trained with units of the texts
 _SCORED_S = 300.0  # of dev, after each best epoch
+_DRAWN = 2  # utterances of dev
 
 
-def main(argv: Sequence[str], finished: Callable[[Path], None] | None = None) -> int:
+def main(argv: Sequence[str], finished: Callable[[Path, Sequence[Utterance]], None] | None = None) -> int:
     """`wavasr fit`: train, evaluate the best model, print where it and its reports are.
 
     Args:
         argv: the command line.
-        finished: what is done with the run's folder at the end.
+        finished: what is done at the end with the run's folder, and some utterances of dev.
 
     Raises:
         WavasrError: the recipe, the data or the run folder cannot be used.
@@ -89,7 +90,7 @@ def main(argv: Sequence[str], finished: Callable[[Path], None] | None = None) ->
                 raise
             raise WavasrError(f"{lost_process()}; `wavasr fit --run_dir {run_dir} --resume` goes on") from error
         if finished is not None:
-            finished(run_dir)
+            finished(run_dir, splits.dev.utterances[:_DRAWN])
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
 
