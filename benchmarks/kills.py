@@ -130,7 +130,7 @@ def main() -> None:
 
 def commands(data: Path, output: Path) -> dict[str, list[str]]:
     """The arguments of each command; @ stands for the folder that it writes into."""
-    dev, clip = str(data / "dev.jsonl"), str(SAMPLES / "plain-sentence.flac")
+    train, dev, clip = str(data / "train.jsonl"), str(data / "dev.jsonl"), str(SAMPLES / "plain-sentence.flac")
     few = output / "few.jsonl"
     write_manifest(few, read_manifest(data / "dev.jsonl")[:3])
     model = output / "model.wavasr"
@@ -148,7 +148,16 @@ def commands(data: Path, output: Path) -> dict[str, list[str]]:
         "transcribe": [*map(str, sorted(SAMPLES.glob("*.flac"))), "--format", "srt", "--output-dir", "@"],
         "calibrate": ["--model", str(model), "--manifest", str(few), "--output", "@/calibrated.wavasr"],
         "adapt": [clip, "-o", "@/adapted.wavasr"],
-        "warmup": ["--data.train", str(data / "train.jsonl"), "--data.dev", dev, "--output", "@/front-end.safetensors", "--minutes", "0.05"],
+        "warmup": [
+            "--data.train",
+            train,
+            "--data.dev",
+            dev,
+            "--output",
+            "@/front-end.safetensors",
+            "--minutes",
+            "0.05",
+        ],
         "speak": ["The old man walked.", "-o", "@/spoken.wav"],
         "generate": ["--model", "violin", "--seconds", "0.5", "-o", "@/made.wav"],
         "show": [clip, "-o", "@/picture.png"],

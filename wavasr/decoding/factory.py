@@ -112,11 +112,9 @@ def lm_decoder(
     """
     for kind, path in (("language model", config.lm), ("lexicon", config.lexicon)):
         if path and not path.is_file():
-            raise ConfigError(
-                f"{path}: is a {'folder' if path.is_dir() else 'pipe or device'}; give the {kind} as a file"
-                if path.exists()
-                else f"{path}: no such {kind}; check the path, or say `none` to go without"
-            )
+            if Path(str(path)).exists():
+                raise ConfigError(f"{path}: is a folder, a pipe or a device; give the {kind} as a file")
+            raise ConfigError(f"{path}: no such {kind}; check the path, or say `none` to go without")
     if not config.searches:
         return None
     try:
