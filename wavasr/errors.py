@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-
 _HEAD, _TAIL = 400, 200  # characters of a message: most of a long path, and the remedy
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from wavasr.corpora.manifest import AlignedPhone, Utterance, write_manifest
 from wavasr.errors import AudioError, ConfigError, CorpusError, TextError
 from wavasr.language.config import TextConfig, UnitsConfig
 from wavasr.language.text import Units, ctc_frames_needed
+from wavasr.training.aligning import with_phones
 from wavasr.training.config import DataConfig, FitConfig
 from wavasr.training.dataset import (
     IGNORED,
@@ -29,6 +31,7 @@ from wavasr.training.dataset import (
     collate,
 )
 from wavasr.training.plan import Draw, Plan, RankBatches, bucket_edges
+from wavasr.training.recipe import parse
 from wavasr.training.splits import (
     Labels,
     Split,
@@ -307,6 +310,10 @@ def test_a_corpus_instead_of_manifests_is_told_how_it_is_prepared(utterances: li
     (tmp_path / "1.txt").write_text("ab", encoding="utf-8")
     with pytest.raises(CorpusError, match=r"is a corpus and has no train\.jsonl; make .* `wavasr prepare folder"):
         read_splits(fit_config(tmp_path, dev_every=2))
+    with pytest.raises(CorpusError, match=r"is a corpus and has no train\.jsonl; make .* `wavasr prepare folder"):
+        with_phones(
+            replace(parse(["--config", "own.yaml", "--data.root", str(tmp_path)]).config, run_dir=tmp_path / "r")
+        )
 
 
 def fit_config(root: Path, **data: Any) -> FitConfig:

@@ -24,6 +24,7 @@ from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.align import align_manifest, lexicon_of
 from wavasr.recognition.models import load_acoustic_model
 from wavasr.training.config import FitConfig
+from wavasr.training.splits import require_manifests
 
 log = logging.getLogger("wavasr")
 
@@ -39,6 +40,7 @@ def with_phones(config: FitConfig, first: bool = True) -> FitConfig:
 
     Raises:
         ConfigError: there is no model of phones with a lexicon to start from.
+        CorpusError: `data.root` is a corpus instead of its manifests.
         TextError: none of a manifest's texts can be aligned.
     """
     data = config.data
@@ -46,6 +48,7 @@ def with_phones(config: FitConfig, first: bool = True) -> FitConfig:
         return config
     if not config.start or config.units.kind != "phones":
         raise ConfigError("data.align needs a model of phones to start from; set start: default, units.kind: phones")
+    require_manifests(data.root, (*data.train, *data.dev))
     names = {name: aligned_name(config, name) for name in (*data.train, *data.dev)}
     for name, made in names.items():
         path = config.run_dir / made

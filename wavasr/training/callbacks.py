@@ -164,12 +164,17 @@ class Keeper(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the checkpoint."""
-        return {"best": list(self.best), "best_epoch": self.best_epoch, "since_best": self._since_best}
+        return {
+            "best": list(self.best),
+            "best_epoch": self.best_epoch,
+            "since_best": self._since_best,
+            "said": self._said,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.best, self.best_epoch = tuple(state_dict["best"]), state_dict["best_epoch"]
-        self._since_best = state_dict.get("since_best", 0)
+        self._since_best, self._said = state_dict.get("since_best", 0), state_dict.get("said", "")
 
 
 def _dev(found: Mapping[str, float]) -> str:

@@ -95,13 +95,22 @@ def read_manifests(root: Path, names: Iterable[str]) -> Sequence[Utterance]:
         CorpusError: one cannot be used; where `root` is a corpus instead, the message has the command that prepares it.
     """
     names = list(names)
+    require_manifests(root, names)
+    return read_listing((join(root, name) for name in names), names)
+
+
+def require_manifests(root: Path, names: Iterable[str]) -> None:
+    """See to it that a folder with a corpus is not taken for one with its manifests.
+
+    Raises:
+        CorpusError: it was; the message has the command that prepares the corpus.
+    """
     missing = [name for name in names if url_of(join(root, name)) is None and not (root / name).exists()]
     if missing and (corpus := guess(root)):
         raise CorpusError(
             f"{root}: is a corpus and has no {missing[0]}; make manifests with `wavasr prepare {corpus} {root} "
             f"--output data/{corpus}`, then give --data.root data/{corpus}"
         )
-    return read_listing((join(root, name) for name in names), names)
 
 
 def fingerprints(data: DataConfig) -> dict[str, str]:
