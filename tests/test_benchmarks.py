@@ -69,7 +69,7 @@ def test_a_wrong_reference_is_noticed() -> None:
 def test_arithmetic_is_as_documented() -> None:
     from benchmarks.networks import gflop_per_audio_s
 
-    documented = {"paper": 2.1, "swift": 0.46, "base": 0.69}
+    documented = {"paper": 2.1, "paper-small": 0.6, "swift": 0.46, "base": 0.69}
     assert {name: gflop_per_audio_s(name) / 2 for name in PRESETS} == pytest.approx(documented, rel=0.1)
 
 
@@ -172,7 +172,7 @@ def test_a_queue_of_trainings(repository: Path, tmp_path: Path) -> None:
     assert [(run.name, run.seed) for run in left] == [("b", 5), ("a", 1)]
     assert left[0].arguments == ["--data.dev", "[]"]
     shipped = list(waiting(repository / "benchmarks" / "auxiliary.yaml", tmp_path / "none"))
-    for run in shipped[:30:9]:
+    for run in shipped[:12:4]:
         parse(run.arguments)
     lines = [{"audio_filepath": f"{n}.wav", "speaker": "ab"[n > 4], "duration": 2.0} for n in range(8)]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
