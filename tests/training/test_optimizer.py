@@ -40,7 +40,7 @@ def groups_of(parameters: list[nn.Parameter], kernels: bool) -> list[dict[str, A
 
 def test_without_kernels_it_is_adamw() -> None:
     ours, theirs = (nn.Parameter(kernel(6, 5)) for _ in range(2))
-    muon = Muon(groups_of([ours], kernels=False), 1.0, (0.9, 0.98))
+    muon = Muon(groups_of([ours], kernels=False), 1.0)
     adamw = torch.optim.AdamW([theirs], lr=0.01, betas=(0.9, 0.98), weight_decay=0.1)
     for seed in range(5):
         for parameter, optimizer in ((ours, muon), (theirs, adamw)):
@@ -52,7 +52,7 @@ def test_without_kernels_it_is_adamw() -> None:
 def test_a_kernel_moves_as_written() -> None:
     weight = nn.Parameter(kernel(8, 4, 3))
     start = weight.detach().clone()
-    muon = Muon(groups_of([weight], kernels=True), 1.0, (0.9, 0.98))
+    muon = Muon(groups_of([weight], kernels=True), 1.0)
     gradients = [kernel(8, 4, 3, seed=seed) for seed in (1, 2)]
     momentum = torch.zeros_like(start)
     expected = start
@@ -67,7 +67,7 @@ def test_a_kernel_moves_as_written() -> None:
 def after_three_steps() -> list[torch.Tensor]:
     """Three kernels, each moved three times."""
     weights = [nn.Parameter(kernel(8, 4, 3)), nn.Parameter(kernel(4, 4, 1)), nn.Parameter(kernel(6, 4, 2))]
-    muon = Muon(groups_of(weights, kernels=True), 1.0, (0.9, 0.98))
+    muon = Muon(groups_of(weights, kernels=True), 1.0)
     for seed in range(3):
         for weight in weights:
             weight.grad = kernel(*weight.shape, seed=seed)

@@ -23,7 +23,7 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_old_key_names_the_new_one(tones: Path, tmp_path: Path) -> None:
-    for old in ("frozen_epochs", "copies", "cache", "lr_scale"):
+    for old in ("frozen_epochs", "copies", "lr_scale"):
         expected = rf"unknown key optim\.ear_{old}; did you mean optim\.front_end_{old}\?"
         with pytest.raises(ConfigError, match=expected):
             parse(["--config", str(recipe_file(tmp_path, tones)), f"--optim.ear_{old}", "1"])
@@ -93,7 +93,7 @@ def test_every_key_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["--config", "own", "--print_config"])
     printed = capsys.readouterr().out
-    assert "run_dir: null" in printed and "noise_dir: null" in printed and "front_end_cache: null" in printed
+    assert "run_dir: null" in printed and "noise_dir: null" in printed
 
 
 def test_a_symbol_that_the_start_model_lacks_is_named(tmp_path: Path, tones: Path) -> None:

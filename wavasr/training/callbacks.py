@@ -204,11 +204,7 @@ class FrozenFrontEnd(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, SpeechData)
         optim, epochs = data.config.optim, trainer.current_epoch + 1
-        if (
-            optim.front_end_cache is None
-            and trainer.is_global_zero
-            and epochs in (optim.front_end_frozen_epochs, trainer.max_epochs)
-        ):
+        if trainer.is_global_zero and epochs in (optim.front_end_frozen_epochs, trainer.max_epochs):
             delete_frames(data.front_end_folder)
 
 

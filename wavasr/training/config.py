@@ -89,32 +89,24 @@ class OptimConfig:
         method: "muon": steps equally long in all directions for the encoder's kernels, AdamW for the rest; or "adamw".
         lr: highest learning rate; about 3e-3 for muon, 1e-3 for adamw.
         weight_decay: of matrices and kernels; vectors (gains, biases) have none.
-        betas: decay of AdamW's two moments.
-        warmup_steps: steps over which the learning rate rises from 0 to `lr`.
-        decay: after that, "cosine" to `final_lr_scale` at the last step of `trainer.max_epochs`, or "inverse_sqrt".
-        final_lr_scale: where the cosine ends, as a share of `lr`.
+        warmup_steps: steps over which the learning rate rises from 0 to `lr`; after that a cosine takes it to 2 % of
+            that at the last step of `trainer.max_epochs`.
         average_decay: weight of the past in the exponential moving average of the weights, which is what is validated
             and saved; it starts low, so that the average always covers about the last tenth of training. 0: no average.
         front_end_frozen_epochs: first epochs, in which only the layers above the front end learn (much faster).
         front_end_copies: while the front end is frozen, frames of so many augmented versions of the speech are computed
             once and kept in files (185 MB for an hour and version); each epoch masks the next version anew. The
             generative loss, which needs samples, starts after that. 0: they are computed in every epoch.
-        front_end_cache: folder of these files, for runs with the same front end, speech and augmentation to share;
-            None: `front-end-frames` in the run folder, deleted when the front end learns.
         front_end_lr_scale: learning rate of the front end after that, as a share of the others'.
     """
 
     method: Literal["muon", "adamw"] = "muon"
     lr: float = 3e-3
     weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = 200
-    decay: Literal["cosine", "inverse_sqrt"] = "cosine"
-    final_lr_scale: float = 0.02
     average_decay: float = 0.999
     front_end_frozen_epochs: int = 0
     front_end_copies: int = 0
-    front_end_cache: Path | None = None
     front_end_lr_scale: float = 0.3
 
     def __post_init__(self) -> None:
@@ -123,9 +115,7 @@ class OptimConfig:
             self,
             "optim.",
             lr="(0, inf)",
-            betas="[0, 1)",
             average_decay="[0, 1)",
-            final_lr_scale="[0, 1]",
             front_end_lr_scale="[0, 1]",
             **dict.fromkeys(counts, "[0, inf)"),
         )

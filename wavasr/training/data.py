@@ -58,8 +58,8 @@ class SpeechData(pl.LightningDataModule):
     def cache_front_end(self, recognizer: Recognizer, device: torch.device, autocast: bool) -> None:
         """Compute and keep the frozen front end's frames of `optim.front_end_copies` augmented versions of the speech.
 
-        What another run has put into the same `optim.front_end_cache` is used. Of several processes each computes
-        its part, and all wait for the others.
+        What is there when a run is resumed is used. Of several processes each computes its part, and all wait for the
+        others.
 
         Args:
             recognizer: its front end stays on `device` afterwards.
@@ -96,7 +96,7 @@ class SpeechData(pl.LightningDataModule):
     @property
     def front_end_folder(self) -> Path:
         """Where the frames of the frozen front end lie."""
-        return self.config.optim.front_end_cache or self.config.run_dir / "front-end-frames"
+        return self.config.run_dir / "front-end-frames"
 
     def _computed(
         self, recognizer: Recognizer, device: torch.device, autocast: bool, version: int, missing: set[int]

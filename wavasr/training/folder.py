@@ -50,10 +50,9 @@ _FREE_KEYS = (
     "data.cache_mb",
     "data.sources",
     "data.test",
-    "optim.front_end_cache",
 )
 # Keys that name files and folders.
-_PLACES = ("run_dir", "start", "voice", "root", "init", "front_end_cache", "noise_dir", "room_dir")
+_PLACES = ("run_dir", "start", "voice", "root", "init", "noise_dir", "room_dir")
 
 
 @contextlib.contextmanager

@@ -77,8 +77,8 @@ class Version:
                 pass
         except OSError as error:
             raise ConfigError(
-                f"{self._folder}: cannot be written ({error.strerror}); give optim.front_end_cache a folder with room, "
-                "185 MB for an hour and version"
+                f"{self._folder}: cannot be written ({error.strerror}); give --run_dir a disk with 185 MB for each "
+                "hour and version, or lower optim.front_end_copies"
             ) from error
 
     def _write_one(self, rows: Iterator[tuple[Utterance, Tensor, int]]) -> bool:

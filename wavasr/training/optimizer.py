@@ -32,11 +32,10 @@ class Muon(torch.optim.AdamW):
     Args:
         groups: parameter groups, as AdamW takes them.
         lr: learning rate of groups without one.
-        betas: decay of AdamW's two moments.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
-        super().__init__(groups, lr=lr, betas=betas)
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float) -> None:
+        super().__init__(groups, lr=lr, betas=(0.9, 0.98))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -356,7 +356,7 @@ def measure(config: FitConfig, name: str, utterances: Sequence[Utterance]) -> st
         try:
             evaluation = calibrate(evaluation, path, decoder.calibration_key)
         except TextError as error:
-            log.info("confidences stay as they are: %s", error)
+            log.info("confidences are not calibrated: %s", error)
     page = write_report(evaluation, config.run_dir / name)
     rate = evaluation.rate
     interval = f" (95 %: {100 * rate.ci95.low:.1f} to {100 * rate.ci95.high:.1f})" if rate.ci95 else ""

@@ -31,6 +31,7 @@ log = logging.getLogger("wavasr")
 T = TypeVar("T")
 Network = TypeVar("Network", bound=nn.Module)
 
+_FINAL_SCALE = 0.02  # of the learning rate
 _AVERAGE_SHORTEST = 10  # the average covers about a tenth of the steps so far
 
 
@@ -166,7 +167,6 @@ class Task(pl.LightningModule, Generic[Network]):
                 for (is_front, is_matrix, is_kernel), params in sorted(groups.items())
             ],
             optim.lr,
-            optim.betas,
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_scale(step, steps, optim))
@@ -203,17 +203,15 @@ def gathered(mine: dict[str, T]) -> dict[str, T]:
 
 
 def lr_scale(step: int, steps: int, optim: OptimConfig) -> float:
-    """The learning rate at a step as a share of the highest: a linear rise, then the config's decay.
+    """The learning rate at a step as a share of the highest: a linear rise, then a cosine.
 
     The rise takes at most a quarter of all steps, so that a short trial is not all warm-up.
     """
     warmup = min(optim.warmup_steps, steps // 4)
     if step < warmup:
         return (step + 1) / warmup
-    if optim.decay == "inverse_sqrt":
-        return math.sqrt(max(warmup, 1) / max(step, 1))
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return optim.final_lr_scale + (1 - optim.final_lr_scale) * 0.5 * (1 + math.cos(math.pi * progress))
+    return _FINAL_SCALE + (1 - _FINAL_SCALE) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def seed_of(*numbers: int) -> int:
