@@ -26,6 +26,7 @@ def show(arguments: list[str]) -> int:
         "  wavasr show --model default -o model.png\n"
         "  wavasr show runs/an4 -o curves.png\n"
         "  wavasr show interview.mp3 --model runs/voice/model.wavasr --likelihood -o likelihood.png\n"
+        "  wavasr show --lecture lecture\n"
         "  wavasr show --lecture lecture interview.mp3 --voice runs/voice/model.wavasr",
     )
     parser.add_argument("source", nargs="?", type=Path, metavar="FILE|RUN", help="a recording, or the folder of a run")
@@ -43,13 +44,20 @@ def show(arguments: list[str]) -> int:
         action="store_true",
         help="how hard each sample of FILE is to predict, for a generator or a recogniser trained with that loss",
     )
-    parser.add_argument("--lecture", type=Path, metavar="DIR", help="write DIR/lecture.html about FILE")
-    parser.add_argument("--voice", metavar="MODEL", help="the vocoder of the lecture's last chapters (default: none)")
+    parser.add_argument(
+        "--lecture", type=Path, metavar="DIR", help="write DIR/lecture.html about FILE, or a sentence that MODEL says"
+    )
+    parser.add_argument(
+        "--voice",
+        default="kathleen",
+        metavar="MODEL",
+        help="the voice of the lecture's last chapters (default: kathleen)",
+    )
     args = parser.parse_args(arguments)
     if args.lecture is None and args.output is None:
         parser.error("--output PICTURE is missing")
-    if args.source is None and (args.model is None or args.lecture is not None):
-        parser.error("give a recording" if args.lecture else "give a recording, the folder of a run, or --model MODEL")
+    if args.source is None and args.model is None and args.lecture is None:
+        parser.error("give a recording, the folder of a run, or --model MODEL")
     if args.lecture is not None:
         print(_lecture(args.lecture, args.source, args.model or "default", args.voice))
         return OK
@@ -85,7 +93,7 @@ def _recording(args: argparse.Namespace) -> Figure:
     return recording(args.source, model=model, text=args.text, start_s=start_s, end_s=end_s)
 
 
-def _lecture(directory: Path, source: Path, model: str, voice: str | None) -> Path:
+def _lecture(directory: Path, source: Path | None, model: str, voice: str) -> Path:
     from wavasr.files import check_writable_folder
     from wavasr.pictures.lecture import lecture
 

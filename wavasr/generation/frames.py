@@ -16,7 +16,7 @@ import numpy.typing as npt
 from wavasr.audio.features import mel_filters
 from wavasr.audio.pitch import Pitch, autocorrelation, lag_range, track_pitch
 from wavasr.audio.scores import Note
-from wavasr.generation.notes import guide, pitch_of, sounding
+from wavasr.generation.notes import NOTES_SMOOTHING_HZ, guide, note_lags, pitch_of, sounding
 from wavasr.generation.prediction import Prediction, pre_emphasise, predict_from_mel, predict_from_past
 from wavasr.network.config import MEL_BANDS, GeneratorConfig
 
@@ -86,11 +86,15 @@ def described_notes(log_mel: Array, notes: Sequence[Note], config: GeneratorConf
 
 def described(log_mel: Array, pitch: Pitch, config: GeneratorConfig, tone: Array | None = None) -> Frames:
     """The frames of a sound that is described by mel spectra (F, bands), pitch and perhaps a tone, not by samples."""
+    # A narrow peak of the prediction rings with any excitation at its own pitch, not at that of the notes.
+    narrowest = {"smoothing_hz": NOTES_SMOOTHING_HZ} if config.condition == "notes" else {}
     if config.excitation == "lpc":
-        prediction = predict_from_mel(log_mel, config.sample_rate, config.prediction_order, config.pre_emphasis)
+        prediction = predict_from_mel(
+            log_mel, config.sample_rate, config.prediction_order, config.pre_emphasis, **narrowest
+        )
     else:
         prediction = _no_prediction(len(log_mel))
-    shortest, longest = lag_range(config.sample_rate)
+    shortest, longest = note_lags(config.sample_rate) if narrowest else lag_range(config.sample_rate)
     lags = np.clip(np.rint(pitch.lag_samples), shortest, longest).astype(np.int64)
     tone = _no_guide(len(lags)) if tone is None else tone
     return Frames(_features(log_mel, pitch), prediction.coefficients, prediction.level, lags, tone)

@@ -27,6 +27,8 @@ _INHARMONICITY = 4e-4  # of a piano's middle strings: partial n lies at n f sqrt
 _RING_S = 1.5  # after which C4 has lost 8.7 dB; an octave higher half of that
 _DAMPING_S = 0.07  # likewise after its end
 _QUIET = 0.003
+NOTES_SMOOTHING_HZ = 200.0  # of the prediction of an instrument; see `frames.described`
+_HIGHEST_NOTE_HZ = 2000.0
 _OCTAVE_COST = 0.05  # how much better a period of twice the length has to be: else the network plays an octave lower
 
 
@@ -82,12 +84,19 @@ def partials_hz(key: int) -> npt.NDArray[np.float64]:
     return audible
 
 
+def note_lags(sample_rate: int) -> tuple[int, int]:
+    """The shortest and the longest period of notes in samples, both included."""
+    return lag_range(sample_rate, highest_hz=_HIGHEST_NOTE_HZ)
+
+
 def pitch_of(heard: Sounding, count: int, sample_rate: int) -> Pitch:
     """The shortest period after which the notes of each frame come together again, and how well: `count` frames."""
-    shortest, longest = lag_range(sample_rate)
+    shortest, longest = note_lags(sample_rate)
     lags = np.arange(shortest, longest + 1)
     keys = np.unique(heard.keys)
     table = np.array([np.cos(2 * np.pi * np.outer(lags / sample_rate, partials_hz(key))).mean(1) for key in keys])
+    for key, row in zip(keys, table, strict=True):
+        row[lags < 0.6 * sample_rate / partials_hz(key)[0]] = -1.0  # what has hardly moved has not come back
     power = np.square(heard.weights.astype(np.float64))
     together, total = np.zeros((count, len(lags))), np.zeros(count)
     for index, key in enumerate(keys):

@@ -64,25 +64,28 @@ def levinson(correlation: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float
     return coefficients, error
 
 
-def _solve(correlation: npt.NDArray[np.float64], sample_rate: int) -> Prediction:
+def _solve(correlation: npt.NDArray[np.float64], sample_rate: int, smoothing_hz: float = _LAG_WINDOW_HZ) -> Prediction:
     """Autocorrelations (F, order + 1) per sample -> the prediction, made robust."""
     lags = np.arange(correlation.shape[1])
-    smoothed = correlation * np.exp(-0.5 * (2 * np.pi * _LAG_WINDOW_HZ * lags / sample_rate) ** 2)
+    smoothed = correlation * np.exp(-0.5 * (2 * np.pi * smoothing_hz * lags / sample_rate) ** 2)
     smoothed[:, 0] = smoothed[:, 0] * (1 + _WHITE) + _SILENCE
     coefficients, error = levinson(smoothed)
     return Prediction(coefficients.astype(np.float32), np.sqrt(error).astype(np.float32))
 
 
-def predict_from_mel(log_mel: Array, sample_rate: int, order: int, pre_emphasis: float) -> Prediction:
+def predict_from_mel(
+    log_mel: Array, sample_rate: int, order: int, pre_emphasis: float, smoothing_hz: float = _LAG_WINDOW_HZ
+) -> Prediction:
     """The prediction of the pre-emphasised signal from log-mel powers: (F, bands) -> F frames.
 
     `log_mel` holds the natural logarithm of each band's mean power per sample and bin (`wavasr.generation.frames`).
+    `smoothing_hz` is the width of the narrowest peak of its spectrum.
     """
     spread = _interpolation(log_mel.shape[1], sample_rate)  # (bands, bins)
     omega = np.pi * np.arange(_BINS + 1) / _BINS
     emphasis = np.abs(1 - pre_emphasis * np.exp(-1j * omega)) ** 2
     spectrum = np.exp(log_mel.astype(np.float64) @ spread) * emphasis
-    return _solve(np.fft.irfft(spectrum, axis=1)[:, : order + 1], sample_rate)
+    return _solve(np.fft.irfft(spectrum, axis=1)[:, : order + 1], sample_rate, smoothing_hz)
 
 
 @functools.lru_cache(maxsize=4)

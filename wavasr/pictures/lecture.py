@@ -21,6 +21,8 @@ from wavasr.pictures.recording import draw, likelihood, spoken
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from wavasr.generation.reader import Reader
+
 PAGE = "lecture.html"
 _LONGEST_S = 6.0
 _SHORTER_S = 3.0  # where each frame is looked at
@@ -45,15 +47,18 @@ class Chapter:
 
 
 def lecture(
-    directory: str | Path, source: str | Path, model: str | Path = "default", voice: str | Path | None = None
+    directory: str | Path,
+    source: str | Path | None = None,
+    model: str | Path = "default",
+    voice: str | Path = "kathleen",
 ) -> Path:
     """Write lecture.html about a recording.
 
     Args:
         directory: made where it does not exist.
-        source: a recording of speech, of which the first six seconds are used.
+        source: a recording of speech, of which the first six seconds are used; None: a sentence that the voice says.
         model: the recogniser that is shown.
-        voice: the vocoder that is shown; None: no chapters about generation.
+        voice: the vocoder that is shown.
 
     Returns:
         The page.
@@ -62,15 +67,16 @@ def lecture(
         WavasrError: the recording or the model cannot be used.
         OSError: the page cannot be written.
     """
-    samples = load_audio(source, _RATE_HZ)[: round(_LONGEST_S * _RATE_HZ)]
-    found = chapters(samples, model)
-    if voice is not None:
-        found += voice_chapters(samples, voice)
+    if source is None:
+        samples = np.concatenate(list(_reader(voice).blocks(_SENTENCE)))
+    else:
+        samples = load_audio(source, _RATE_HZ)[: round(_LONGEST_S * _RATE_HZ)]
+    found = chapters(samples, model) + voice_chapters(samples, voice)
     pictures = [embedded(chapter.figure, chapter.drawn) for chapter in found]
     content = {
         "title": "WaveNet in figures",
         "chapters": list(zip(found, pictures, strict=True)),
-        "source": printable(Path(source).name),
+        "source": f"“{_SENTENCE}”" if source is None else printable(Path(source).name),
         "model": str(model),
     }
     path = Path(directory) / PAGE
@@ -125,13 +131,18 @@ def voice_chapters(samples: NDArray[np.float32], voice: str | Path) -> list[Chap
     return chapters
 
 
-def _text_chapter(voice: str | Path) -> Chapter:
-    """A sentence that the voice says; where it reads no text, the shipped one."""
-    from wavasr.evaluation.report.render import sound_address
+def _reader(voice: str | Path) -> Reader:
+    """The voice, which reads; where it reads no text, the shipped one."""
     from wavasr.generation.speaking import DEFAULT_VOICE, reader_of
     from wavasr.network.files import GENERATOR_FORMAT, read_header
 
-    reader = reader_of(str(voice) if "speech" in read_header(voice, GENERATOR_FORMAT) else DEFAULT_VOICE)
+    return reader_of(str(voice) if "speech" in read_header(voice, GENERATOR_FORMAT) else DEFAULT_VOICE)
+
+
+def _text_chapter(voice: str | Path) -> Chapter:
+    from wavasr.evaluation.report.render import sound_address
+
+    reader = _reader(voice)
     samples = np.concatenate(list(reader.blocks(_SENTENCE)))
     player = {f"“{_SENTENCE}”": sound_address(samples, _RATE_HZ)}
     return Chapter("From text to speech", _TEXT, voices.text_to_speech(reader, _SENTENCE, samples), False, player)

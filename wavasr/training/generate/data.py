@@ -37,6 +37,7 @@ MARGIN_FRAMES = 2  # before a crop, whose excitation the pitch taps of the first
 DEV_CROP_FRAMES = 60
 _PIECE_S = 30.0  # longer recordings are learnt in pieces of this length
 _SUFFIXES = {".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a"}
+_ROUGH_LEVEL, _ROUGH_NOISE = 0.4, 0.6  # of the past of notes; see `_roughened`
 _KEPT_S = 3000.0  # of prepared recordings in memory
 
 
@@ -242,7 +243,7 @@ class Crops(Dataset[Crop]):
 
     def __init__(self, studio: Studio, gains: Gains, epoch: int) -> None:
         data = studio.config.data
-        self._studio, self._gains = studio, gains
+        self._studio, self._gains, self._epoch = studio, gains, epoch
         rng = np.random.default_rng((studio.config.seed, 1, epoch))
         by_speaker = _by_speaker(studio.voices)
         plan: list[tuple[Utterance, float]] = []
@@ -261,7 +262,25 @@ class Crops(Dataset[Crop]):
         recording = self._studio.recording(utterance)
         count = config.data.crop_frames
         first = int(place * (len(recording.frames) - count + 1))
-        return crop(recording, first, count, config.generator, self._gains)
+        found = crop(recording, first, count, config.generator, self._gains)
+        if config.generator.condition != "notes":
+            return found
+        return found._replace(
+            inputs=_roughened(found.inputs, np.random.default_rng((config.seed, 2, self._epoch, index)))
+        )
+
+
+def _roughened(inputs: Tensor, rng: np.random.Generator) -> Tensor:
+    """The past (all inputs but the tone) louder or softer than it was, and noisy, as it is when the network plays.
+
+    Long tones are copied from the past, period by period: without this, so are all errors, which grow. In the manner of
+    LPCNet (arXiv 1810.11846, section 3.5), whose past is noisy too.
+    """
+    past, tone = inputs[:-1], inputs[-1:]
+    louder, noise = float(np.exp(_ROUGH_LEVEL * rng.standard_normal())), float(_ROUGH_NOISE * rng.random())
+    scale = past.std(dim=1, keepdim=True) * noise
+    rough = past * louder + scale * torch.from_numpy(rng.standard_normal(past.shape, dtype=np.float32))
+    return torch.cat([rough, tone])
 
 
 def _by_speaker(voices: Voices) -> list[list[Utterance]]:
