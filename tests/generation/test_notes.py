@@ -29,7 +29,7 @@ def test_a_stretch_of_notes_is_a_stretch_of_their_tone() -> None:
     assert not stretch(CHORD, 3.0, 1.0) and not whole[:10].any() and not guide([], 5, 160, 16000).any()
 
 
-@pytest.mark.parametrize(("keys", "count"), [((65,), 1), ((40,), 1), ((69,), 2), ((84,), 4), ((60, 67), 2)])
+@pytest.mark.parametrize(("keys", "count"), [((65,), 1), ((40,), 1), ((69,), 1), ((84,), 1), ((60, 67), 2)])
 def test_the_period_is_the_shortest_that_holds_whole_periods_of_the_notes(keys: tuple[int, ...], count: int) -> None:
     notes = [Note(0.0, 0.5, key, 0.5) for key in keys]
     pitch = pitch_of(sounding(notes, 60, 0.01), 60, 16000)

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import wavasr
 from wavasr.audio.reading import load_audio
+from wavasr.audio.scores import Note
 from wavasr.corpora.manifest import read_manifest
 from wavasr.errors import ModelError
 from wavasr.evaluation.generation import compare, periodicity, spectral_flatness
+from wavasr.evaluation.notes import found_notes
 from wavasr.generation.frames import active_gain
 from wavasr.generation.network import Network
 from wavasr.generation.sampler import has_numba
@@ -35,9 +38,11 @@ def test_kathleen_speaks_a_recording_again(shared_data: Path) -> None:
 
 def test_shipped_generators_are_small() -> None:
     sizes = [
-        path.stat().st_size for path in asset("").glob("*.wavasr") if path.stem in ("kathleen", "voices", "violin")
+        path.stat().st_size
+        for path in asset("").glob("*.wavasr")
+        if path.stem in ("kathleen", "voices", "violin", "piano")
     ]
-    assert sizes and sum(sizes) < 8e6
+    assert len(sizes) == 4 and sum(sizes) < 8e6
 
 
 @needs_numba
@@ -72,3 +77,13 @@ def test_the_violin_plays_tones() -> None:
     sound = Voice.load("violin").improvise(3.0)
     assert spectral_flatness(sound) < 0.08 and periodicity(sound, 16000) > 0.5
     assert 0.01 < sound.std() < 0.4  # about as loud as the recordings were brought to
+
+
+@needs_numba
+def test_the_piano_plays_the_notes_that_it_is_given() -> None:
+    keys = (60, 64, 67, 72, 71, 67, 65, 62, 60)
+    notes = [Note(0.4 * index, 0.4 * index + 0.38, key, 0.65) for index, key in enumerate(keys)]
+    sound, rate = wavasr.generate(notes=notes)
+    found, asked = found_notes(sound, notes, rate)
+    assert asked == len(keys) and found >= asked - 2
+    assert 0.01 < sound.std() < 0.2

@@ -125,7 +125,6 @@ MISTAKES = [
     (["--model", "@music.wavasr", "--like", "@buzz.wav"], "improvises; leave --like out"),
     (["--model", "@music.wavasr", "--notes", "@no.mid"], "no.mid: is no MIDI file"),
     (["--model", "@vocoder.wavasr", "--notes", "@a.mid"], "this model plays no notes; train an instrument"),
-    (["--notes", "@a.mid"], "--notes needs --model, an instrument"),
     (["--model", "@piano.wavasr"], "is an instrument: it needs notes to play (--notes FILE)"),
     (
         ["--model", "@piano.wavasr", "--like", "@buzz.wav"],

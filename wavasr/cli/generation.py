@@ -28,18 +28,16 @@ def generate(arguments: list[str]) -> int:
         "  wavasr generate --model violin --seconds 10 -o violin.wav\n"
         "  wavasr generate --like interview.mp3 --speaker 1088 -o another.wav\n"
         "  wavasr generate --model voices --like hello.wav --speaker kathleen --seed 7 -o again.wav\n"
-        "  wavasr generate --model runs/piano/model.wavasr --notes tune.mid -o tune.wav\n"
+        "  wavasr generate --notes tune.mid -o tune.wav\n"
         "  wavasr generate --inpaint hello.wav --hide 0.5-0.6 --model runs/paper/model.wavasr -o filled-in.wav",
     )
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a file or a shipped name (default: voices with --like, or violin)",
+        help="a file or a shipped name (default: voices with --like, piano with --notes, or violin)",
     )
     parser.add_argument("--like", metavar="FILE", help="the recording to speak again; - reads it from standard input")
-    parser.add_argument(
-        "--notes", metavar="FILE", help="a MIDI file to play; --model is an instrument that you trained (piano.yaml)"
-    )
+    parser.add_argument("--notes", metavar="FILE", help="a MIDI file that an instrument plays")
     parser.add_argument(
         "--speaker", metavar="NAME", help="whose voice, of a model with several; wavasr info lists them"
     )
@@ -59,7 +57,7 @@ def generate(arguments: list[str]) -> int:
     configure_logging()
     _check(parser, args)
     from wavasr.files import check_writable
-    from wavasr.generation.voice import Voice, write_sound
+    from wavasr.generation.voice import Voice, default_model, write_sound
 
     output = "/dev/stdout" if args.output == "-" else args.output
     check_writable(Path(output))
@@ -68,7 +66,7 @@ def generate(arguments: list[str]) -> int:
         if args.output != "-":
             print(args.output)
         return OK
-    voice = Voice.load(args.model or ("voices" if args.like else "violin"), args.temperature)
+    voice = Voice.load(args.model or default_model(bool(args.like), bool(args.notes)), args.temperature)
     write_sound(output, _made(voice, args), voice.config.sample_rate)
     if args.output != "-":
         print(args.output)
@@ -100,8 +98,6 @@ def _filled_in(args: argparse.Namespace) -> tuple[Array, int]:
 def _check(parser: Parser, args: argparse.Namespace) -> None:
     if args.inpaint and not (args.hide and args.model):
         parser.error("--inpaint needs --hide A-B, seconds to fill in, and --model, a recogniser that you trained")
-    if args.notes and not args.model:
-        parser.error("--notes needs --model, an instrument; train one with wavasr fit --config piano.yaml")
     if args.hide and not args.inpaint:
         parser.error("--hide is for --inpaint FILE")
     if sum(map(bool, (args.inpaint, args.like, args.notes))) > 1:

@@ -132,7 +132,7 @@ class Voice:
 
 
 def generate(
-    model: str | Path = "violin",
+    model: str | Path | None = None,
     seconds: float = 5.0,
     *,
     like: Source | npt.ArrayLike | None = None,
@@ -145,7 +145,7 @@ def generate(
     """Make sound with a generative WaveNet.
 
     Args:
-        model: a model file or the name of a shipped one.
+        model: a model file or the name of a shipped one; None: `default_model`.
         seconds: how long to improvise; without meaning with `like` and `notes`.
         like: a recording to speak again: a path, the bytes of a file, or samples, (S,) float or int16.
         notes: what an instrument is to play: a MIDI file, or notes.
@@ -160,7 +160,7 @@ def generate(
     Raises:
         WavasrError: no such model or speaker, a recording that cannot be read, a model that cannot do it.
     """
-    voice = Voice.load(model, temperature)
+    voice = Voice.load(model or default_model(like is not None, notes is not None), temperature)
     rate = voice.config.sample_rate
     if notes is not None:
         played = read_midi(notes) if isinstance(notes, str | Path) else notes
@@ -170,6 +170,11 @@ def generate(
     given_rate = sample_rate if sample_rate is not None or is_recording(like) else rate
     samples = np.concatenate(list(pieces_of(like, given_rate, rate, LONGEST_S)) or [np.zeros(0, np.float32)])
     return audible(voice.copy(samples, speaker, seed)), rate
+
+
+def default_model(is_like: bool, is_notes: bool) -> str:
+    """The shipped generator that speaks recordings again, plays notes, or improvises."""
+    return "voices" if is_like else "piano" if is_notes else "violin"
 
 
 def check_seconds(seconds: float) -> None:
