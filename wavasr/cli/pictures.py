@@ -66,19 +66,22 @@ def show(arguments: list[str]) -> int:
 
     style.check_suffix(args.output)
     check_writable(args.output)
+    style.save(_drawn(args), args.output)
+    print(args.output)
+    return OK
+
+
+def _drawn(args: argparse.Namespace) -> Figure:
+    """A model, the curves of a run, or a recording."""
     if args.source is None:
         from wavasr.pictures.network import network
 
-        figure = network(args.model)
-    elif args.source.is_dir() or args.source.suffix == ".csv":
+        return network(args.model)
+    if args.source.is_dir() or args.source.suffix == ".csv":
         from wavasr.pictures.training import learning_curves
 
-        figure = learning_curves(args.source)
-    else:
-        figure = _recording(args)
-    style.save(figure, args.output)
-    print(args.output)
-    return OK
+        return learning_curves(args.source)
+    return _recording(args)
 
 
 def _recording(args: argparse.Namespace) -> Figure:
