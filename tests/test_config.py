@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from wavasr.config import check
+from wavasr.config import check, from_dict
 from wavasr.errors import ConfigError
 
 
@@ -45,3 +45,32 @@ def test_choices_are_those_of_the_type() -> None:
     check(Sample(kind="b"), "x.")
     with pytest.raises(ConfigError, match=r"x\.kind is 'c'; expected one of a, b"):
         check(Sample(kind="c"), "x.")  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Stored:
+    number: float = 0.0
+    count: int = 0
+    shares: tuple[float, ...] = ()
+    named: dict[str, int] | None = None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"number": "1"},
+        {"number": float("nan")},
+        {"number": 10**400},
+        {"count": 1.5},
+        {"count": True},
+        {"shares": "12"},
+        {"shares": [1, "2"]},
+        {"named": {"a": None}},
+        {"named": [1]},
+    ],
+)
+def test_stored_values_of_another_type_are_named(values: dict[str, object]) -> None:
+    assert from_dict(Stored, {"number": 1, "shares": [1, 2.5], "named": {"a": 1}}) == Stored(1, 0, (1, 2.5), {"a": 1})
+    [name] = values
+    with pytest.raises(ConfigError, match=rf"^Stored\.{name} is '"):
+        from_dict(Stored, values)

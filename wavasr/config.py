@@ -97,7 +97,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict(typing.cast(type, hint), value)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    kinds = {float: (float, int)}.get(hint, hint if isinstance(hint, type) else object)
+    kinds = (float, int) if hint is float else next((t for t in (hint, origin) if isinstance(t, type)), object)
     right = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
     require(right and (hint is not float or abs(value) < _LARGEST), f"{where} is {str(value)[:_LONGEST_KEY]!r}")
     return value
