@@ -154,7 +154,7 @@ class FakeRuntime:
     def get_available_providers(self) -> list[str]:
         return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 
-    def InferenceSession(self, graph: bytes, options: Any, providers: list[str]) -> Any:  # noqa: N802
+    def InferenceSession(self, graph: bytes, options: Any, providers: list[str], **more: int) -> Any:  # noqa: N802
         used = [name for name in providers if name in self.loads]
         return type("Session", (), {"get_providers": lambda self: used})()
 
