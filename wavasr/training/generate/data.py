@@ -274,7 +274,7 @@ def _roughened(inputs: Tensor, rng: np.random.Generator) -> Tensor:
     """The past (all inputs but the tone) louder or softer than it was, and noisy, as it is when the network plays.
 
     Long tones are copied from the past, period by period: without this, so are all errors, which grow. In the manner of
-    LPCNet (arXiv 1810.11846, section 3.5), whose past is noisy too.
+    LPCNet (arXiv 1810.11846), whose past is noisy too.
     """
     past, tone = inputs[:-1], inputs[-1:]
     louder, noise = float(np.exp(_ROUGH_LEVEL * rng.standard_normal())), float(_ROUGH_NOISE * rng.random())
