@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from wavasr.audio import track
 from wavasr.audio.reading import audio_duration_s, load_audio, stream_audio
 from wavasr.errors import AudioError
 
@@ -96,6 +97,24 @@ def test_streamed_pieces_joined_are_the_whole(rate: int, chunk_s: float, tmp_pat
     pieces = list(stream_audio(path, 16000, chunk_s))
     assert np.array_equal(np.concatenate(pieces), load_audio(path, 16000))
     assert {len(piece) for piece in pieces[:-1]} <= {round(chunk_s * 16000)}
+
+
+def test_opus_goes_on_with_the_reference_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rising = tone(3.0, 16000) * np.linspace(0, 1, 48000, dtype=np.float32)
+    path = written(tmp_path, "opus", rising, 16000, "OGG", "OPUS")
+    expected = load_audio(path)
+    monkeypatch.setattr(track, "_LOUDEST_OPUS", 0.25)  # half of its packets
+    read = load_audio(path)
+    assert len(read) == len(expected) == 48000 and not np.array_equal(read, expected)
+    assert np.array_equal(read[:20000], expected[:20000])
+    assert np.sqrt(np.mean((read - rising) ** 2)) < 0.03
+
+
+def test_opus_has_no_bursts(shared_data: Path) -> None:
+    path = shared_data / "ljspeech-385" / "audio" / "LJ002-0042.opus"  # with AVX-512, FFmpeg's decoder gives a burst
+    expected, _ = soundfile.read(path, dtype="float32")
+    read = load_audio(path)
+    assert len(read) == len(expected) and np.abs(read).max() == pytest.approx(np.abs(expected).max(), abs=0.02)
 
 
 def test_streaming_needs_memory_for_a_block_only(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ LEAST_RATE, MOST_RATE = 1_000, 768_000  # in Hz
 _MOST_CHANNELS = 64
 # 30 dB above full scale: not loud, but integers that were never divided.
 _LOUDEST = 32.0
+_LOUDEST_OPUS = 4.0  # it codes sound up to full scale
 _SLACK_S = 0.05
 _MP3_SLACK_FRAMES = 2
 _TOLERATED_FAULTS, _TOLERATED_S = 2, 0.15  # the times of Vorbis may jump by a block
@@ -71,6 +72,7 @@ class Track:
         self._container = _open(file)
         try:
             self._stream, self._codec = _audio_stream(self._container, file.source_name, file.head)
+            self._decode = _Opus(self._codec) if self._codec.name == "opus" else _decode
             self.rate = int(self._codec.sample_rate)
             self._check_shape(self.rate, int(self._codec.channels))
             self._has_pages = self._container.format.name == "ogg"
@@ -167,14 +169,14 @@ class Track:
 
     def _can_seek(self) -> bool:
         codec = self._codec.name
-        exact = self._container.format.name in _EXACT_TIMES and "adpcm" not in codec
+        exact = self._container.format.name in _EXACT_TIMES and "adpcm" not in codec and codec != "opus"
         return exact and self.file.seekable()
 
     def _decoded(self) -> Iterator[Any]:
         """Frames; packets that cannot be decoded are counted and left out."""
         for packet in self._demuxed():
             try:
-                yield from packet.decode()
+                yield from self._decode(packet)
             except av.EOFError:
                 return
             except av.FFmpegError:
@@ -332,6 +334,33 @@ def _audio_stream(container: Any, name: str, head: bytes) -> tuple[Any, Any]:
         # The padding that the header states is not in the last packet; FFmpeg would cut real samples instead.
         codec.options = {"flags2": "+skip_manual"}
     return stream, codec
+
+
+def _decode(packet: Any) -> list[Any]:
+    return list(packet.decode())
+
+
+class _Opus:
+    """Packets of Opus to frames.
+
+    On processors with AVX-512 FFmpeg's own decoder makes of a few sound packets a burst a thousand times too loud. From
+    such a packet on the format's reference decoder goes on, which is soon where the other one was.
+    """
+
+    def __init__(self, codec: Any) -> None:
+        self._codec = codec
+        self._reference: Any = None
+
+    def __call__(self, packet: Any) -> list[Any]:
+        if self._reference is None:
+            frames = _decode(packet)
+            if all(np.abs(frame.to_ndarray()).max(initial=0.0) <= _LOUDEST_OPUS for frame in frames):
+                return frames
+            self._reference = av.CodecContext.create("libopus", "r")
+            head = bytes(self._codec.extradata)
+            self._reference.extradata = head[:10] + b"\0\0" + head[12:]  # what precedes the sound is left out already
+            self._reference.sample_rate, self._reference.layout = self._codec.sample_rate, self._codec.layout
+        return list(self._reference.decode(packet if packet.size else None))
 
 
 def _end_of(packet: Any) -> int:
