@@ -23,7 +23,7 @@ from wavasr.language.pruning import prune
 from wavasr.language.sentences import read_sentences
 from wavasr.network.files import spelling_of
 
-_PACKED = bytearray(gzip.compress(b"one two three " * 100))
+_PACKED = bytearray(gzip.compress(b"one two three " * 100, mtime=0))
 _PACKED[20] ^= 0xFF
 FLIPPED = bytes(_PACKED)
 CORPUS = ["a b a", "a b", "b c a", "a"]
@@ -231,7 +231,7 @@ def test_texts_of_every_kind(tmp_path: Path) -> None:
         ("none.txt", None, "no such file"),
         ("latin.txt", b"ok\ncaf\xe9\n", r"latin.txt:2: not UTF-8"),
         ("bad.gz", b"no gzip", "cannot be unpacked"),
-        ("short.gz", gzip.compress(b"word " * 1000)[:40], "cannot be unpacked"),
+        ("short.gz", gzip.compress(b"word " * 1000, mtime=0)[:40], "cannot be unpacked"),
         ("bad.xz", b"no xz", "cannot be unpacked"),
         ("flipped.gz", FLIPPED, "cannot be unpacked"),
         ("deep.jsonl", b"[" * 200_000, r'deep.jsonl:1: expected a JSON object with "text"'),
