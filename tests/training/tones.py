@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from pytorch_lightning.utilities import rank_zero_only
 
 from wavasr.corpora.manifest import AlignedPhone, Utterance, write_manifest
+from wavasr.files import write_whole
 from wavasr.training.callbacks import CsvLog
 from wavasr.training.recipe import parse
 from wavasr.training.run import fit
@@ -74,7 +76,7 @@ def recipe_file(folder: Path, tones: Path, **changes: Any) -> Path:
     for name, values in changes.items():
         recipe[name] = {**recipe.get(name, {}), **values} if isinstance(values, dict) else values
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    write_whole(path, yaml.safe_dump(recipe).encode())  # several processes write and read it at once
     return path
 
 
@@ -130,8 +132,14 @@ def together(world_size: int, train_here: Any) -> list[int | None]:
     processes = [context.Process(target=elastic, args=(r, world_size, port, train_here)) for r in range(world_size)]
     for one in processes:
         one.start()
+    deadline = time.monotonic() + 200
+    while any(one.is_alive() for one in processes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        if any(one.exitcode for one in processes):  # the others may wait for it: they get some seconds
+            deadline = min(deadline, time.monotonic() + 20)
     for one in processes:
-        one.join(200)
+        one.kill()
+        one.join()
     return [one.exitcode for one in processes]
 
 
