@@ -357,8 +357,8 @@ class _Opus:
             if all(np.abs(frame.to_ndarray()).max(initial=0.0) <= _LOUDEST_OPUS for frame in frames):
                 return frames
             self._reference = av.CodecContext.create("libopus", "r")
-            head = bytes(self._codec.extradata)
-            self._reference.extradata = head[:10] + b"\0\0" + head[12:]  # what precedes the sound is left out already
+            if head := bytes(self._codec.extradata or b""):  # a transport stream has none
+                self._reference.extradata = head[:10] + b"\0\0" + head[12:]  # the run-up is out already
             self._reference.sample_rate, self._reference.layout = self._codec.sample_rate, self._codec.layout
         return list(self._reference.decode(packet if packet.size else None))
 
