@@ -41,3 +41,10 @@ def test_what_stays_whole() -> None:
     assert len(in_pieces([words, utterance()], 0.7)) == 4
     with pytest.raises(ConfigError, match=r"data.piece_s is 0.7, and no training utterance has the times"):
         in_pieces([words], 0.7)
+
+
+def test_silences_that_no_text_has() -> None:
+    """As `wavasr align` writes them: they are no part of a text, and a piece of nothing else is left out."""
+    pieces = pieces_of(utterance("aa b aa k iy"), 0.7)
+    assert [piece.text for piece in pieces] == ["aa b", "aa k iy"]
+    assert [[phone.phone for phone in piece.alignment] for piece in pieces] == [["sil", "aa", "b"], ["aa", "k", "iy"]]

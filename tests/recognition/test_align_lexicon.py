@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wavasr import cli
-from wavasr.corpora.manifest import read_manifest
+from wavasr.corpora.manifest import SILENCE, read_manifest
 from wavasr.decoding.config import NOTHING
 from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align
@@ -21,7 +21,7 @@ from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.files import change_model, language_of
 from wavasr.network.recognizer import Recognizer, save_model
-from wavasr.recognition.align import SILENCE, Spoken, align, as_written, chosen, lexicon_of, pronounced, with_silences
+from wavasr.recognition.align import Spoken, align, as_written, chosen, lexicon_of, pronounced, with_silences
 from wavasr.recognition.models import load_acoustic_model
 
 LEXICON = "the  DH AH\nthe(2)  DH IY\nend  EH N D\n"

@@ -29,6 +29,7 @@ from wavasr.files import atomic_text
 log = logging.getLogger("wavasr")
 
 INDEX_NAME = "index.jsonl"  # the manifest in a folder of shards
+SILENCE = "sil"  # between aligned phones
 
 
 class AlignedPhone(NamedTuple):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from wavasr.corpora.manifest import AlignedPhone, Utterance
+from wavasr.corpora.manifest import SILENCE, AlignedPhone, Utterance
 from wavasr.errors import ConfigError
 
 
@@ -28,15 +28,22 @@ def in_pieces(utterances: Sequence[Utterance], piece_s: float) -> Sequence[Utter
 
 
 def pieces_of(utterance: Utterance, piece_s: float) -> list[Utterance]:
-    """One utterance as pieces of equal length, but for the phones, which stay whole."""
+    """One utterance as pieces of equal length, but that phones stay whole; those without a text are left out."""
     phones, end_s = utterance.alignment, utterance.duration_s
     count = max(1, round(end_s / piece_s))
-    if count == 1 or [phone.phone for phone in phones] != utterance.text.split():
+    spoken = utterance.text.split()
+    if count == 1 or [phone.phone for phone in phones if is_spoken(phone, spoken)] != spoken:
         return [utterance]
     starts_s = [phone.start_s for phone in phones[1:]]
     cuts_s = {min(starts_s, key=lambda start: abs(start - place * end_s / count)) for place in range(1, count)}
     bounds_s = [0.0, *sorted(cuts_s), end_s]
-    return [_piece(utterance, number, first_s, last_s) for number, (first_s, last_s) in enumerate(pairwise(bounds_s))]
+    pieces = (_piece(utterance, number, first_s, last_s) for number, (first_s, last_s) in enumerate(pairwise(bounds_s)))
+    return [piece for piece in pieces if piece.text]
+
+
+def is_spoken(phone: AlignedPhone, spoken: Collection[str]) -> bool:
+    """Whether the text has this phone: `wavasr align` puts silences between phones, TIMIT's texts have them too."""
+    return phone.phone != SILENCE or SILENCE in spoken
 
 
 def _piece(utterance: Utterance, number: int, first_s: float, end_s: float) -> Utterance:
@@ -45,11 +52,12 @@ def _piece(utterance: Utterance, number: int, first_s: float, end_s: float) -> U
         for phone in utterance.alignment
         if first_s <= phone.start_s < end_s
     )
+    spoken = utterance.text.split()
     return replace(
         utterance,
         id=f"{utterance.id}-{number}",
         duration_s=end_s - first_s,
         offset_s=utterance.offset_s + first_s,
-        text=" ".join(phone.phone for phone in inside),
+        text=" ".join(phone.phone for phone in inside if is_spoken(phone, spoken)),
         alignment=inside,
     )

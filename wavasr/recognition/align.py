@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from wavasr.audio.arrays import is_recording, pieces_of
 from wavasr.audio.reading import Samples, Source
-from wavasr.corpora.manifest import AlignedPhone, Utterance, report_dropped
+from wavasr.corpora.manifest import SILENCE, AlignedPhone, Utterance, report_dropped
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.factory import complete
@@ -38,7 +38,6 @@ from wavasr.recognition.models import name_of, opened
 from wavasr.recognition.stretches import is_audible
 from wavasr.recognition.transcribe import PIECE_S, Transcript, file_name, rounded_values
 
-SILENCE = "sil"
 _PAUSE_S = 0.04
 
 
