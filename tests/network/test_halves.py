@@ -11,7 +11,7 @@ from wavasr.network.files import BACK, FRONT, GRAPH, resolve
 from wavasr.network.inference import FastModel
 from wavasr.recognition.chunks import Posteriors, forward
 
-SAMPLES = 0.1 * np.random.default_rng(0).standard_normal(3 * 16000 + 77).astype(np.float32)
+SAMPLES = 0.1 * np.random.default_rng(0).standard_normal(9 * 16000 + 77).astype(np.float32)  # pieces of the front: 4 s
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from wavasr.network.geometry import dilated_reach, receptive_field
 from wavasr.network.runtime import Floats, Ints
 from wavasr.network.session import new_session
 
+_PIECE_FRAMES, _LEAST_PIECE_FRAMES = 400, 50  # of all utterances of a batch, and of each
+
 
 class Halves:
     """Both parts of a network.
@@ -36,15 +38,26 @@ class Halves:
 
     def infer(self, waveform: Floats, lengths: Ints) -> tuple[Floats, Ints]:
         """One after the other: (B, S) samples, (B,) how many each -> (B, T, V), (B,) how many frames each."""
-        (features,) = self._front.run(["features"], {"waveform": waveform, "lengths": lengths})
+        features = self._features(waveform, lengths)
         log_probs, frames = self._back.run(["log_probs", "frames"], {"features": features, "lengths": lengths})
         return log_probs, frames
 
     def front(self, samples: Floats) -> Floats:
         """(S,) -> (T, C); frames at the ends are those of samples that nothing surrounds."""
-        given = {"waveform": samples[None], "lengths": np.array([len(samples)])}
-        features: Floats = self._front.run(["features"], given)[0][0]
-        return features
+        return self._features(samples[None], np.array([len(samples)]))[0]
+
+    def _features(self, waveform: Floats, lengths: Ints) -> Floats:
+        """(B, S), (B,) -> (B, T, C), a piece after the other: many samples at once do not fit a processor's cache."""
+        hop, frames = self._hop, -(-waveform.shape[1] // self._hop)
+        step = max(_LEAST_PIECE_FRAMES, _PIECE_FRAMES // max(1, len(waveform)))
+        before, after = self.front_reach
+        pieces = []
+        for start in range(0, max(1, frames), step):
+            begin, end = max(0, start - before), min(frames, start + step)
+            part = waveform[:, begin * hop : (end + after) * hop]
+            given = {"waveform": part, "lengths": np.clip(lengths - begin * hop, 0, part.shape[1])}
+            pieces.append(self._front.run(["features"], given)[0][:, start - begin : end - begin])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
     def back(self, features: Floats) -> Floats:
         """(T, C) -> (T, V)."""
