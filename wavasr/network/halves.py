@@ -51,7 +51,7 @@ class Halves:
         hop, frames = self._hop, -(-waveform.shape[1] // self._hop)
         step = max(_LEAST_PIECE_FRAMES, _PIECE_FRAMES // max(1, len(waveform)))
         before, after = self.front_reach
-        pieces = []
+        pieces: list[Floats] = []
         for start in range(0, max(1, frames), step):
             begin, end = max(0, start - before), min(frames, start + step)
             part = waveform[:, begin * hop : (end + after) * hop]

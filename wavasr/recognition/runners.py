@@ -237,9 +237,9 @@ class Actors:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
-        self._ray = ray
+        self._ray: Any = ray
         try:
-            ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            self._ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         except Exception as error:  # a node that starts too slowly raises this very class
             reason = next(iter(str(error).splitlines()), "no answer").rstrip(".")
             raise ConfigError(f"--ray {address}: {reason}; give HOST:PORT of a Ray cluster, auto or local") from error
