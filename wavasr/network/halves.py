@@ -44,7 +44,8 @@ class Halves:
 
     def front(self, samples: Floats) -> Floats:
         """(S,) -> (T, C); frames at the ends are those of samples that nothing surrounds."""
-        return self._features(samples[None], np.array([len(samples)]))[0]
+        features: Floats = self._features(samples[None], np.array([len(samples)]))[0]
+        return features
 
     def _features(self, waveform: Floats, lengths: Ints) -> Floats:
         """(B, S), (B,) -> (B, T, C), a piece after the other: many samples at once do not fit a processor's cache."""
@@ -57,7 +58,8 @@ class Halves:
             part = waveform[:, begin * hop : (end + after) * hop]
             given = {"waveform": part, "lengths": np.clip(lengths - begin * hop, 0, part.shape[1])}
             pieces.append(self._front.run(["features"], given)[0][:, start - begin : end - begin])
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        whole: Floats = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        return whole
 
     def back(self, features: Floats) -> Floats:
         """(T, C) -> (T, V)."""
