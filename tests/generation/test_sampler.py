@@ -117,6 +117,47 @@ def test_numba_chooses_the_classes_of_numpy(options: dict[str, Any]) -> None:
         assert alone.samples.tobytes() == compiled.samples[index : index + 1].tobytes()
 
 
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+def test_weights_in_half_precision_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wavasr.generation import kernel
+
+    model = make(**ALL[0])
+    model.load_state_dict({name: values.half().float() for name, values in model.state_dict().items()})
+    network = network_of(model)  # as from a model file
+    if kernel.get_host_cpu_features().get("f16c"):
+        assert {weights.dtype for weights in kernel.Kernel(network, 1)._weights} == {np.dtype("f4"), np.dtype("u2")}
+    compact = [draw(network, 9, seeds, backend="numba") for seeds in ([1], [1, 2])]
+    monkeypatch.setattr(kernel, "get_host_cpu_features", dict)
+    monkeypatch.setattr(kernel.platform, "machine", lambda: "old")
+    assert {weights.dtype for weights in kernel.Kernel(network, 1)._weights} == {np.dtype("f4")}
+    for seeds, found in zip(([1], [1, 2]), compact, strict=True):
+        assert draw(network, 9, seeds, backend="numba").samples.tobytes() == found.samples.tobytes()
+    plain = draw(network, 9, [1, 2], backend="numpy")
+    assert (plain.classes == compact[1].classes).all()
+
+
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+def test_numpy_and_numba_agree_on_every_sample_of_a_shipped_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy follows the past that numba made: the class that numba chose is NumPy's within 1e-6 of probability."""
+    network = Network.read("kathleen")
+    frames = sound(network.config, 30)
+    compiled = joined(Sampler(network, [0], [0], voiced_sharpness=0.15, backend="numba").render([frames]))
+    away: list[float] = []
+
+    def follow(logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        chosen = int(compiled.classes[0, len(away)])
+        shares = np.exp(logits[0].astype(np.float64) - logits.max())
+        borders = np.pad(shares.cumsum() / shares.sum(), (1, 0))
+        away.append(max(borders[chosen] - uniform[0], uniform[0] - borders[chosen + 1]))
+        return np.array([chosen])
+
+    monkeypatch.setattr("wavasr.generation.stepping.choose", follow)
+    joined(Sampler(network, [0], [0], voiced_sharpness=0.15, backend="numpy").render([frames]))
+    assert len(away) == 4800
+    assert max(away) < 1e-6
+    assert len(set(compiled.classes[0].tolist())) > 100
+
+
 def test_a_batch_is_its_singles() -> None:
     network = network_of(make(**ALL[1]))
     together = draw(network, 6, [7, 8, 9], backend="numpy")

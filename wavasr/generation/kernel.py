@@ -1,26 +1,30 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, call-arg, unreachable, no-any-return"
 """The sampler's steps compiled by numba: several times faster than real time on one thread.
 
-A step of 32 residual and 64 skip channels in 20 layers is 164,000 multiply-adds over 656 kB of weights, which lie in
-the second-level cache. So the time goes into reading weights; what makes that fast:
+A step of 32 residual and 64 skip channels in 20 layers is 164,000 multiply-adds, one for each weight. So the time goes
+into reading weights from the second-level cache, or from memory where they do not fit into it; what makes that fast:
+- weights are kept in half precision, as model files have them, and widened in registers: the same sums, half the bytes;
 - a matrix-vector product holds its sums in registers and reads each weight once, whole vectors at a time. numba would
   store them in every round, so the product is written out in LLVM's own vectors (which suit any processor);
 - the taps of a layer lie beside each other, so that it is one product; the skip connections are one product at the end;
 - several streams share one reading of the weights.
 
-All streams are computed in the same order whatever their number: a batch of n gives the bytes of n singles.
+All streams are computed in the same order whatever their number: a batch of n gives the bytes of n singles. NumPy adds
+up in another order and has another tanh: see `wavasr.generation.stepping`.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -84,6 +88,13 @@ class _Vectors:
         return self._builder.bitcast(self._builder.gep(pointer, [offset]), self.type.as_pointer())
 
     def load(self, pointer: Any, offset: Any) -> Any:
+        """WIDTH floats, or halves as floats."""
+        if pointer.type.pointee != ir.FloatType():
+            halves = ir.VectorType(ir.HalfType(), WIDTH)
+            place = self._builder.bitcast(self._builder.gep(pointer, [offset]), halves.as_pointer())
+            loaded = self._builder.load(place)
+            loaded.align = 2
+            return self._builder.fpext(loaded, self.type)
         loaded = self._builder.load(self._place(pointer, offset))
         loaded.align = 4
         return loaded
@@ -207,6 +218,16 @@ def _pad(matrix: Array) -> Array:
     return np.ascontiguousarray(np.pad(matrix, widths), dtype=np.float32).ravel()
 
 
+def _compact(matrices: Sequence[Array]) -> list[npt.NDArray[Any]]:
+    """Padded; in half precision where all are exactly that, as in model files, and the processor reads it."""
+    reads_halves = platform.machine() in ("arm64", "aarch64") or get_host_cpu_features().get("f16c")
+    padded = [_pad(matrix) for matrix in matrices]
+    with np.errstate(over="ignore"):
+        halves = [matrix.astype(np.float16) for matrix in padded]
+    exact = all((half == matrix).all() for half, matrix in zip(halves, padded, strict=True))
+    return [half.view(np.uint16) for half in halves] if exact and reads_halves else list(padded)
+
+
 @njit(inline="always")
 def _look_back(known, guess, past, excitation, level, lags, gains, n, frame, now):
     """What the network gets of the past of stream n: the last sample; with linear prediction five numbers more."""
@@ -233,41 +254,48 @@ def _predict(coefficients, past, n, frame, now):
 
 
 @njit(inline="always")
-def _enter(x, at, known, project, project_bias, channels):
-    """The input projection: x[at:] = bias + project.T @ known."""
-    for i in range(channels):
-        x[at + i] = project_bias[i]
+def _enter(x, known, project, project_bias):
+    """The input projection: x = bias + project.T @ known. Views, whose indices are not negative, can be vectorised."""
+    for i in range(len(x)):
+        x[i] = project_bias[i]
     for j in range(len(known)):
-        for i in range(channels):
-            x[at + i] += project[j * channels + i] * known[j]
+        row = project[j * len(x) : (j + 1) * len(x)]
+        for i in range(len(x)):
+            x[i] += row[i] * known[j]
 
 
 @njit(inline="always")
 def _exchange(x, rings, start, place, length, dilation, kernel, channels, streams):
     """Of a layer: the older taps of each stream go before its newest one in x, which goes into the ring."""
-    newest = (kernel - 1) * channels
     for n in range(streams):
-        at = n * kernel * channels
+        taps = x[n * kernel * channels : (n + 1) * kernel * channels]
         for tap in range(kernel - 1):
             slot = place + tap * dilation
             if slot >= length:
                 slot -= length
             first = start + (slot * streams + n) * channels
+            old, here = rings[first : first + channels], taps[tap * channels : (tap + 1) * channels]
             for i in range(channels):
-                x[at + tap * channels + i] = rings[first + i]
+                here[i] = old[i]
         first = start + (place * streams + n) * channels
+        old, newest = rings[first : first + channels], taps[(kernel - 1) * channels :]
         for i in range(channels):
-            rings[first + i] = x[at + newest + i]
+            old[i] = newest[i]
 
 
 @njit(inline="always")
-def _gate(hidden, both, gated, at, wide, channels, streams):
-    """gated[at:] = tanh(filter) * 2 sigmoid(gate) of each stream; the factors 1/2 are in the weights."""
-    for n in range(streams):
-        for i in range(channels):
-            filtered = _tanh(hidden[n * both + i])
-            gate = _tanh(hidden[n * both + channels + i])
-            gated[n * wide + at + i] = filtered * (f4(1.0) + gate)
+def _gate(hidden, gated, channels):
+    """Gated = tanh(filter / 2) * sigmoid(gate) of one stream and layer."""
+    filters, gates = hidden[:channels], hidden[channels : 2 * channels]
+    for i in range(channels):
+        gated[i] = _tanh(f4(0.5) * filters[i]) * (f4(0.5) + f4(0.5) * _tanh(f4(0.5) * gates[i]))
+
+
+@njit(inline="always")
+def _add(x, change):
+    """X += change."""
+    for i in range(len(x)):
+        x[i] += change[i]
 
 
 @njit(inline="always")
@@ -309,7 +337,7 @@ def compiled(
                 _look_back(known, predicted[n], past, excitation, level, lags, gains, n, frame, now)
                 if inputs == 7:
                     known[6] = guide[n, index]
-                _enter(x, n * taps + newest, known, project, project_bias, channels)
+                _enter(x[n * taps + newest : (n + 1) * taps], known, project, project_bias)
             for layer in range(layers):
                 place, length = places[layer], reach[layer]
                 _exchange(x, rings, starts[layer], place, length, dilations[layer], kernel, channels, streams)
@@ -318,15 +346,16 @@ def compiled(
                     both, taps, streams, 0, hidden, 0, both, dilated, layer * taps * both, x, 0, taps,
                     flat, (frame * layers + layer) * both, frames * layers * both,
                 )  # fmt: skip
-                _gate(hidden, both, gated, layer * channels, wide, channels, streams)
+                for n in range(streams):
+                    first = n * wide + layer * channels
+                    _gate(hidden[n * both : (n + 1) * both], gated[first : first + channels], channels)
                 if layer < layers - 1:
                     _product(
                         single, channels, streams, 0, change, 0, single, residual, layer * channels * single, gated,
                         layer * channels, wide, residual_bias, layer * single, 0,
                     )  # fmt: skip
                     for n in range(streams):
-                        for i in range(channels):
-                            x[n * taps + newest + i] += change[n * single + i]
+                        _add(x[n * taps + newest : (n + 1) * taps], change[n * single : (n + 1) * single])
             _product(skips, wide, streams, 0, summed, 0, skips, skip_weight, 0, gated, 0, wide, skip_bias, 0, 0)
             _product(skips, skip, streams, 1, posted, 0, skips, post, 0, summed, 0, skips, post_bias, 0, 0)
             for n in range(streams):
@@ -351,10 +380,13 @@ class Kernel:
         shape = config.channels, config.skip_channels, config.levels, config.kernel, config.dilations, config.inputs
         self._steps = compiled(*shape, config.hop_samples, self._width)
         weights = network.weights
+        dilated, residual, skip, post, output = _compact(
+            [2 * weights.dilated, 2 * weights.residual, 2 * weights.skip, weights.post, weights.output]
+        )
         self._weights = [
-            weights.project.ravel(), weights.project_bias, _pad(weights.dilated), _pad(weights.residual),
-            _pad(weights.residual_bias), _pad(weights.skip), _pad(weights.skip_bias), _pad(weights.post),
-            _pad(weights.post_bias), _pad(weights.output), _pad(weights.output_bias), centres(config.levels),
+            weights.project.ravel(), weights.project_bias, dilated, residual, _pad(weights.residual_bias), skip,
+            _pad(weights.skip_bias), post, _pad(weights.post_bias), output, _pad(weights.output_bias),
+            centres(config.levels),
         ]  # fmt: skip
 
     def draw(self, orders: Orders) -> Drawn:
@@ -369,7 +401,7 @@ class Kernel:
         shape = self._width, orders.level.shape[1] * config.hop_samples
         found = np.zeros(shape, f4), np.zeros(shape, f4), np.zeros(shape, np.int16)
         missing = _padded(2 * config.channels) - 2 * config.channels
-        condition = np.pad(orders.condition, ((0, 0), (0, 0), (0, 0), (0, missing)))
+        condition = 2 * np.pad(orders.condition, ((0, 0), (0, 0), (0, 0), (0, missing)))
         self._steps(
             *self._weights, np.ascontiguousarray(condition), np.ascontiguousarray(orders.coefficients), orders.level,
             orders.lag_samples, orders.sharpness, orders.guide, orders.uniform,
