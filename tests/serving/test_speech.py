@@ -15,6 +15,7 @@ from wyoming.tts import Synthesize
 import wavasr
 from tests.serving.conftest import Running
 from wavasr.audio.reading import load_audio
+from wavasr.serving.speech import FORMATS, Encoder
 
 PATH = "/v1/audio/speech"
 TEXT = "Go left."
@@ -31,6 +32,27 @@ def test_formats_hold_the_same_sound(server: Running, format: str) -> None:
     if format in ("wav", "flac"):
         np.testing.assert_allclose(samples, expected, atol=2e-4)
     assert len(samples) == pytest.approx(len(expected), abs=rate / 8)  # ADTS has no place to say what is padding
+
+
+def test_sound_is_sent_while_it_is_spoken(server: Running) -> None:
+    body = {"input": "Go left. " * 40, "response_format": "pcm"}
+    with httpx.stream("POST", server.url + PATH, json=body, timeout=60) as response:
+        assert "content-length" not in response.headers
+        first = next(response.iter_raw())
+    assert 0 < len(first) < 2 * 16000 * 10  # of more than 20 s; and a client that goes away stops the voice
+    again = httpx.post(server.url + PATH, json={"input": TEXT, "response_format": "pcm"}, timeout=60)
+    assert len(again.content) == 2 * len(wavasr.speak(TEXT)[0])
+
+
+@pytest.mark.parametrize("format", sorted(set(FORMATS) - {"wav", "pcm"}))
+def test_pieces_are_one_file(format: str) -> None:
+    samples = (0.3 * np.sin(np.arange(48000) / 10)).astype(np.float32)
+    encoder = Encoder(format, 16000)
+    pieces = [encoder.feed(samples[start : start + 8000]) for start in range(0, 48000, 8000)] + [encoder.finish()]
+    assert sum(map(bool, pieces)) >= 4  # sent as it comes, not at the end
+    decoded = load_audio(b"".join(pieces), 16000)
+    assert len(decoded) == pytest.approx(48000, abs=2000)
+    assert np.sqrt(np.square(decoded[4000:44000]).mean()) == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
 
 
 def test_raw_samples(server: Running) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's speech API: POST /v1/audio/speech, a text to sound.
+"""OpenAI's speech API: POST /v1/audio/speech, a text to sound that is sent while it is spoken.
 
 Shapes: https://github.com/openai/openai-openapi, `CreateSpeechRequest`.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import av
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from wavasr.serving.pool import BadRequestError, Busy, WorkerLost
 from wavasr.serving.state import State
@@ -76,46 +78,93 @@ async def _spoken(state: State, body: dict[str, Any]) -> Response:
     voice = state.settings.voice_for(str(body.get("voice") or ""))
     if voice is None:
         raise Refused(404, f"there is no voice {body['voice']!r}; see /v1/audio/voices", "voice", "voice_not_found")
-    samples, rate = await collected(state, text, voice, float(np.clip(speed, 0.5, 2.0)))
-    state.metrics.finished(ROUTE, 200, len(samples) / rate)
-    return Response(encoded(samples, rate, format), media_type=FORMATS[format][2])
+    sound = _said(state, text, voice, float(np.clip(speed, 0.5, 2.0)))
+    first, rate = await anext(sound)  # before the answer begins: there may be nothing to say
+    media_type = FORMATS[format][2]
+    if format == "wav":  # its header says how long it is
+        samples = np.concatenate([first, *[block async for block, _ in sound]])
+        file = io.BytesIO()
+        soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+        return Response(file.getvalue(), media_type=media_type)
+    return StreamingResponse(_encoded(first, sound, Encoder(format, rate)), media_type=media_type)
 
 
-async def collected(state: State, text: str, voice: str, speed: float) -> tuple[NDArray[np.float32], int]:
-    """The whole sound of a text, and its sample rate.
+async def _said(
+    state: State, text: str, voice: str, speed: float
+) -> AsyncGenerator[tuple[NDArray[np.float32], int], None]:
+    """The sound of a text as it is made: blocks (S,) and the sample rate.
 
     Raises:
         Refused: it cannot be said, or the server is busy.
     """
-    blocks: list[NDArray[np.float32]] = []
-    rate = 0
+    seconds = 0.0
     try:
         async with contextlib.aclosing(state.pool.speak(text, voice, speed)) as answers:
             async for answer in answers:
-                rate = answer.sample_rate
                 if answer.sound is not None:
-                    blocks.append(answer.sound)
+                    seconds += len(answer.sound) / answer.sample_rate
+                    yield answer.sound, answer.sample_rate
     except Busy as error:
         raise Refused(429, f"the server is busy: {error}; try again later", code="rate_limit_exceeded") from error
     except BadRequestError as error:
         raise Refused(400, str(error), "input") from error
     except (WorkerLost, RuntimeError) as error:
         raise Refused(500, f"the voice failed ({error}); send the request again") from error
-    return np.concatenate(blocks), rate
+    state.metrics.finished(ROUTE, 200, seconds)
 
 
-def encoded(samples: NDArray[np.float32], rate: int, format: str) -> bytes:
-    """Samples (S,) as a file of this format."""
-    container, codec, _ = FORMATS[format]
-    content = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
-    if format == "pcm":
-        return content.tobytes()
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate, layout="mono")
-        assert isinstance(stream, av.AudioStream)
+async def _encoded(
+    first: NDArray[np.float32], sound: AsyncGenerator[tuple[NDArray[np.float32], int], None], encoder: Encoder
+) -> AsyncGenerator[bytes, None]:
+    """What is sent, while it is spoken; a client that goes away stops the voice."""
+    async with contextlib.aclosing(sound):
+        yield encoder.feed(first)
+        async for block, _ in sound:
+            yield encoder.feed(block)
+    yield encoder.finish()
+
+
+class Encoder:
+    """Samples to the bytes of a file that is written from its beginning to its end.
+
+    Args:
+        format: of `FORMATS`; WAV would not know its length.
+        rate: samples per second.
+    """
+
+    def __init__(self, format: str, rate: int) -> None:
+        container, codec, _ = FORMATS[format]
+        self._parts: list[bytes] = []
+        self._rate = rate
+        pages = {"page_duration": "200000"} if container == "ogg" else {}  # microseconds; else of a second and more
+        self._output = av.open(self, "w", format=container, options=pages)
+        self._stream = self._output.add_stream(codec, rate=rate, layout="mono")
+
+    def write(self, content: bytes) -> int:
+        """What the container calls."""
+        self._parts.append(bytes(content))
+        return len(content)
+
+    def feed(self, samples: NDArray[np.float32]) -> bytes:
+        """The bytes that samples (S,) add."""
+        content = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
         frame = av.AudioFrame.from_ndarray(content[None], "s16", "mono")
-        frame.sample_rate = rate
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            output.mux(packet)
-    return file.getvalue()
+        frame.sample_rate = self._rate
+        return self._packed(frame)
+
+    def finish(self) -> bytes:
+        """The last bytes."""
+        rest = self._packed(None)
+        self._output.close()
+        return rest + self._taken()
+
+    def _packed(self, frame: av.AudioFrame | None) -> bytes:
+        assert isinstance(self._stream, av.AudioStream)
+        for packet in self._stream.encode(frame):
+            self._output.mux(packet)
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        found = b"".join(self._parts)
+        self._parts.clear()
+        return found
