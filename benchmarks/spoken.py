@@ -102,8 +102,9 @@ def read(paths: list[Path], judge: str, notes: Path) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Words alone, numbers read out."""
-    return " ".join("".join(c for c in word if c.isalpha() or c == "'") for word in spoken(text).lower().split())
+    """Words alone, numbers read out, compounds in their parts."""
+    words = spoken(text).lower().replace("-", " ").split()
+    return " ".join("".join(c for c in word if c.isalpha() or c == "'") for word in words)
 
 
 class Speakers:

@@ -88,6 +88,13 @@ def test_nothing_to_say_is_an_error(text: str) -> None:
         list(sentences(text, pronounce))
 
 
+def test_what_cannot_be_read_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert said("Hello — Привет, “naïve” 🎉 café. 你好")
+    assert [record.getMessage() for record in caplog.records] == [
+        "left out, because only English is read: Привет, 🎉, 你好"
+    ]
+
+
 def test_tokens_have_pauses_and_places() -> None:
     words = [Word("hello", ("HH", "OW"), ","), Word("the", ("DH", "AH")), Word("lee", ("L", "IY"), "?")]
     found = tokens(words)

@@ -70,6 +70,8 @@ def test_any_speaker_reads() -> None:
         ModelError, match=r"nobody: no such model file; .*; speakers of voices, which read, too: 1088, "
     ):
         reader_of("nobody")
+    with pytest.raises(ModelError, match="already that of speaker 26, not 1088"):
+        next(reader_of("26").blocks(text, "1088"))
 
 
 @needs_numba

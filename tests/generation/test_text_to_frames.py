@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,8 @@ def test_spreads_widen_the_melody_and_the_spectrum(network: TextToFrames) -> Non
     scale = SpeechScale(SCALE.mel_mean, SCALE.mel_scale, 4.5, 0.2, 1.5, 2.0, np.full(5, 1.25, np.float32))
     wide = speech(network, scale)(PHONES, PLACES)
     assert len(wide.log_mel) == pytest.approx(1.5 * len(usual.log_mel), abs=2)
-    assert wide.log_lag.std() > 1.5 * usual.log_lag.std()
+    melodic = speech(network, replace(SCALE, pitch_spread=2.0))(PHONES, PLACES)
+    np.testing.assert_allclose(melodic.log_lag - 4.5, 2 * (usual.log_lag - 4.5), atol=1e-5)  # about the mean of all
 
 
 def test_places_in_phones() -> None:

@@ -22,7 +22,7 @@ from wavasr.network.geometry import receptive_field
 from wavasr.network.inpainting import SampleLikelihood
 from wavasr.network.likelihood import AuxiliaryLoss
 from wavasr.network.recognizer import Recognizer, load_model, save_model
-from wavasr.pictures import lessons
+from wavasr.pictures import lessons, voices
 from wavasr.pictures.generation import Example, Measure, write_page
 from wavasr.pictures.lecture import voice_chapters
 from wavasr.pictures.network import generator_gradient, network, paths, recognizer_gradient
@@ -180,7 +180,7 @@ def test_an_evaluated_generator_has_a_page(voice: Path, tmp_path: Path, speech: 
 def test_a_network_is_drawn(tiny_model: Path, tmp_path: Path) -> None:
     figure = network(str(tiny_model))
     parameters = sum(p.numel() for p in load_model(tiny_model).parameters())
-    assert f"{parameters:,} parameters" in figure.get_suptitle()
+    assert figure.get_suptitle().startswith(f"{tiny_model.stem}: {parameters:,} parameters")
     assert cli.main(["show", "--model", str(tiny_model), "-o", str(tmp_path / "model.svg")]) == 0
     assert (tmp_path / "model.svg").read_text(encoding="utf-8").startswith("<?xml")
 
@@ -283,3 +283,8 @@ def test_the_page_of_a_generator_stands_alone_and_escapes(tmp_path: Path, tone: 
     assert "<script" not in source and source.count("&lt;script") >= 5
     assert source.count("<audio") == 2 and source.count("data:image/png;base64,") == 1
     assert "93.1 %" in source and "http" not in re.sub(r"base64,[^\"]+|http-equiv", "", source)
+
+
+def test_names_beside_dots_do_not_cover_each_other() -> None:
+    points = np.array([[0.0, 0.0], [2.0, 1.0], [60.0, 0.0]])
+    assert voices._sides(points, ["6272", "7367", "lj"]) == [(1, -1), (1, 1), (1, 1)]

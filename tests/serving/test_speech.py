@@ -52,7 +52,7 @@ def test_pieces_are_one_file(format: str) -> None:
     assert sum(map(bool, pieces)) >= 4  # sent as it comes, not at the end
     decoded = load_audio(b"".join(pieces), 16000)
     assert len(decoded) == pytest.approx(48000, abs=2000)
-    assert np.sqrt(np.square(decoded[4000:44000]).mean()) == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+    assert np.sqrt(np.square(decoded[4000:44000]).mean()) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
 
 
 def test_raw_samples(server: Running) -> None:

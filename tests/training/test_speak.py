@@ -131,7 +131,7 @@ def test_a_pipe_gets_sound_as_it_comes(trained: Path) -> None:
     ("arguments", "says"),
     [
         ([], "give a text to say"),
-        (["hello", "--file", "x.txt"], "give a text to say"),
+        (["hello", "--file", "x.txt"], "give a text to say or --file FILE, not both"),
         (["..."], "nothing that can be said"),
         (["hello", "--rate", "9"], "expected 0.5 to 2"),
         (["hello", "--rate", "nan"], "expected 0.5 to 2"),

@@ -66,7 +66,7 @@ def _text(words: list[str], file: Path | None) -> str | Iterator[str]:
         OSError: the file cannot be read.
     """
     if bool(words) == bool(file):
-        raise TextError("give a text to say, or --file FILE")
+        raise TextError("give a text to say or --file FILE" + (", not both" if words else ""))
     if str(file) == "-" or words == ["-"]:
         return _lines(sys.stdin.buffer, "standard input")
     return _lines(file.open("rb"), str(file)) if file else " ".join(words)

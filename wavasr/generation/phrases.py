@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from wavasr.errors import TextError
 from wavasr.language.spoken import spoken
 from wavasr.network.config import PHONE_PLACES
+
+log = logging.getLogger("wavasr")
 
 PAUSE = "sil"
 _CLOSING = (".", "!", "?", '."', '!"', '?"', ".”", "!”", "?”")
@@ -104,7 +107,10 @@ def sentences(text: str | Iterable[str], pronounce: Pronounce) -> Iterator[list[
         said = _without_accents(spoken(paragraph))
         if said.isupper() and all(pronounce(word.lower()) for word in re.findall(r"[A-Z']{2,}", said)):
             said = said.lower()  # shouted: no abbreviations
-        for sentence in _cut(list(_words(said, pronounce))):
+        words = list(_words(said, pronounce))
+        if words:
+            _name_unsaid(said)
+        for sentence in _cut(words):
             found = True
             yield sentence
     if not found:
@@ -123,6 +129,14 @@ def _paragraphs(text: str | Iterable[str]) -> Iterator[str]:
             yield "".join(lines)
             lines = []
     yield "".join(lines)
+
+
+def _name_unsaid(text: str) -> None:
+    """Warn of words in other alphabets and of symbols, which are left out."""
+    kept = "".join(c if not c.isascii() and unicodedata.category(c)[0] in "LNS" else " " for c in text)
+    if unsaid := kept.split():
+        more = f" and {len(unsaid) - 3} more" if len(unsaid) > 3 else ""
+        log.warning("left out, because only English is read: %s%s", ", ".join(unsaid[:3]), more)
 
 
 def _without_accents(text: str) -> str:

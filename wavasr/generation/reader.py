@@ -149,6 +149,8 @@ class Reader:
             raise ConfigError(
                 f"the pitch is {semitones:+g} semitones; expected -{MOST_SEMITONES:g} to {MOST_SEMITONES:g}"
             )
+        if self._speaker and speaker not in (None, self._speaker):
+            raise ModelError(f"the voice is already that of speaker {self._speaker}, not {speaker}; name one of them")
         number = 0 if self._speaker else self.voice.network.speaker(speaker)
         for index, sentence in enumerate(sentences(text, self._pronounce)):
             if index:

@@ -25,7 +25,8 @@ class SpeechScale:
         log_lag_mean: of the logarithm of the pitch period, in voiced frames.
         log_lag_scale: its standard deviation.
         duration: durations are multiplied by it, so that their sums are right: the network finds the mean logarithm.
-        pitch_spread: how much wider the melody of the recordings is than the network's; a regression flattens it.
+        pitch_spread: how much wider the melody of the recordings is than the network's, about the recordings' mean; a
+            regression flattens it.
         mel_spread: (bands,) the same of the spectrum.
     """
 
@@ -115,8 +116,7 @@ class Speech:
         """Normalised log period with its natural spread, and voicing: (F, 2)."""
         melody = self._blocks("pitch_blocks", self._linear("to_pitch", placed), self.config.pitch_dilations)
         pitch = self._linear("pitch", melody)
-        middle = pitch[:, 0].mean()
-        pitch[:, 0] = middle + (pitch[:, 0] - middle) * self.scale.pitch_spread
+        pitch[:, 0] *= self.scale.pitch_spread  # about the recordings' mean: sentences differ from each other too
         pitch[:, 0] -= semitones * np.log(2) / 12 / self.scale.log_lag_scale
         pitch[:, 1] = np.clip(pitch[:, 1], 0.0, 1.0)
         return pitch

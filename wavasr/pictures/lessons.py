@@ -81,7 +81,7 @@ def mu_law(samples: Floats) -> Figure:
     left.plot(x, curve, color=BLUE, label="companded amplitude")
     stairs = mu_law_encode(torch.from_numpy(x), 16).numpy() / 15 * 2 - 1
     left.step(x, stairs, where="mid", color=ORANGE, linewidth=1, label="16 classes (256 in the network)")
-    left.legend(loc="lower right")
+    left.legend(loc="upper left", fontsize=8.5)
     label(left, "amplitude", "companded", "f(x) = sign(x) ln(1 + 255 |x|) / ln 256")
     # As loud as the network gets it: the peak at full scale.
     scaled = torch.from_numpy(samples / max(1e-6, float(np.abs(samples).max())))
@@ -98,7 +98,7 @@ def mu_law(samples: Floats) -> Figure:
         text = f"{name}: {bits:.1f} bits of entropy, signal {ratio:.0f} dB over the error"
         right.plot(np.arange(256), 100 * counts, color=colour, linewidth=1.2, label=text)
     right.set_ylim(0, 1.9 * float(100 * np.bincount(classes, minlength=256).max() / len(classes)))
-    right.legend(loc="upper left", fontsize=8.5)
+    right.legend(loc="upper left", fontsize=8.5, frameon=True, framealpha=1.0, edgecolor="none")  # over the curve
     label(right, "class", "share of the samples (%)", "The recording in 256 classes")
     return figure
 

@@ -36,7 +36,8 @@ def network(model: str | Any = "default") -> Figure:
     Raises:
         ModelError: the model cannot be loaded.
     """
-    module = _loaded(model) if isinstance(model, str) or hasattr(model, "__fspath__") else model
+    named = isinstance(model, str) or hasattr(model, "__fspath__")
+    module: Any = _loaded(model) if named else model
     config = module.encoder.config if hasattr(module, "encoder") else module.config
     stages, rate = _stages(config)
     figure = new_figure(11.0, 0.9 + 0.42 * len(stages) + 5.8)
@@ -49,7 +50,7 @@ def network(model: str | Any = "default") -> Figure:
     ending = f", the first {len(shown)} blocks" if len(stage.dilations) > len(shown) else ""
     middle.set_title(f"Paths to one output of stage {deepest + 1}{ending}: dilations {', '.join(map(str, shown))}")
     _reach(lower, module, config, rate)
-    name = module.__class__.__name__
+    name = Path(model).stem if named else module.__class__.__name__
     parameters = sum(p.numel() for p in module.parameters())
     figure.suptitle(f"{name}: {parameters:,} parameters, {rate / 1000:g} kHz", fontweight="bold")
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,8 @@ def text_to_speech(reader: Reader, text: str, samples: Floats) -> Figure:
     for token, end, frames in zip(found, ends, features.durations, strict=True):
         rows[0].axvline(end, color=GREY, linewidth=0.6)
         name = "" if token.phone == PAUSE else token.phone
-        rows[0].text(end - frames * hop_s / 2, 0.5, name, ha="center", va="center", size=8)
+        room = 72 * 9 * frames / (0.7 * max(1, len(name)) * features.durations.sum())  # points, of a letter
+        rows[0].text(end - frames * hop_s / 2, 0.5, name, ha="center", va="center", size=min(8, room))
     rows[0].set(yticks=[], ylim=(0, 1))
     label(rows[0], "", "", "Phones, as long as the network found")
     times = (np.arange(len(features.log_lag)) + 0.5) * hop_s
@@ -168,9 +169,36 @@ def speakers(model: Any) -> Figure:
     figure = new_figure(7.5, 5.5)
     axes = figure.subplots()
     axes.plot(places[:, 0], places[:, 1], "o", color=BLUE, markersize=6)
-    for name, (x, y) in zip(names, places, strict=True):
-        axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", size=9, color=INK)
     axes.margins(0.12)
+    reach = 1.24 * (places.max(axis=0) - places.min(axis=0)).clip(1e-6)
+    points = places / reach * 72 * (figure.get_size_inches() - 0.8)
+    for name, place, (right, up) in zip(names, places, _sides(points, names), strict=True):
+        ends = "left" if right > 0 else "right", "bottom" if up > 0 else "top"
+        offset = 5 * right, 3 * up
+        axes.annotate(name, place, xytext=offset, textcoords="offset points", size=9, color=INK, ha=ends[0], va=ends[1])
     first, second = (f"axis {i + 1} ({100 * part:.0f} % of the variance)" for i, part in enumerate(share))
     label(axes, first, second, f"The vectors of {len(names)} speakers")
     return figure
+
+
+def _sides(points: NDArray[np.float64], names: Sequence[str]) -> list[tuple[int, int]]:
+    """For dots at (N, 2) points, the corner at which each name covers the least of dots and of names before it."""
+    taken = [np.concatenate([point - 4, point + 4]) for point in points]  # left, bottom, right, top
+    found: list[tuple[int, int]] = []
+    for (x, y), name in zip(points, names, strict=True):
+        width, height = 5.5 * len(name), 10.0
+
+        def box(side: tuple[int, int], x: float = x, y: float = y, w: float = width, h: float = height) -> Any:
+            left, low = (x + 5 if side[0] > 0 else x - 5 - w), (y + 3 if side[1] > 0 else y - 3 - h)
+            return np.array([left, low, left + w, low + h])
+
+        found.append(min(((1, 1), (1, -1), (-1, 1), (-1, -1)), key=lambda side: _covered(box(side), taken)))
+        taken.append(box(found[-1]))
+    return found
+
+
+def _covered(box: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> float:
+    """The area of a box (left, bottom, right, top) that others cover, overlaps counted twice."""
+    rows = np.array(others)
+    sides = np.minimum(box[2:], rows[:, 2:]) - np.maximum(box[:2], rows[:, :2])
+    return float(sides.clip(0).prod(axis=1).sum())

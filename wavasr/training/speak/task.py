@@ -142,7 +142,7 @@ class Spreads:
             voiced = batch.pitch[row, 1, :frames] >= VOICED
             if int(voiced.sum()) > 10:
                 melodies = (part[row, 0, :frames][voiced] for part in (batch.pitch, said.pitch))
-                self._pitch += [float(melody.var()) for melody in melodies]
+                self._pitch += [float((melody**2).sum()) for melody in melodies]
             variances = [part[row, :, :frames].double().var(1).cpu().numpy() for part in (batch.mel, said.mel)]
             self._mel.append(np.stack(variances))
 
@@ -153,7 +153,7 @@ class Spreads:
 
     @property
     def pitch(self) -> float:
-        """The standard deviation of the true pitch within a sentence by that of the network's."""
+        """The deviation of the true pitch from its mean by that of the network's."""
         return float(np.clip(np.sqrt(self._pitch[0] / max(self._pitch[1], 1e-6)), 1.0, 3.0))
 
     @property
