@@ -1,20 +1,27 @@
 """What live streams take of a core: samples pushed in real time by a simulated clock.
 
     python benchmarks/streaming.py MANIFEST [--every N] [--piece-ms MS] [--streams N --seconds S]
+    python benchmarks/streaming.py MANIFEST --equal HOURS
 
-Utterances of a manifest, a pause behind each, are pushed piece by piece into streams that share one core, as the
-sessions of a server share a worker process: a piece waits until the core is free, what has come meanwhile goes with it,
-and a stream that had to wait long gets no partial text. Work takes the processor time that it takes here. Prints how
-long after the end of a word it stood in a partial text, how long after the last word of an utterance its final text
-came, what of the stable texts was wrong, and the share of a core.
+Utterances of a manifest, a pause behind each, are pushed piece by piece into streams that share one core: a piece waits
+until the core is free, what has come meanwhile goes with it, and a stream that had to wait long gets no partial text.
+Work takes the processor time that it takes here. Prints how long after the end of a word it stood in a partial text,
+how long after the last word of an utterance its final text came, what of the stable texts was wrong, and the share of a
+core.
+
+With --equal, utterances without pauses between them, as many as last so long, are pushed as fast as they are taken, in
+pieces of 1 sample to 5 s, twice with other sizes. Prints memory on the way and whether words, times and confidences are
+those of `wavasr.transcribe`; exits with 1 if not.
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +32,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from wavasr.corpora.manifest import read_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.recognition.stream import Event, Final, Partial, Stream
-from wavasr.serving.worker import LATE_S
+from wavasr.recognition.transcribe import transcribe
 
 PAUSE_S = 2.0
+LATE_S = 0.5  # that a piece waited: no partial text this time
 RATE = 16000
 
 
@@ -135,7 +143,39 @@ def quantiles(values: list[float]) -> str:
     return f"median {1000 * low:.0f} ms, 90 % within {1000 * high:.0f} ms"
 
 
-def main() -> None:
+def equal(manifest: Path, model: str, hours: float) -> int:
+    """Is a long stream what the file is, however it is cut? How many of two are not."""
+    recordings = (load_utterance(one, RATE) for one in itertools.cycle(read_manifest(manifest)))
+    samples, wanted = np.zeros(round(3600 * hours * RATE), np.float32), 0
+    while wanted < len(samples):
+        part = next(recordings)[: len(samples) - wanted]
+        samples[wanted : wanted + len(part)] = part
+        wanted += len(part)
+    expected = transcribe(samples, model, sample_rate=RATE).words
+    different = 0
+    for seed in (1, 2):
+        words = tuple(word for final in cut_at_random(samples, model, seed) for word in final.words)
+        same = sum(one == other for one, other in zip(words, expected, strict=False))
+        print(f"cut with seed {seed}: {len(words)} words, {len(expected)} of the file, {same} equal with times")
+        different += words != expected
+    return different
+
+
+def cut_at_random(samples: np.ndarray, model: str, seed: int) -> Iterator[Final]:
+    """Final texts of samples in pieces whose lengths are as likely to be short as long."""
+    chance, stream, given, told_s = np.random.default_rng(seed), Stream(model), 0, 0.0
+    while given < len(samples):
+        piece = int(np.exp(chance.uniform(0.0, np.log(5 * RATE))))
+        yield from (event for event in stream.feed(samples[given : given + piece]) if isinstance(event, Final))
+        given += piece
+        if given / RATE >= told_s:
+            resident = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+            print(f"{told_s / 60:.0f} min: {int(resident) * os.sysconf('SC_PAGE_SIZE') >> 20} MB", flush=True)
+            told_s += 600
+    yield from (event for event in stream.finish() if isinstance(event, Final))
+
+
+def main() -> int:
     """Parse, push, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
@@ -144,7 +184,10 @@ def main() -> None:
     parser.add_argument("--piece-ms", type=float, default=100.0)
     parser.add_argument("--streams", type=int, default=1, help="at the same time, on one core")
     parser.add_argument("--seconds", type=float, default=0.0, help="of each stream; default: as its utterances last")
+    parser.add_argument("--equal", type=float, default=0.0, help="hours: is such a stream what the file is?")
     args = parser.parse_args()
+    if args.equal:
+        return equal(args.manifest, args.model, args.equal)
     measured = Measured()
     warm = Stream(args.model)
     warm.feed(np.zeros(RATE, np.float32))
@@ -164,7 +207,8 @@ def main() -> None:
     print(f"pieces without a partial text because they waited: {100 * measured.late / measured.fed:.0f} %")
     share = 100 * measured.work_s / measured.audio_s
     print(f"a stream takes {share:.1f} % of a core; longest step {measured.longest_s:.3f} s")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

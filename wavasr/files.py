@@ -82,7 +82,7 @@ def atomic_bytes(path: str | Path) -> Iterator[BinaryIO]:
             _look_for_leftovers(target)
             part, handle = _new_part(target)
     try:
-        with io.BufferedWriter(NamedSink(handle, given)) as stream:
+        with io.BufferedWriter(_Sink(handle, given)) as stream:
             yield cast(BinaryIO, stream)
             stream.flush()
             if part is not None:
@@ -136,19 +136,11 @@ def check_writable_folder(path: str | Path) -> None:
         _try_folder(Path(path))
 
 
-def is_standard_output(path: str | Path) -> bool:
-    """Whether what is written to this path comes out of standard output: /dev/stdout, a link to it."""
-    try:
-        return _destination(Path(path)) == 1
-    except OSError:
-        return False
-
-
-class NamedSink(io.FileIO):
+class _Sink(io.FileIO):
     """A file whose failures to write name the path that was given."""
 
-    def __init__(self, handle: int, given: Path, closefd: bool = True) -> None:
-        super().__init__(handle, "w", closefd)
+    def __init__(self, handle: int, given: Path) -> None:
+        super().__init__(handle, "w")
         self._given = given
 
     def write(self, data: Any, /) -> int:

@@ -9,12 +9,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from wavasr import cli
-from wavasr.audio.reading import load_audio
-from wavasr.generation.speaking import write_wav
 from wavasr.network.files import read_header
 
 Make = Callable[[Path, Path, Path], list[str]]
@@ -119,25 +116,9 @@ def test_one_result_that_cannot_be_written_is_one_failure(
     assert f"{folder / 'speech.txt'}: is a directory; give a file" in said.err
 
 
-def test_standard_output_holds_the_file_and_nothing_else(
-    writer: Callable[[Path], list[str]], suffix: str, tmp_path: Path
-) -> None:
-    link, plain = tmp_path / f"stdout{suffix}", tmp_path / f"plain{suffix}"
-    link.symlink_to("/proc/self/fd/1")
-    done = subprocess.run([sys.executable, "-m", "wavasr", *writer(link)], capture_output=True, check=True)
-    if suffix == ".wavasr":  # sizes come after what they are of, where there is no way back
-        plain.write_bytes(done.stdout)
-        assert read_header(plain)["format"] == "wavasr-model"
-    else:
-        assert cli.main(writer(plain)) == 0
-        assert done.stdout == plain.read_bytes()
-
-
-def test_sound_begins_where_its_stream_is(tmp_path: Path) -> None:
-    sound = np.linspace(-0.5, 0.5, 400, dtype=np.float32)
-    with (tmp_path / "all.bin").open("wb") as file:
-        file.write(b"before")
-        write_wav(file, [sound[:100], sound[100:]], 8000)
-    content = (tmp_path / "all.bin").read_bytes()
-    assert content[:10] == b"beforeRIFF"
-    assert np.abs(load_audio(content[6:], 8000) - sound).max() < 1e-4
+def test_a_pipe_through_standard_output(tiny_model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick fox\n", encoding="utf-8")
+    command = [sys.executable, "-m", "wavasr", "lm", "build", text, "-o", "/dev/stdout", "--model", tiny_model]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stdout.startswith(b"\\data\\\n") and b"\\end\\\n" in done.stdout

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 import wavasr
 from wavasr.audio.reading import load_audio
+from wavasr.decoding.config import DecodingConfig
+from wavasr.decoding.factory import decoder_of
+from wavasr.decoding.running import Search
+from wavasr.decoding.search import LMDecoder
 from wavasr.errors import AudioError
+from wavasr.recognition.chunks import log_probs_of
+from wavasr.recognition.models import opened
 from wavasr.recognition.stream import Endpoint, Event, Final, Partial, Stream
 from wavasr.recognition.transcribe import Transcript
 
@@ -52,14 +58,18 @@ def whole(talk: np.ndarray) -> Transcript:
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.lists(st.integers(100, 30_000), min_size=1, max_size=12), st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(100, 30_000), st.booleans(), st.booleans()), min_size=1, max_size=12), st.booleans()
+)
 def test_final_words_are_those_of_the_file_for_any_way_of_cutting(
-    talk: np.ndarray, whole: Transcript, sizes: list[int], partials: bool
+    talk: np.ndarray, whole: Transcript, pieces: list[tuple[int, bool, bool]], partials: bool
 ) -> None:
-    """To the bit: words, times, confidences."""
+    """To the bit: words, times, confidences. Whatever is done between two pieces."""
     stream, events, start = Stream(partials=partials), [], 0
-    for size in itertools.cycle(sizes):
-        events += stream.feed(talk[start : start + size])
+    for size, partial, advance in itertools.cycle(pieces):
+        events += stream.feed(talk[start : start + size], partial)
+        if advance:
+            assert stream.advance() == [] and stream.backlog_s == 0.0
         start += size
         if start >= len(talk):
             break
@@ -99,8 +109,31 @@ def test_stable_words_begin_the_final_text_and_only_grow(talk: np.ndarray) -> No
     assert stable
 
 
-def test_partial_texts_can_be_left_out(speech: np.ndarray) -> None:
-    assert Stream().feed(speech[:16000], partial=False) == []
+def test_words_that_all_hypotheses_have_are_those_of_their_texts(speech: np.ndarray) -> None:
+    """Also where words that the language model lacks are searched as another one."""
+    model = opened("default")
+    for config in (DecodingConfig(), DecodingConfig(hotwords=("the old man",))):
+        decoder = decoder_of(config, model)
+        assert isinstance(decoder, LMDecoder) and decoder._tree is not None
+        running = decoder.begin()
+        assert isinstance(running, Search)
+        for values in np.array_split(log_probs_of(model, speech), 4):
+            running.push(values)
+            read = [
+                decoder._tree.read(one.tokens[1:], one.words[1:]) for one in running._search.get_all_final_hypothesis()
+            ]
+            said = [[word for word, _, _ in one.words] for one in read]
+            same = [len(set(words)) == 1 for words in zip(*said, strict=False)]
+            assert running.agreed() == [*same, False].index(False)
+
+
+def test_partial_texts_can_be_left_out_and_come_later(speech: np.ndarray) -> None:
+    stream, prompt = Stream(), Stream()
+    assert stream.feed(speech[:32000], partial=False) == []
+    assert stream.partial_is_due and stream.backlog_s > 0.0
+    (partial,) = stream.partial()
+    assert prompt.feed(speech[:32000]) == [partial]
+    assert not stream.partial_is_due and stream.partial() == []
 
 
 def test_integers_and_other_rates(speech: np.ndarray) -> None:

@@ -1,12 +1,10 @@
-"""A worker that is behind leaves out partial texts, and one that always is takes no more sessions."""
+"""A worker that is behind makes partial texts later, and one that always is takes no more sessions."""
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,29 +12,96 @@ import pytest
 from wavasr.audio.reading import load_audio
 from wavasr.recognition.stream import Partial
 from wavasr.serving.pool import Busy, Pool, Session, _Process
-from wavasr.serving.worker import Answer, Feed, Open, Options, _Worker
+from wavasr.serving.worker import BEHIND_S, LATE_S, PATIENCE_S, Answer, Close, Feed, Open, Options, Worker
 
 
-@pytest.fixture
-def asked() -> Callable[[Any], Answer]:
-    """Sends a message to a worker of this process; its answer."""
-    ours, theirs = Pipe()
-    worker = _Worker(theirs)
+class Asked:
+    """A worker of this process, and the time that it takes it to be."""
 
-    def ask(message: Any) -> Answer:
-        worker._handle(message)
-        answer: Answer = ours.recv()
-        return answer
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._ours, theirs = Pipe()
+        self.worker = Worker(theirs, lambda: self.now_s)
+        self.ids = iter(range(9))
 
-    return ask
+    def open(self) -> int:
+        id = next(self.ids)
+        self.worker._handle(Open(id, Options("default"), 16000))
+        answer: Answer = self._ours.recv()
+        assert not answer.error
+        return id
+
+    def feed(self, id: int, samples: np.ndarray, sent_s: float = 0.0) -> None:
+        self.worker._handle(Feed(id, samples, sent_s))
+
+    def answers(self) -> list[Answer]:
+        """Those to be had after one turn of the worker."""
+        self.worker.work()
+        return [self._ours.recv() for _ in iter(self._ours.poll, False)]
 
 
-def test_samples_that_waited_get_no_partial_text(asked: Callable[[Any], Answer], repository: Path) -> None:
-    speech = load_audio(repository / "data" / "samples" / "plain-sentence.flac")[:32000]
-    for id, sent_s, late in ((0, math.inf, False), (1, 0.0, True)):
-        assert not asked(Open(id, Options("default"), 16000)).error
-        answer = asked(Feed(id, speech, sent_s))
-        assert answer.late == late and any(isinstance(event, Partial) for event in answer.events) != late
+@pytest.fixture(scope="module")
+def speech(repository: Path) -> np.ndarray:
+    return load_audio(repository / "data" / "samples" / "plain-sentence.flac")
+
+
+def has_partial(answer: Answer) -> bool:
+    return any(isinstance(event, Partial) for event in answer.events)
+
+
+def test_samples_that_waited_get_their_partial_text_with_the_next_ones(speech: np.ndarray) -> None:
+    asked = Asked()
+    id, other = asked.open(), asked.open()
+    asked.feed(other, speech[:24000])
+    (answer,) = asked.answers()
+    assert has_partial(answer) and not answer.late
+    asked.now_s = LATE_S + 0.1
+    asked.feed(id, speech[:24000])
+    (answer,) = asked.answers()
+    assert answer.late and not has_partial(answer)
+    assert asked.answers() == []  # the partial text is made
+    asked.feed(id, speech[24000:25000], asked.now_s)
+    (answer,) = asked.answers()
+    assert not answer.late and has_partial(answer)
+
+
+def test_samples_wait_for_partial_texts_for_a_while(speech: np.ndarray) -> None:
+    asked = Asked()
+    first, second = asked.open(), asked.open()
+    asked.now_s = LATE_S
+    asked.feed(first, speech[:24000])
+    assert [answer.id for answer in asked.answers()] == [first]
+    asked.feed(second, speech[:24000], asked.now_s)
+    assert asked.answers() == []  # what is due of the first
+    assert [answer.id for answer in asked.answers()] == [second]
+    asked.feed(first, speech[24000:40000], asked.now_s - PATIENCE_S)
+    asked.worker._due.setdefault(second)
+    assert [answer.id for answer in asked.answers()] == [first]
+
+
+def test_the_search_that_is_most_behind_goes_on_first(speech: np.ndarray) -> None:
+    asked = Asked()
+    behind, other = asked.open(), asked.open()
+    for id, samples in ((other, speech[:20000]), (behind, speech)):
+        asked.worker._sessions[id].stream.feed(samples, partial=False)
+        asked.worker._due.setdefault(id)
+    stream = asked.worker._sessions[behind].stream
+    assert stream.backlog_s >= BEHIND_S
+    asked.answers()
+    assert stream.backlog_s == 0.0 and list(asked.worker._due) == [other, behind]
+    asked.answers()
+    assert list(asked.worker._due) == [behind] and has_partial(asked.worker._sessions[other].made)
+
+
+def test_a_closed_session_is_forgotten(speech: np.ndarray) -> None:
+    asked = Asked()
+    id = asked.open()
+    asked.now_s = LATE_S
+    asked.feed(id, speech[:24000])
+    asked.answers()
+    asked.feed(id, speech[24000:], asked.now_s)
+    asked.worker._handle(Close(id))
+    assert asked.answers() == []
 
 
 def test_a_worker_that_is_late_for_everybody_is_full() -> None:

@@ -293,12 +293,11 @@ class LMDecoder(Decoder):
         if tree is None:
             return 0
         results = search.get_all_final_hypothesis()
-        if tree.numbers_are_words:
-            said = [[number for number in result.words if number >= 0] for result in results]
-        else:
-            read = (tree.read(result.tokens[1:], result.words[1:]) for result in results)
-            said = [[number for number, _, _ in one.words] for one in read]
-        return sum(1 for _ in itertools.takewhile(lambda words: len(set(words)) == 1, zip(*said, strict=False)))
+        common = _common([[number for number in result.words if number >= 0] for result in results])
+        if tree.are_words(common):
+            return len(common)
+        read = (tree.read(result.tokens[1:], result.words[1:]) for result in results)
+        return len(_common([[number for number, _, _ in one.words] for one in read]))
 
     def emissions(self, log_probs: LogProbs) -> Emissions:
         """What the search gets of (T, V) log-probabilities."""
@@ -386,6 +385,12 @@ class LMDecoder(Decoder):
             # The labels do not tell where words begin.
             words = tuple((self._words.words[number], first, end) for number, first, end in found.words)
         return Hypothesis(found.ids, found.score, spans, confidences, len(values), words)
+
+
+def _common(said: Sequence[Sequence[int]]) -> list[int]:
+    """What all begin with."""
+    together = itertools.takewhile(lambda numbers: len(set(numbers)) == 1, zip(*said, strict=False))
+    return [numbers[0] for numbers in together]
 
 
 def _pauses(columns: Sequence[int], ends: Sequence[int]) -> NDArray[np.bool_]:

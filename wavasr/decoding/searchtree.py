@@ -235,10 +235,9 @@ class SearchTree:
             before = frame + 1
         return Read(tuple(ids), tuple(read), tuple(ends), tuple(searched_as), nats)
 
-    @property
-    def numbers_are_words(self) -> bool:
-        """Whether a result's numbers are its words: without hotwords, and words that are searched as another one."""
-        return not self._expected and not self._lm_unknown
+    def are_words(self, numbers: Sequence[int]) -> bool:
+        """Whether a result's numbers are its words: hotwords, and words that are searched as another one, are not."""
+        return not self._expected and not (self._lm_unknown and self._rarest in numbers)
 
     def _said(self, number: int, columns: Sequence[int]) -> Expected:
         """What a word of the search is: a hotword by its last column, another one by its number and labels."""

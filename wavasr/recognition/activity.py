@@ -93,7 +93,8 @@ class SpeechProbability:
         for start in range(0, count, _BLOCK):
             end = min(count, start + _BLOCK)
             piece = self._held[start * WINDOW : end * WINDOW + _CONTEXT]
-            windows = np.lib.stride_tricks.sliding_window_view(piece, WINDOW + _CONTEXT)[::WINDOW]
+            size = piece.itemsize  # `sliding_window_view` takes as long for a few windows as the network
+            windows = np.ndarray((end - start, WINDOW + _CONTEXT), piece.dtype, piece, 0, (WINDOW * size, size))
             inputs = {"input": self._level(windows), "h": self._state[0], "c": self._state[1]}
             probabilities, *self._state = _session().run(["speech_probs", "hn", "cn"], inputs)
             found.append(probabilities)

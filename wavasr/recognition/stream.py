@@ -18,7 +18,7 @@ import soxr
 from wavasr.audio.arrays import check_rate, checked_samples
 from wavasr.audio.reading import Samples
 from wavasr.decoding.config import DEFAULT, DecodingConfig
-from wavasr.decoding.decoder import Decoder
+from wavasr.decoding.decoder import Decoder, Running
 from wavasr.decoding.factory import decoder_of
 from wavasr.decoding.greedy import Hypothesis
 from wavasr.decoding.times import Word
@@ -137,10 +137,32 @@ class Stream:
         if self._resampler is not None:
             values = self._resampler.resample_chunk(np.ascontiguousarray(values))
         events = self._finals(values)
-        if self._partial is not None and partial and self._stretches.samples - self._shown >= self._step:
-            self._shown = self._stretches.samples
-            events += self._partial.update(self._stretches)
-        return events
+        return events + self.partial() if partial else events
+
+    @property
+    def partial_is_due(self) -> bool:
+        """Whether enough was fed since the last partial text for another one."""
+        return self._partial is not None and self._stretches.samples - self._shown >= self._step
+
+    def partial(self) -> list[Event]:
+        """The partial text that is due, if it has changed; for who left it out of `feed` and has time now."""
+        if self._partial is None or self._ended or not self.partial_is_due:
+            return []
+        self._shown = self._stretches.samples
+        return [*self._partial.update(self._stretches)]
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of speech that `advance` would deal with, else the next partial or final text."""
+        if self._partial is None or self._ended:
+            return 0.0
+        return seconds_of(self._partial.backlog(self._stretches), self._model)
+
+    def advance(self) -> list[Event]:
+        """Do what the final text needs in any case, so that it takes less time then; no events."""
+        if self._partial is not None and self.backlog_s:
+            self._partial.advance(self._stretches)
+        return []
 
     def finish(self) -> list[Event]:
         """The stream ends; what is left of it."""
@@ -181,14 +203,28 @@ class PartialText:
         self._decoder = decoder
         seconds = _MARGIN_S, _LONGEST_DRAFT_S, _AGREE_S, SURELY_WHOLE_S
         self._margin, self._longest, self._interval, self._whole = (frames_in(one, model) for one in seconds)
+        self._ended: Running | None = None
         self._reset(-1)
 
     def _reset(self, first: int) -> None:
         self._first = first
+        self._ended = None
         self._running = self._decoder.begin()
         self._stable = 0  # words
         self._compared = 0  # frames after which the hypotheses were compared
         self._shown = Partial("", "")
+
+    def backlog(self, stretches: Stretches) -> int:
+        """Frames with which the search could go on."""
+        first, ready = stretches.ready
+        return max(0, ready - (self._running.frames if self._first == first else 0))
+
+    def advance(self, stretches: Stretches) -> None:
+        """Go on with them."""
+        first, ready = stretches.ready
+        if first != self._first:
+            self._reset(first)
+        self._running.push(stretches.advance()[self._running.frames : ready])
 
     def update(self, stretches: Stretches) -> list[Partial]:
         """The text now, if it has changed."""
@@ -234,6 +270,7 @@ class PartialText:
         """A stretch is complete: its hypothesis."""
         running, first = self._running, self._first
         self._reset(-1)
+        self._ended = running  # to forget it takes a while: when there is time, and the final text is out
         if first != stretch.first or running.frames > stretch.frames or isinstance(stretch.values, tuple):
             return self._decoder(stretch.values)
         running.push(stretch.values[running.frames :])

@@ -117,6 +117,24 @@ class Stretches:
         values = np.concatenate([self._cutter.held, coming[: max(0, utterance.known - self._posteriors.taken)]])
         return self._first, values, len(self._cutter.held)
 
+    @property
+    def ready(self) -> tuple[int, int]:
+        """The first frame of the current utterance that is in no stretch yet, and how many have all right context."""
+        utterance = self._utterances.found[0] if self._utterances.found else None
+        if utterance is None:
+            return 0, 0
+        first = self._first if self._levelled is utterance else utterance.first
+        return first, max(0, self._ready(utterance) - first)
+
+    def advance(self) -> Floats:
+        """The (t, V) log-probabilities of these frames."""
+        if self.ready[1]:
+            utterance = self._utterances.found[0]
+            self._begin(utterance)
+            for values in self._posteriors.take(self._ready(utterance)):
+                self._cutter.add(values)
+        return self._cutter.held
+
     def _ready(self, utterance: Utterance) -> int:
         """The end of its frames that can be had for good."""
         return min(utterance.known, self._posteriors.complete) if self._has_level(utterance) else 0

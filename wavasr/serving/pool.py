@@ -27,7 +27,7 @@ from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Op
 START_S = 300.0
 STOP_S = 5.0
 ATTEMPTS = 2
-MOST_LATE = 0.8  # share of the recent samples that waited too long for a partial text: no room for another session
+MOST_LATE = 0.8  # share of the recent samples that waited too long: no room for another session
 _RECENT = 100  # messages with samples
 _PIECE_S = 2.0  # of samples at once, so that other sessions wait no longer than for that
 
@@ -248,7 +248,7 @@ class _Process:
         return self._process.exitcode
 
     def note(self, late: bool) -> None:
-        """Samples of a live session were answered; whether too late for a partial text."""
+        """Samples of a live session were answered; whether they waited too long."""
         self._late += (late - self._late) / _RECENT
 
     @property

@@ -43,7 +43,7 @@ def decode(content: bytes, encoding: str) -> Floats:
         AudioError: samples that are not numbers.
     """
     if encoding == "s16le":
-        return (np.frombuffer(content, "<i2") / np.float32(32768)).astype(np.float32)
+        return np.frombuffer(content, "<i2").astype(np.float32) / np.float32(32768)
     if encoding == "f32le":
         samples = np.frombuffer(content, "<f4").astype(np.float32)
         if not np.isfinite(samples).all():

@@ -1,5 +1,8 @@
 """A process that recognises: live streams first, and beside them one upload, piece by piece.
 
+Where time is short, samples wait a little, since a few large pieces take less of it than many small ones; meanwhile the
+searches go on, so that little is left for final texts, and only then partial texts are made.
+
 server                         worker
 Open, Feed, Finish, Close  ->  a stream of the recogniser for each live session
 Upload, Cancel             ->  recordings, which are decoded and recognised in pieces of a few seconds
@@ -27,7 +30,10 @@ from wavasr.errors import AudioError, WavasrError
 from wavasr.recognition.models import opened
 from wavasr.recognition.stream import Event, Stream
 
-LATE_S = 0.5  # that samples waited here; their session gets no partial text this time, which saves most of the work
+PROMPT_S = 0.1  # that samples waited here at most where their partial text is made at once
+PATIENCE_S = 0.5  # that samples wait while there is other work
+LATE_S = 1.0  # that they waited: there is too much to do even without partial texts
+BEHIND_S = 1.0  # of speech that is not searched: before partial texts its search goes on
 IDLE_S = 1.0  # after which memory that is free goes back to the system
 PIECE_S = 5.0  # of an upload: live sessions wait at most as long as recognising that takes
 
@@ -101,7 +107,7 @@ class Answer:
         id: of the session or upload; -1: the worker is ready, or could not start.
         events: what was recognised.
         done: whether no further answer to this message comes.
-        late: whether the samples had to wait so long that no partial text was made.
+        late: whether the samples had to wait for long.
         duration_s: seconds of audio so far.
         sound: (S,) float32, of a text that is said.
         sample_rate: of the sound.
@@ -135,31 +141,89 @@ def run(connection: Connection, models: tuple[str, ...]) -> None:
         return
     connection.send(Answer(-1))
     try:
-        _Worker(connection).serve()
+        Worker(connection).serve()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-class _Worker:
-    def __init__(self, connection: Connection) -> None:
+@dataclass
+class _Session:
+    """A live session: its stream, how it was opened, and what was made since the last answer, for the next one."""
+
+    stream: Stream
+    opened: Open
+    made: Answer
+
+
+class Worker:
+    """Answers messages, the samples of live sessions in their order.
+
+    Args:
+        connection: to the server.
+        clock: the seconds in which messages are dated.
+    """
+
+    def __init__(self, connection: Connection, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection = connection
-        self._streams: dict[int, tuple[Stream, Open]] = {}
+        self._clock = clock
+        self._sessions: dict[int, _Session] = {}
         self._uploads: dict[int, Iterator[Answer]] = {}
+        self._feeds: dict[int, Feed] = {}  # samples that wait, of each session once
+        self._due: dict[int, None] = {}  # sessions that wait for a partial text, the first for longest
+        self._ended: list[Stream] = []  # to forget one takes a while
         self._has_closed = False
 
     def serve(self) -> None:
-        """Answer messages; while there are none, go on with the oldest upload."""
+        """Answer messages until the server is gone."""
         while True:
-            while not self._uploads or self._connection.poll():
-                if self._has_closed and not self._connection.poll(IDLE_S):
-                    self._has_closed = False
-                    give_back_memory()
-                self._handle(self._connection.recv())
-            id, pieces = next(iter(self._uploads.items()))
-            answer = _answered(id, partial(next, pieces))
-            if answer.done:
-                del self._uploads[id]
-            self._connection.send(answer)
+            self._receive()
+            self.work()
+
+    def work(self) -> None:
+        """The samples that wait for longest; while there are none or they may wait, what is due, then an upload."""
+        if self._feeds and (not self._due or self._must_feed()):
+            feed = self._feeds.pop(next(iter(self._feeds)))
+            self._connection.send(_answered(feed.id, partial(self._fed, feed)))
+            return
+        if self._due:
+            self._work_on_due()
+        else:
+            self._ended.clear()
+        if self._uploads and not self._must_feed():
+            self._go_on()
+
+    def _receive(self) -> None:
+        """Take messages, and wait for one where there is nothing else to do."""
+        while self._connection.poll() or not (self._feeds or self._due or self._uploads):
+            if self._has_closed and not self._connection.poll(IDLE_S):
+                self._has_closed = False
+                give_back_memory()
+            self._handle(self._connection.recv())
+
+    def _must_feed(self) -> bool:
+        oldest = next(iter(self._feeds.values()), None)
+        return oldest is not None and self._clock() - oldest.sent_s >= PATIENCE_S
+
+    def _work_on_due(self) -> None:
+        """Go on with the search that is most behind, or make the partial text that waits for longest."""
+        backlogs = {id: self._sessions[id].stream.backlog_s for id in self._due}
+        id = max(backlogs, key=lambda one: backlogs[one])
+        is_behind = backlogs[id] >= BEHIND_S
+        id = id if is_behind else next(iter(self._due))
+        session = self._sessions[id]
+        work = session.stream.advance if is_behind else session.stream.partial
+        answer = _answered(id, lambda: Answer(id, (*session.made.events, *work())))
+        if answer.error or not is_behind:
+            del self._due[id]
+        session.made = answer
+
+    def _go_on(self) -> None:
+        """A piece of the oldest upload."""
+        id, pieces = next(iter(self._uploads.items()))
+        answer = _answered(id, partial(next, pieces))
+        if answer.done:
+            del self._uploads[id]
+        self._connection.send(answer)
 
     def _handle(self, message: Message) -> None:
         match message:
@@ -169,28 +233,37 @@ class _Worker:
                 self._uploads[message.id] = _spoken(message)
             case Close():
                 self._has_closed = True
-                self._streams.pop(message.id, None)
-                self._uploads.pop(message.id, None)
+                for held in (self._sessions, self._uploads, self._feeds, self._due):
+                    held.pop(message.id, None)
+            case Feed():
+                self._feeds[message.id] = message
             case Open():
                 self._connection.send(_answered(message.id, lambda: self._opened(message)))
-            case Feed():
-                self._connection.send(_answered(message.id, lambda: self._fed(message)))
             case Finish():
                 self._connection.send(_answered(message.id, lambda: self._finished(message)))
 
     def _opened(self, message: Open) -> Answer:
-        self._streams[message.id] = _stream(message.options, message.sample_rate), message
+        stream = _stream(message.options, message.sample_rate)
+        self._sessions[message.id] = _Session(stream, message, Answer(message.id))
         return Answer(message.id)
 
-    def _fed(self, message: Feed) -> Answer:
-        stream, _ = self._streams[message.id]
-        late = time.monotonic() - message.sent_s > LATE_S
-        return Answer(message.id, tuple(stream.feed(message.samples, partial=not late)), late=late)
+    def _fed(self, feed: Feed) -> Answer:
+        session = self._sessions[feed.id]
+        made, session.made = session.made, Answer(feed.id)
+        if made.error:
+            return made
+        waited_s = self._clock() - feed.sent_s
+        events = session.stream.feed(feed.samples, partial=waited_s <= PROMPT_S and not self._due)
+        if session.stream.partial_is_due:
+            self._due.setdefault(feed.id)
+        return Answer(feed.id, (*made.events, *events), late=waited_s > LATE_S)
 
     def _finished(self, message: Finish) -> Answer:
-        stream, opened = self._streams[message.id]
-        events = tuple(stream.finish())
-        self._streams[message.id] = _stream(opened.options, opened.sample_rate), opened
+        session = self._sessions[message.id]
+        self._due.pop(message.id, None)
+        events = (*session.made.events, *session.stream.finish())
+        self._ended.append(session.stream)
+        self._opened(session.opened)
         return Answer(message.id, events)
 
 
