@@ -136,6 +136,14 @@ def check_writable_folder(path: str | Path) -> None:
         _try_folder(Path(path))
 
 
+def is_standard_output(path: str | Path) -> bool:
+    """Whether what is written to this path comes out of standard output: /dev/stdout, a link to it."""
+    try:
+        return _destination(Path(path)) == 1
+    except OSError:
+        return False
+
+
 class _Sink(io.FileIO):
     """A file whose failures to write name the path that was given."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from wavasr import cli
+from wavasr.audio.reading import load_audio
 from wavasr.network.files import read_header
 
 Make = Callable[[Path, Path, Path], list[str]]
@@ -116,9 +117,26 @@ def test_one_result_that_cannot_be_written_is_one_failure(
     assert f"{folder / 'speech.txt'}: is a directory; give a file" in said.err
 
 
-def test_a_pipe_through_standard_output(tiny_model: Path, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text("the quick fox\n", encoding="utf-8")
-    command = [sys.executable, "-m", "wavasr", "lm", "build", text, "-o", "/dev/stdout", "--model", tiny_model]
-    done = subprocess.run(command, capture_output=True, check=True)
-    assert done.stdout.startswith(b"\\data\\\n") and b"\\end\\\n" in done.stdout
+def test_standard_output_holds_the_file_and_nothing_else(
+    writer: Callable[[Path], list[str]], suffix: str, tmp_path: Path
+) -> None:
+    link, plain = tmp_path / f"stdout{suffix}", tmp_path / f"plain{suffix}"
+    link.symlink_to("/proc/self/fd/1")
+    done = subprocess.run([sys.executable, "-m", "wavasr", *writer(link)], capture_output=True, check=True)
+    if suffix == ".wavasr":  # sizes come after what they are of, where there is no way back
+        plain.write_bytes(done.stdout)
+        assert read_header(plain)["format"] == "wavasr-model"
+    else:
+        assert cli.main(writer(plain)) == 0
+        assert done.stdout == plain.read_bytes()
+
+
+def test_speech_on_standard_output_begins_where_that_is(tmp_path: Path) -> None:
+    place = tmp_path / "all.bin"
+    with place.open("wb") as file:
+        file.write(b"before")
+        file.flush()
+        command = [sys.executable, "-m", "wavasr", "speak", "yes", "-o", "-"]
+        subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=True)
+    assert place.read_bytes()[:10] == b"beforeRIFF"
+    assert len(load_audio(place.read_bytes()[6:])) > 1000

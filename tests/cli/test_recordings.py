@@ -107,13 +107,16 @@ def test_samples_are_a_source(speech: Path, tiny_model: Path) -> None:
 
 
 def test_no_word_ends_after_the_recording(tmp_path: Path) -> None:
-    for samples in (33_450, 21_003):
+    for samples in (33_450, 21_003, 34_231):
         path = tmp_path / "cut.wav"
         soundfile.write(path, load_audio(SAMPLES / "plain-sentence.flac")[:samples], 16000)
         found = transcribe(path)
         assert found.words and max(word.end_s for word in found.words) <= found.duration_s == samples / 16000
         timed = align(path, "the old man walked")
         assert max(word.end_s for word in (*timed.words, *timed.units)) <= timed.duration_s
+        for written in (found.to_dict(), timed.to_dict()):  # rounded alike
+            ends = [one["end_s"] for one in (*written["words"], *written.get("units", ()))]
+            assert max(*ends, written["segments"][-1]["end"]) <= written["duration_s"]
 
 
 def test_a_recording_that_cannot_be_read_does_not_end_an_alignment(

@@ -53,6 +53,16 @@ def complain(message: str) -> None:
     print(f"wavasr: {printable}", file=sys.stderr, flush=True)
 
 
+def tell_written(output: str | Path, line: str = "") -> None:
+    """Name the file that was written, or print a line about it; to standard error where standard output is the file."""
+    from wavasr.files import is_standard_output
+
+    if not is_standard_output(output):
+        print(line or output, flush=True)
+    elif line:
+        print(line, file=sys.stderr, flush=True)
+
+
 def one_line(message: str) -> str:
     """The message with its line breaks turned into spaces."""
     return " ".join(message.split())

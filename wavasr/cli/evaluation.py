@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging
+from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging, tell_written
 from wavasr.cli.options import Parser, add_decoding, add_manifest, add_model, decoding_config
 from wavasr.errors import WavasrError
 
@@ -130,7 +130,7 @@ def calibrate(arguments: list[str]) -> int:
     calibrated = fit_confidences(evaluation, path, decode.calibration_key, args.output)
     assert calibrated.calibration is not None
     print(report.fitted(calibrated.calibration))
-    print(args.output or args.model)
+    tell_written(args.output or args.model)
     for failure in evaluation.failures:
         complain(failure.message)
     return SOME_FAILED if evaluation.failures else OK

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavasr.cli.console import OK, configure_logging, one_line
+from wavasr.cli.console import OK, configure_logging, one_line, tell_written
 from wavasr.cli.options import Parser, count
 
 if TYPE_CHECKING:
@@ -63,13 +63,11 @@ def generate(arguments: list[str]) -> int:
     check_writable(Path(output))
     if args.inpaint:
         write_sound(output, *_filled_in(args))
-        if args.output != "-":
-            print(args.output)
+        tell_written(output)
         return OK
     voice = Voice.load(args.model or default_model(bool(args.like), bool(args.notes)), args.temperature)
     write_sound(output, _made(voice, args), voice.config.sample_rate)
-    if args.output != "-":
-        print(args.output)
+    tell_written(output)
     return OK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wavasr.cli.console import BAD_INPUT, OK, complain, configure_logging, did_you_mean, help_stream
+from wavasr.cli.console import BAD_INPUT, OK, complain, configure_logging, did_you_mean, help_stream, tell_written
 from wavasr.cli.options import Parser, add_language_model, add_manifest, add_model, count
 from wavasr.errors import ConfigError, TextError
 
@@ -62,7 +62,7 @@ def _lm_build(arguments: list[str]) -> int:
     model = prune(model, args.prune, args.ngrams)
     write_arpa(model, args.output, progress=progress)
     sizes = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.sizes, 1))
-    print(f"{args.output}: {sizes}")
+    tell_written(args.output, f"{args.output}: {sizes}")
     return OK
 
 
@@ -151,7 +151,7 @@ def _lm_tune(arguments: list[str]) -> int:
     print(table(tuning))
     changes["decoding"] |= {**chosen(tuning), "manifest": args.manifest.name}
     change_model(path, args.output, **changes)
-    print(args.output or path)
+    tell_written(args.output or path)
     return OK
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavasr.cli.console import OK, configure_logging, one_line
+from wavasr.cli.console import OK, configure_logging, one_line, tell_written
 from wavasr.cli.options import Parser, add_language_model, add_weights
 from wavasr.errors import ConfigError, ModelError
 
@@ -160,7 +160,7 @@ def export(arguments: list[str]) -> int:
         from wavasr.network.export import export_graph
 
         export_graph(args.model, args.output, args.int8)
-    print(args.output)
+    tell_written(args.output)
     return OK
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavasr.cli.console import OK
+from wavasr.cli.console import OK, tell_written
 from wavasr.cli.options import Parser
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def show(arguments: list[str]) -> int:
     style.check_suffix(args.output)
     check_writable(args.output)
     style.save(_drawn(args), args.output)
-    print(args.output)
+    tell_written(args.output)
     return OK
 
 

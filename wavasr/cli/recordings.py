@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, complain, configure_logging, describe_os_error, starting
+from wavasr.cli.console import (
+    BAD_INPUT,
+    OK,
+    SOME_FAILED,
+    complain,
+    configure_logging,
+    describe_os_error,
+    starting,
+    tell_written,
+)
 from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, count, decoding_config, one_of
 from wavasr.errors import ConfigError, TextError, WavasrError, reading
 from wavasr.files import read_text
@@ -204,7 +213,7 @@ def align(arguments: list[str]) -> int:
             continue
         with atomic_text(args.output) as stream:
             stream.write(rendered)
-        print(args.output)
+        tell_written(args.output)
     return failures.exit_code()
 
 
@@ -270,7 +279,7 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
         raise TextError(f"{args.manifest}: none of its texts can be aligned; see the messages above")
     write_manifest(args.output, aligned)
     done = "pronounced" if without_model else "aligned"
-    print(f"{args.output}: {len(aligned)} of {len(utterances)} utterances {done}")
+    tell_written(args.output, f"{args.output}: {len(aligned)} of {len(utterances)} utterances {done}")
     return SOME_FAILED if failures.count else OK
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wavasr.cli.console import OK, configure_logging
+from wavasr.cli.console import OK, configure_logging, tell_written
 from wavasr.cli.options import Parser, count
 from wavasr.errors import TextError
 
@@ -52,12 +52,9 @@ def speak(arguments: list[str]) -> int:
     check_writable(output)
     reader = reader_of(args.voice)
     blocks = reader.blocks(text, args.speaker, args.rate, args.pitch, args.seed)
-    if args.output == "-":
-        write_wav(sys.stdout.buffer, blocks, reader.sample_rate)
-        return OK
     with atomic_bytes(output) as stream:
         write_wav(stream, blocks, reader.sample_rate)
-    print(args.output)
+    tell_written(output)
     return OK
 
 

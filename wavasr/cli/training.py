@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream, require
+from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream, require, tell_written
 from wavasr.cli.options import Parser, add_language_model, add_model, one_of
 from wavasr.cli.recordings import Failures, sources
 from wavasr.errors import ConfigError, WavasrError
@@ -162,7 +162,7 @@ def adapt(arguments: list[str]) -> int:
         decoding = DecodingConfig(lm=args.lm, lexicon=args.lexicon)
         model = adapted(waveforms, args.model, decoding, progress=sys.stderr.isatty())
         save_model(model, args.output, half=True)
-        print(args.output)
+        tell_written(args.output)
     return failures.exit_code()
 
 

@@ -97,7 +97,7 @@ class Pronunciations:
 
 def write_wav(stream: BinaryIO, blocks: Iterable[Array], sample_rate: int) -> None:
     """Write blocks as 16-bit WAV while they come; where the stream can go back its sizes are filled in at the end."""
-    coming = iter(blocks)
+    coming, start = iter(blocks), stream.tell() if stream.seekable() else None
     first = next(coming, np.zeros(0, np.float32))  # before anything is written: the text may have nothing to say
     stream.write(_header(sample_rate, _UNKNOWN_SIZE))
     size = 0
@@ -106,8 +106,8 @@ def write_wav(stream: BinaryIO, blocks: Iterable[Array], sample_rate: int) -> No
         stream.write(content)
         stream.flush()
         size += len(content)
-    if stream.seekable():
-        stream.seek(0)
+    if start is not None:
+        stream.seek(start)
         stream.write(_header(sample_rate, size))
 
 

@@ -36,7 +36,7 @@ from wavasr.network.runtime import AcousticModel, cache_of, stamp
 from wavasr.recognition.chunks import log_probs_of, stream_log_probs
 from wavasr.recognition.models import name_of, opened
 from wavasr.recognition.stretches import is_audible
-from wavasr.recognition.transcribe import PIECE_S, Transcript, file_name
+from wavasr.recognition.transcribe import PIECE_S, Transcript, file_name, rounded_values
 
 _PAUSE_S = 0.04
 
@@ -68,10 +68,7 @@ class AlignedText(Transcript):
         """JSON-ready: that of a transcript, with unit_kind and units (unit, start_s, end_s, confidence)."""
         values = super().to_dict()
         values["unit_kind"] = values.pop("unit_kind")
-        values["units"] = [
-            {"unit": unit.pop("word"), **{key: round(value, 4) for key, value in unit.items()}}
-            for unit in values.pop("units")
-        ]
+        values["units"] = [{"unit": unit.pop("word"), **rounded_values(unit)} for unit in values.pop("units")]
         return values
 
 
@@ -260,12 +257,12 @@ def with_silences(units: Sequence[Word], duration_s: float) -> Iterator[AlignedP
     at = 0.0
     for index, unit in enumerate(units):
         if unit.start_s - at >= _PAUSE_S:
-            yield AlignedPhone(SILENCE, round(at, 3), round(unit.start_s, 3))
+            yield AlignedPhone(SILENCE, round(at, 6), round(unit.start_s, 6))
         following = units[index + 1].start_s if index + 1 < len(units) else duration_s
         at = following if following - unit.end_s < _PAUSE_S else unit.end_s
-        yield AlignedPhone(unit.word, round(unit.start_s, 3), round(at, 3))
+        yield AlignedPhone(unit.word, round(unit.start_s, 6), round(at, 6))
     if duration_s - at >= _PAUSE_S:
-        yield AlignedPhone(SILENCE, round(at, 3), round(duration_s, 3))
+        yield AlignedPhone(SILENCE, round(at, 6), round(duration_s, 6))
 
 
 class Spoken(NamedTuple):

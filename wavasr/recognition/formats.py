@@ -266,8 +266,10 @@ def _tsv(transcript: Transcript) -> str:
 def _ctm(transcript: Transcript, name: str) -> str:
     """NIST's time-marked conversation: recording, channel, start, duration, word, confidence."""
     name = re.sub(r"\s", "_", name)
+    times = [(round(word.start_s, 3), round(word.end_s, 3)) for word in transcript.words]
     rows = (
-        f"{name} 1 {w.start_s:.3f} {w.end_s - w.start_s:.3f} {w.word} {w.confidence:.4f}\n" for w in transcript.words
+        f"{name} 1 {start_s:.3f} {end_s - start_s:.3f} {word.word} {word.confidence:.4f}\n"
+        for word, (start_s, end_s) in zip(transcript.words, times, strict=True)
     )
     return "".join(rows)
 

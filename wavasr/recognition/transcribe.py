@@ -103,18 +103,23 @@ class Transcript:
         rounded["duration_s"] = round(self.duration_s, 3)
         rounded["confidence"] = None if self.confidence is None else round(self.confidence, 4)
         for name in ("words", "alternatives"):
-            rounded[name] = [
-                {key: round(value, 4) if isinstance(value, float) else value for key, value in entry.items()}
-                for entry in rounded[name]
-            ]
+            rounded[name] = [rounded_values(entry) for entry in rounded[name]]
         if not self.alternatives:
             del rounded["alternatives"]
         segments = [
-            {"id": number, "start": round(one.start_s, 4), "end": round(one.end_s, 4), "text": one.text}
+            {"id": number, "start": round(one.start_s, 3), "end": round(one.end_s, 3), "text": one.text}
             for number, one in enumerate(self.segments)
         ]
         at = list(rounded).index("words")
         return dict([*list(rounded.items())[:at], ("segments", segments), *list(rounded.items())[at:]])
+
+
+def rounded_values(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Times as exact as the recording's duration is told, or the last word would end after it; other numbers finer."""
+    return {
+        key: round(value, 3 if key.endswith("_s") else 4) if isinstance(value, float) else value
+        for key, value in entry.items()
+    }
 
 
 def transcribe(
