@@ -59,8 +59,8 @@ def _sounds(folder: Path) -> list[bytes]:
     return [*made, made[1] * 2, made[10] * 2, b"ID3\x03\0\0\0\0\0\x10" + bytes(16) + made[10]]
 
 
-def _model(folder: Path) -> Path:
-    """A small untrained model, saved once."""
+def _model(folder: Path, whole: bool = False) -> Path:
+    """A small untrained model, saved once, with its network in two graphs, as `default` has it; or as one graph."""
     import torch
 
     from wavasr.language.config import TextConfig
@@ -68,13 +68,14 @@ def _model(folder: Path) -> Path:
     from wavasr.network.config import EncoderConfig, StageConfig
     from wavasr.network.recognizer import Recognizer, save_model
 
-    path = folder / "tiny.wavasr"
+    path = folder / ("whole.wavasr" if whole else "halves.wavasr")
     folder.mkdir(exist_ok=True)
     if not path.exists():
         torch.manual_seed(0)
         stages = (
             StageConfig(channels=4, window=32, stride=16, dilations=(1,), pool=10),
             StageConfig(channels=4, pool=2),
+            *(() if whole else (StageConfig(channels=4, dilations=(1, 2)),)),
         )
         units = Units.characters(["the quick brown fox jumps over the lazy dog"])
         save_model(Recognizer(EncoderConfig(stages=stages, init="random"), units, TextConfig()), path)
@@ -88,11 +89,11 @@ def _command(*arguments: object) -> None:
         raise RuntimeError(f"exit code {code} of {arguments}")
 
 
-def _member(name: str) -> Callable[[Path], list[bytes]]:
+def _member(name: str, whole: bool = False) -> Callable[[Path], list[bytes]]:
     def example(folder: Path) -> list[bytes]:
         from wavasr.archive import members_of
 
-        return [members_of(_model(folder))[name].read_bytes()]
+        return [members_of(_model(folder, whole))[name].read_bytes()]
 
     return example
 
@@ -159,12 +160,16 @@ EXAMPLES: dict[str, Callable[[Path], list[bytes]]] = {
     "model": lambda folder: [_model(folder).read_bytes()],
     "header": _member("model.json"),
     "weights": _member("weights.safetensors"),
-    "graph": _member("graph.onnx"),
+    "graph": _member("graph.onnx", whole=True),
+    "front": _member("front.onnx"),
+    "back": _member("back.onnx"),
     "generator": lambda folder: [_generator(folder).read_bytes()],
     "shard": lambda folder: [(_shards(folder) / "000000.tar").read_bytes()],
     "index": lambda folder: [(_shards(folder) / "index.jsonl").read_bytes()],
     "report": _report,
 }
+
+GRAPHS = ("graph", "front", "back")
 
 
 def _read_audio(path: Path) -> str:
@@ -192,12 +197,14 @@ def _read_manifest(path: Path) -> str:
 
 
 def _read_recipe(path: Path) -> str:
-    from wavasr.training.recipe import parse
+    from wavasr.training import recipe as recipes
 
+    if not isinstance(recipes._parser, functools._lru_cache_wrapper):
+        recipes._parser = functools.cache(recipes._parser)  # it is half the work, and the same for all
     recipe = path.with_suffix(".yaml")
     shutil.copy(path, recipe)
     try:
-        parse(["--config", str(recipe)])
+        recipes.parse(["--config", str(recipe)])
     finally:
         recipe.unlink()
     return "read"
@@ -242,14 +249,14 @@ def _read_weights(path: Path) -> str:
     return "read"
 
 
-def _read_member(name: str, reader: Callable[[Path], str]) -> Callable[[Path], str]:
+def _read_member(name: str, reader: Callable[[Path], str], whole: bool = False) -> Callable[[Path], str]:
     """A part of a model file, put into a good one: the checksums are right, the content is not."""
 
     def read(path: Path) -> str:
         from wavasr.archive import members_of, write_archive
 
         with tempfile.TemporaryDirectory() as folder:
-            good = members_of(_model(path.parent / "good"))
+            good = members_of(_model(path.parent / "good", whole))
             rebuilt = Path(folder) / "rebuilt.wavasr"
             write_archive(
                 rebuilt, {key: member.read_bytes() for key, member in good.items()} | {name: path.read_bytes()}
@@ -296,7 +303,9 @@ READERS: dict[str, Callable[[Path], str]] = {
     "model": _read_model,
     "header": _read_member("model.json", _read_model),
     "weights": _read_member("weights.safetensors", _read_weights),
-    "graph": _read_member("graph.onnx", _read_model),
+    "graph": _read_member("graph.onnx", _read_model, whole=True),
+    "front": _read_member("front.onnx", _read_model),
+    "back": _read_member("back.onnx", _read_model),
     "generator": _read_generator,
     "shard": _read_shard,
     "index": functools.partial(_read_shard, damaged="index.jsonl"),

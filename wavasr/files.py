@@ -82,7 +82,7 @@ def atomic_bytes(path: str | Path) -> Iterator[BinaryIO]:
             _look_for_leftovers(target)
             part, handle = _new_part(target)
     try:
-        with io.BufferedWriter(_Sink(handle, given)) as stream:
+        with io.BufferedWriter(NamedSink(handle, given)) as stream:
             yield cast(BinaryIO, stream)
             stream.flush()
             if part is not None:
@@ -144,11 +144,11 @@ def is_standard_output(path: str | Path) -> bool:
         return False
 
 
-class _Sink(io.FileIO):
+class NamedSink(io.FileIO):
     """A file whose failures to write name the path that was given."""
 
-    def __init__(self, handle: int, given: Path) -> None:
-        super().__init__(handle, "w")
+    def __init__(self, handle: int, given: Path, closefd: bool = True) -> None:
+        super().__init__(handle, "w", closefd)
         self._given = given
 
     def write(self, data: Any, /) -> int:

@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         prepare_streams()
-        code = dispatch(arguments)
+        try:
+            code = dispatch(arguments)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else BAD_INPUT if stop.code else OK
         sys.stdout.flush()
         return code
     except WavasrError as error:
@@ -64,8 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else BAD_INPUT if stop.code else OK
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import errno
 import gc
+import io
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from wavasr.errors import shortened
+from wavasr.files import NamedSink, is_standard_output
 
 OK, SOME_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
@@ -50,13 +52,12 @@ def describe_os_error(error: OSError) -> str:
 def complain(message: str) -> None:
     """One line on standard error."""
     printable = shortened(one_line(message)).encode("utf-8", "backslashreplace").decode("utf-8")
-    print(f"wavasr: {printable}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk, or a reader that is gone, changes no exit code
+        print(f"wavasr: {printable}", file=sys.stderr, flush=True)
 
 
 def tell_written(output: str | Path, line: str = "") -> None:
     """Name the file that was written, or print a line about it; to standard error where standard output is the file."""
-    from wavasr.files import is_standard_output
-
     if not is_standard_output(output):
         print(line or output, flush=True)
     elif line:
@@ -87,9 +88,21 @@ def prepare_streams() -> None:
     )
     if closed:
         raise OSError(errno.EBADF, "is closed; open it, or send it to a file", "standard output")
+    sys.stdout = _naming_itself(sys.stdout)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _naming_itself(stream: TextIO) -> TextIO:
+    """Standard output whose failures say that it is the file that could not be written."""
+    buffer = getattr(stream, "buffer", None)
+    if not isinstance(getattr(buffer, "raw", buffer), io.FileIO):
+        return stream
+    stream.flush()
+    named = io.BufferedWriter(NamedSink(stream.fileno(), Path("standard output"), closefd=False))
+    is_unbuffered = isinstance(buffer, io.FileIO)
+    return io.TextIOWrapper(named, line_buffering=stream.isatty() or is_unbuffered)
 
 
 def abandon_unwritten_output() -> None:

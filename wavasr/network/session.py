@@ -49,7 +49,7 @@ def new_session(graph: bytes, name: str, threads: int | None = None, device: str
     """
     onnxruntime, providers = load_onnxruntime(), providers_of(device)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings tell of nothing that a user could change
+    options.log_severity_level = 4  # warnings tell of nothing that a user could change, errors are raised too
     options.intra_op_num_threads = threads or wanted_threads()  # it would leave out the second thread of each core
     options.enable_mem_pattern = False  # one would be kept for each length of input, for ever
     # Spinning threads would take the time of the decoder and of other processes.
