@@ -1,6 +1,8 @@
 """Bad input by the dozen: one line that names the file and the remedy, the right exit code, never a traceback."""
 
+import contextlib
 import errno
+import io
 import json
 import os
 import pickle
@@ -410,11 +412,43 @@ def test_bad_standard_input(content: bytes, tiny_model: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_results_to_a_full_disk(workshop: Workshop) -> None:
-    arguments = [sys.executable, "-m", "wavasr", "transcribe", str(workshop.speech), "--model", str(workshop.model)]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, cwd=ROOT, timeout=120)
-    ends_in_one_line(Case("", lambda w: [], 2, "no space left"), done.returncode, done.stderr.decode())
+@pytest.mark.parametrize("buffering", ["buffered", "unbuffered"])
+def test_a_full_standard_output_names_itself(
+    buffering: str, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, speech, manifest = str(workshop.model), str(workshop.speech), str(workshop.manifest(workshop.entry()))
+    text, fox = workshop.file("text.txt", "the fox\n"), ["--text", "fox"]
+    for arguments in (
+        *(["--help"], ["--version"], ["transcribe", "--help"], ["fit", "--help"], ["lm", "--help"]),
+        *(["transcribe", speech, "--model", model], ["align", speech, *fox, "--model", model], ["info", model]),
+        ["transcribe", speech, "--model", model, "--output-dir", str(workshop.folder / "o")],
+        ["lm", "build", str(text), "-o", str(workshop.folder / "lm.arpa"), "--model", model],
+        ["evaluate", "--model", model, "--manifest", manifest],
+        ["shard", manifest, "-o", str(workshop.folder / "shards")],
+        ["export", model, "-o", str(workshop.folder / "copy.wavasr")],
+        ["fit", "--config", "an4", "--print_config"],
+    ):
+        raw = io.FileIO("/dev/full", "w")
+        full = io.TextIOWrapper(raw if buffering == "unbuffered" else io.BufferedWriter(raw))  # type: ignore[type-var]
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", full)
+            code = cli.main(arguments)
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("wavasr: ")]
+        assert code == 2 and said[-1].startswith("wavasr: standard output: no space left on device; "), arguments
+        with contextlib.suppress(OSError):
+            full.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_standard_error_changes_no_exit_code(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = str(workshop.model)
+    for arguments in (["nonsense"], ["transcribe", "gone.wav", "--model", model], ["transcribe", "--nonsense"]):
+        full = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)  # type: ignore[type-var]
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", full)
+            assert cli.main(arguments) == 2, arguments
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")

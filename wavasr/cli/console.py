@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from wavasr.errors import shortened
 from wavasr.files import NamedSink, is_standard_output
@@ -88,7 +88,7 @@ def prepare_streams() -> None:
     )
     if closed:
         raise OSError(errno.EBADF, "is closed; open it, or send it to a file", "standard output")
-    sys.stdout = _naming_itself(sys.stdout)
+    sys.stdout = _naming_itself(cast(TextIO, sys.stdout))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
