@@ -202,9 +202,61 @@ def test_joined_files_are_read_to_the_end(name: str, tmp_path: Path) -> None:
     assert np.abs(part - joined[RATE : 3 * RATE])[200:-200].max() < 1e-2  # but for the resampler's edges
 
 
+LOSSLESS = {
+    **{kind: encoded(kind, "PCM_16") for kind in ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC")},
+    "FLAC with a tag": id3(20) + encoded("FLAC", "PCM_16"),
+    "FLAC to a pipe": muxed("flac", "flac", pipe=True),
+}
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_joined_files_lose_no_sample(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "joined"
+    path.write_bytes(LOSSLESS[name] * 3)
+    expected = np.tile(load_audio(LOSSLESS[name]), 3)
+    assert len(expected) == 3 * SAMPLES
+    assert np.array_equal(load_audio(path), expected) and np.array_equal(through_a_pipe(path.read_bytes()), expected)
+    assert audio_duration_s(path) == pytest.approx(3 * SAMPLES / RATE)
+
+
 def test_joined_files_of_two_rates() -> None:
     joined = encoded("MP3", None, SOUND, 16000) + encoded("MP3", None, SOUND, 44100)
     assert len(load_audio(joined)) / RATE == pytest.approx(SAMPLES / 16000 + SAMPLES / 44100, abs=0.15)
+
+
+def with_size(kind: str, mark: bytes, behind: int, form: str, value: int) -> bytes:
+    """A file with another number in its header, `behind` the mark."""
+    content = bytearray(encoded(kind, "PCM_16"))
+    struct.pack_into(form, content, content.find(mark) + behind, value)
+    return bytes(content)
+
+
+WRONG_SIZES = {
+    "AIFF, half the frames": with_size("AIFF", b"COMM", 10, ">I", SAMPLES // 2),
+    "AIFF, twice the frames": with_size("AIFF", b"COMM", 10, ">I", 2 * SAMPLES),
+    "AIFF, frames unknown": with_size("AIFF", b"COMM", 10, ">I", 0xFFFFFFFF),
+    "AIFF, form of nothing": with_size("AIFF", b"FORM", 4, ">I", 0),
+    "W64, file of nothing": with_size("W64", b"riff", 16, "<Q", 0),
+    "W64, little data": with_size("W64", b"data\xf3", 16, "<Q", 100),
+    "CAF, little data": with_size("CAF", b"data", 4, ">q", 5),
+    "CAF, more than a disk holds": with_size("CAF", b"data", 4, ">q", 1 << 61),
+    "RF64, little data": with_size("RF64", b"ds64", 16, "<Q", 5),
+    "FLAC, unknown by ones": with_size("FLAC", b"fLaC", 21, ">Q", 0xFFFFFFFFFF << 24 | 0x123456),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SIZES)
+def test_wrong_sizes_do_not_hide_sound(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wrong"
+    path.write_bytes(WRONG_SIZES[name])
+    assert np.abs(load_audio(path) - SOUND).max() < 1e-4
+    assert audio_duration_s(path) == pytest.approx(SAMPLES / RATE)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_pipe_that_goes_on_behind_its_end_is_told() -> None:
+    with pytest.raises(AudioError, match="goes on behind the end that its header announces; save it as a file"):
+        through_a_pipe(WRONG_SIZES["RF64, little data"])
 
 
 MP3 = {

@@ -22,6 +22,7 @@ _UNKNOWN_LONG = 1 << 60
 _SLACK_BYTES = (64, 4096)
 _SLACK_SHARE = 0.01
 _MOST_CHUNKS = 100_000
+_MOST_SAMPLES = (1 << 36) - 1
 _MOST_PADDING = 1 << 16
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
@@ -37,10 +38,14 @@ _NO_AUDIO = (
     (b"GIF8", "a picture", "give a recording"),
 )
 # Of these joined ones FFmpeg plays the first only, or the first two.
-_JOINABLE = (b"RIFF", b"RIFX", b"FORM", b"riff", b"caff", b"\x1a\x45\xdf\xa3")
+_JOINABLE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b"caff", b".snd", b"\x1a\x45\xdf\xa3")
+RIFFS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
 # Of these the first bytes come again where another begins; needed where the header does not say how long the first is.
-_TOLD_BY_HEAD = (*_JOINABLE[:-1], b".snd", b"RF64", b"FLV\x01", b"TTA1", b"Crea", b"\x30\x26\xb2\x75", b"#!AM")
+_TOLD_BY_HEAD = (*_JOINABLE[:-1], b"FLV\x01", b"TTA1", b"Crea", b"\x30\x26\xb2\x75", b"#!AM")
 _HEAD_TOLD, _AMR_HEAD, _SCANNED = 16, 6, 1 << 20
+_FLAC = rb"fLaC[\0\x80]\0\0\x22"  # the marker, and the head of the block that follows it
+FLAC_BYTES = 8
+_W64_GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # of all chunks behind their names
 # Containers that are read front to back. Others may keep their index at the end.
 _STREAMABLE = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"ID3", b".snd", b"NIST_1A", b"\x1a\x45\xdf\xa3")
 
@@ -57,12 +62,14 @@ class Announced:
         end: the byte at which the file, or this part of it, ends; None where the header does not say.
         samples: so many samples in each channel; None where the header does not say.
         mp3_frames: so many MPEG frames; None where the header does not say.
+        flac_at: where a FLAC stream begins; None in other containers.
         mended: sizes by their offsets, where FFmpeg would stop at the ones in the header.
     """
 
     end: int | None = None
     samples: int | None = None
     mp3_frames: int | None = None
+    flac_at: int | None = None
     mended: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -107,7 +114,7 @@ def announced(peek: Peek, size: int | None) -> Announced:
     if head[:16] == _W64_RIFF:
         return _w64(peek, size)
     if head[:4] == b"caff":
-        return _caf(peek)
+        return _caf(peek, size)
     if head[:4] == b".snd" and len(head) >= 24:
         return _au(head, size)
     if head[:7] == b"NIST_1A":
@@ -118,7 +125,8 @@ def announced(peek: Peek, size: int | None) -> Announced:
         return Announced(end=_mov_end(peek))
     start = _after_id3(peek)
     if peek(start, 4) == b"fLaC":
-        return Announced(samples=int.from_bytes(peek(start + 21, 5), "big") & ((1 << 36) - 1) or None)
+        samples = int.from_bytes(peek(start + 21, 5), "big") & _MOST_SAMPLES
+        return Announced(samples=samples if 0 < samples < _MOST_SAMPLES else None, flac_at=start)
     return _mp3(peek(start, 4096))
 
 
@@ -144,6 +152,8 @@ def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
     """
     if head[:4] == b"OggS":
         return 0 if peek is None else _second_link(peek)
+    if promise.flac_at is not None:
+        return None if peek is None else next_flac(peek, promise.flac_at + FLAC_BYTES)
     has_chunks_behind = head[:4] == b"caff"
     is_told = has_chunks_behind or (promise.end is None and head[:4] in _TOLD_BY_HEAD)
     if is_told and peek is not None:
@@ -152,8 +162,9 @@ def joined_at(promise: Announced, head: bytes, peek: Peek | None) -> int | None:
     if promise.end is None or (head[:4] not in _JOINABLE and head[4:8] != b"ftyp"):
         return None
     if peek is None:
-        is_riff = head[:4] in (b"RIFF", b"RIFX", b"FORM")
-        end = max(promise.end, (_form_end(head, "<" if head[:4] == b"RIFF" else ">") or 0) if is_riff else 0)
+        is_riff = head[:4] in RIFFS
+        order = ">" if head[:4] in (b"RIFX", b"FORM") else "<"
+        end = max(promise.end, (_form_end(head, order) or 0) if is_riff else 0)
         return end + end % 2 if is_riff else end
     magic = slice(4, 8) if head[4:8] == b"ftyp" else slice(0, 4)
     ends = (promise.end, promise.end + promise.end % 2)
@@ -179,6 +190,15 @@ def _second_link(peek: Peek) -> int | None:
         if is_first and is_within:
             return at
         at, is_within = end, not is_first
+    return None
+
+
+def next_flac(peek: Peek, at: int) -> int | None:
+    """Where another FLAC stream begins; FFmpeg takes its header for a damaged frame, and loses what is around it."""
+    while len(block := peek(at, _SCANNED)) >= FLAC_BYTES:
+        if found := re.search(_FLAC, block):
+            return at + found.start()
+        at += len(block) - FLAC_BYTES + 1
     return None
 
 
@@ -260,6 +280,11 @@ def _ends_chunk(peek: Peek, end: int, order: str, size: int | None) -> bool:
     return size - end <= _MOST_PADDING and not any(peek(end, size - end))
 
 
+def is_no_chunk(coming: bytes) -> bool:
+    """Whether these bytes are sound rather than a chunk's beginning, padding or a tag."""
+    return len(coming) > 1024 and any(coming) and not any(re.match(rb"[ -~]{4}", coming[at : at + 4]) for at in (0, 1))
+
+
 def _aiff(peek: Peek, size: int | None) -> Announced:
     mended = {}
     for at, name, length in _chunks(peek, 12, ">"):
@@ -267,7 +292,9 @@ def _aiff(peek: Peek, size: int | None) -> Announced:
             mended[at + 2] = bytes(4)
         if name == b"SSND":
             if 8 < length < _UNKNOWN_SIZE and _ends_chunk(peek, at + length, ">", size):
-                return Announced(end=max(at + length, _joined_form(peek, ">")))
+                if (_form_end(peek(0, 12), ">") or 0) < at + length:
+                    mended[4] = struct.pack(">I", at + length - 8)
+                return Announced(end=max(at + length, _joined_form(peek, ">")), mended=mended)
             there = struct.pack(">I", min(size - at if size is not None else _UNKNOWN_SIZE, 0xFFFFFFFE))
             return Announced(mended=mended | {4: struct.pack(">I", 0x7FFFFFFF), at - 4: there})
     return Announced()
@@ -289,15 +316,21 @@ def _w64(peek: Peek, size: int | None) -> Announced:
             break
         length = int(struct.unpack("<16xQ", header)[0])
         if header[:4] == b"data":
-            if 24 < length < _UNKNOWN_LONG:
-                return Announced(end=at + length)
+            if 24 < length < _UNKNOWN_LONG and _ends_w64(peek, at + length + -length % 8, size):
+                form = int(struct.unpack("<Q", peek(16, 8))[0])
+                return Announced(end=at + length, mended={} if form >= at else {16: struct.pack("<Q", at + length)})
             there = size - at if size is not None else _UNKNOWN_LONG
             return Announced(mended={16: struct.pack("<Q", there + at), at + 16: struct.pack("<Q", there)})
         at += max(24, length + -length % 8)
     return Announced()
 
 
-def _caf(peek: Peek) -> Announced:
+def _ends_w64(peek: Peek, end: int, size: int | None) -> bool:
+    """Whether a chunk may end there, as in `_ends_chunk`."""
+    return size is None or end + 24 >= size or peek(end, 16)[4:] in (_W64_GUID, _W64_RIFF[4:])
+
+
+def _caf(peek: Peek, size: int | None) -> Announced:
     at = 8
     for _ in range(_MOST_CHUNKS):
         header = peek(at, 12)
@@ -305,11 +338,18 @@ def _caf(peek: Peek) -> Announced:
             break
         name, length = struct.unpack(">4sq", header)
         if name == b"data":
-            return Announced(end=at + 12 + length if 0 < length < _UNKNOWN_LONG else None)
+            if 0 < length < _UNKNOWN_LONG and _ends_caf(peek, at + 12 + length, size):
+                return Announced(end=at + 12 + length)
+            return Announced(mended={at + 4: b"\xff" * 8})  # as those that are recorded have it
         if length < 0:
             break
         at += 12 + length
     return Announced()
+
+
+def _ends_caf(peek: Peek, end: int, size: int | None) -> bool:
+    """Whether a chunk may end there, as in `_ends_chunk`."""
+    return size is None or end + 12 >= size or re.match(rb"\0{0,3}[ -~]{4}", peek(end, 8)) is not None
 
 
 def sphere_fields(head: bytes) -> dict[str, str]:
@@ -381,6 +421,7 @@ def _mp3(first: bytes) -> Announced:
     if at < 0 or len(first) < at + 12 or not first[at + 7] & 1 or first[0] != 0xFF:
         return Announced()
     frames = int.from_bytes(first[at + 8 : at + 12], "big")
+    frames = frames if frames < _UNKNOWN_SIZE else 0
     # Behind flags: number of frames and of bytes, table of contents, quality; then the encoder's own 21 bytes.
     padding = at + 8 + sum(size for bit, size in enumerate((4, 4, 100, 4)) if first[at + 7] >> bit & 1) + 21
     delays = int.from_bytes(first[padding : padding + 3], "big")

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from wavasr.audio.container import (
+    FLAC_BYTES,
+    RIFFS,
     announced,
     is_for_libsndfile,
+    is_no_chunk,
     is_streamable,
     joined_at,
     missing_bytes,
+    next_flac,
     ogg_page,
     refusal,
 )
@@ -89,9 +93,11 @@ class Input:
             if self._is_pipe and self._limit is not None and self._position >= self._limit:
                 self._limit = self._next_limit()
             if self._limit is not None:
-                left = self._limit - self._position
+                left = max(0, self._limit - self._position)
                 count = left if count < 0 else min(count, left)
             data = self._read(count) if count else b""
+            if self._is_pipe and self.promise.flac_at is not None:
+                data = self._before_next_flac(data)
         except BaseException as error:
             self.interruption = error
             return b""
@@ -109,7 +115,8 @@ class Input:
         """As of files; the end is that of this part."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size or 0}[whence]
         self._position = max(0, base + offset)
-        self._stream.seek(self._start + self._position)
+        # Damaged sizes lead to places that no file has.
+        self._stream.seek(self._start + min(self._position, self.size or 0))
         return self._position
 
     def tell(self) -> int:
@@ -146,8 +153,16 @@ class Input:
 
     def _next_limit(self) -> int | None:
         """In a pipe: this place where another part begins here, None where none can follow any more."""
+        if self.promise.flac_at is not None:
+            return self._limit
         if self.head[:4] != b"OggS":
-            return self._position if self._coming(0, 4) == self.head[:4] else None
+            begins_again = self._coming(0, 4) == self.head[:4]
+            if self.head[:4] in RIFFS and not begins_again and is_no_chunk(self._coming(0, _HEAD_BYTES)):
+                raise AudioError(
+                    f"{self.source_name}: goes on behind the end that its header announces;"
+                    " save it as a file, which is read whole"
+                )
+            return self._position if begins_again else None
         page = ogg_page(self._coming, 0)
         if page is None:
             return None
@@ -156,6 +171,18 @@ class Input:
             return self._position
         self._is_within_ogg = not is_first
         return self._position + end
+
+    def _before_next_flac(self, data: bytes) -> bytes:
+        """In a pipe, what comes before another FLAC stream, which waits."""
+        own = FLAC_BYTES + (self.promise.flac_at or 0) - self._position
+        may_begin = b"f" in data[1 - FLAC_BYTES :]
+        joined = data + self._coming(0, FLAC_BYTES - 1) if may_begin else data
+        found = next_flac(lambda at, count: joined[at : at + count], max(0, own))
+        if found is None:
+            return data
+        self._ahead = data[found:] + self._ahead
+        self._limit = self._position + found
+        return data[:found]
 
     def _coming(self, at: int, count: int) -> bytes:
         """The bytes of a pipe that will be read next, from `at` of them on."""

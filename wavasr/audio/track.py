@@ -122,7 +122,8 @@ class Track:
         """
         stream, form = self._stream, self._container.format.name
         is_pcm = self._codec.name.startswith("pcm_")
-        if is_pcm and self.file.promise.end is not None and stream.duration:
+        # Of AIFF it would be the number of frames in another place of the header.
+        if is_pcm and form != "aiff" and self.file.promise.end is not None and stream.duration:
             return float(stream.duration * stream.time_base)
         if is_pcm or form not in (*_EXACT_TIMES, "ogg", "aac") or self._codec.name == "alac":
             return None
