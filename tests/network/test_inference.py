@@ -165,7 +165,7 @@ def test_cuda_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
         "cpu": ["CPUExecutionProvider"],
     }.items():
         monkeypatch.setattr(session, "load_onnxruntime", lambda: FakeRuntime(*session.PROVIDERS.values()))
-        assert session.new_session(b"", "model", device=device).get_providers() == providers
+        assert session.new_session(b"", "model", device=device)._session.get_providers() == providers
     monkeypatch.setattr(session, "load_onnxruntime", lambda: FakeRuntime("CPUExecutionProvider"))
     with pytest.raises(ConfigError, match="CUDAExecutionProvider cannot be loaded; are CUDA and cuDNN installed"):
         session.new_session(b"", "model", device="cuda")
@@ -179,3 +179,12 @@ def test_cuda_computes_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     samples, lengths = sound(8_000)[None], np.array([8_000])
     np.testing.assert_allclose(exact.infer(samples, lengths)[0], plain.infer(samples, lengths)[0], atol=1e-4)
     assert exact.facts().device.startswith("cuda, onnxruntime ") and exact.facts().device.endswith("float32")
+
+
+def test_a_graph_that_fails_at_some_length_is_one_line() -> None:
+    class Damaged:
+        def run(self, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+            raise RuntimeError("Non-zero status code\nwhile running Concat node")
+
+    with pytest.raises(ModelError, match=r"m\.wavasr: onnxruntime cannot run it \(Non-zero status code while"):
+        session.Session(Damaged(), "m.wavasr").run(["log_probs"], {})

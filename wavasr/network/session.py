@@ -34,8 +34,32 @@ def providers_of(device: str) -> list[str]:
     return list(dict.fromkeys([PROVIDERS[device], PROVIDERS["cpu"]]))
 
 
-def new_session(graph: bytes, name: str, threads: int | None = None, device: str = "cpu") -> Any:
-    """An `InferenceSession` of a graph.
+class Session:
+    """A graph that onnxruntime computes; what fails in it, which a damaged one may at any length, is one line."""
+
+    def __init__(self, session: Any, name: str) -> None:
+        self._session = session
+        self._name = name
+
+    def run(self, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+        """The outputs of that name.
+
+        Raises:
+            ModelError: it cannot be computed.
+        """
+        try:
+            return list(self._session.run(outputs, inputs))
+        except Exception as error:  # its exceptions have no common class but this
+            raise _cannot_run(self._name, error) from error
+
+
+def _cannot_run(name: str, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())
+    return ModelError(f"{name}: onnxruntime cannot run it ({reason}); make the model file again")
+
+
+def new_session(graph: bytes, name: str, threads: int | None = None, device: str = "cpu") -> Session:
+    """A graph, ready to be computed.
 
     Args:
         graph: an ONNX file.
@@ -57,9 +81,8 @@ def new_session(graph: bytes, name: str, threads: int | None = None, device: str
     try:
         # Without its second try, which prints to standard output.
         session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
-    except Exception as error:  # its exceptions have no common class but this
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{name}: onnxruntime cannot run it ({reason}); make the model file again") from error
+    except Exception as error:
+        raise _cannot_run(name, error) from error
     if session.get_providers()[0] != providers[0]:  # it goes on with the CPU, without a word
         raise ConfigError(f"device {device}: {providers[0]} cannot be loaded; are CUDA and cuDNN installed?")
-    return session
+    return Session(session, name)
