@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Does everything that trains and transcribes work on this device? At most six minutes; in miniature on a processor:
+# Does everything that trains, transcribes and generates work on this device? At most six minutes; in miniature on a processor:
 #   benchmarks/gpu_smoke.sh OUT                       # a GPU, bf16
 #   ACCELERATOR=cpu benchmarks/gpu_smoke.sh OUT       # the same steps, fewer of them
 # It needs no data but the clips in data/samples/demo. Figures go to OUT/figures.txt.
 set -euo pipefail
 out=${1:?usage: gpu_smoke.sh OUT}
 accelerator=${ACCELERATOR:-gpu}
-if [ "$accelerator" = cpu ]; then epochs=1 steps=4 rows=12 precision=32-true; else epochs=3 steps=-1 rows=300 precision=bf16-mixed; fi
+if [ "$accelerator" = cpu ]; then epochs=1 steps=4 rows=12 crops=4 batch=2 precision=32-true
+else epochs=3 steps=-1 rows=300 crops=1600 batch=32 precision=bf16-mixed; fi
 mkdir -p "$out"
 say() { echo "$*" | tee -a "$out/figures.txt"; }
 timed() { local name=$1 start; start=$(date +%s.%N); shift; "$@" > "$out/$name.log" 2>&1 || { tail -5 "$out/$name.log"; exit 1; }
@@ -30,7 +31,11 @@ timed whole-network wavasr fit "${recipe[@]}" --run_dir "$out/all" --optim.front
   --auxiliary.weight 0.1 --trainer.max_epochs 1 --trainer.max_steps "$steps"
 timed evaluate wavasr evaluate --model "$out/run/model.wavasr" --manifest "$out/words/dev.jsonl"
 timed transcribe wavasr transcribe data/samples/plain-sentence.flac --model "$out/run/model.wavasr"
+timed voice wavasr fit --config voice.yaml --data.root "$out/words" --data.train "[train.jsonl]" --run_dir "$out/voice" "${common[@]}" \
+  --data.epoch_crops "$crops" --data.batch "$batch" --data.dev_crops 4 --trainer.max_epochs "$epochs"
+timed generate wavasr generate --model "$out/voice/model.wavasr" --like data/samples/plain-sentence.flac -o "$out/voice.wav"
 say "dev: $(grep '^dev:' "$out/resume.log" || true)"
 say "audio seconds a second: $(awk -F, 'NR==1{for(i=1;i<=NF;i++)if($i=="audio_s_per_s")c=i} NR>1&&$c!=""{v=$c} END{print v}' "$out/all/metrics.csv")"
+say "voice: $(tail -1 "$out/voice/metrics.csv")"
 say "said: $(cat "$out/transcribe.log" | tail -1)"
 say "all passed"

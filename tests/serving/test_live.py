@@ -226,6 +226,10 @@ def test_wyoming_client(server: Running, pcm: bytes, text: str) -> None:
         b'{"type": "x", "data_length": -1}\n',
         b"{" * 70_000,
         b'{"type": "audio-start", "data": {"rate": 1}}\n',
+        b'{"type": "audio-start", "data": {"rate": "fast"}}\n',
+        b'{"type": "audio-start", "data": {"channels": 1e400}}\n',
+        b'{"type": "audio-start", "data": {"width": [2]}}\n',
+        b'{"type": "x", "data_length": 1e400}\n',
     ],
 )
 def test_wyoming_refuses_what_is_not_its_protocol(server: Running, content: bytes) -> None:

@@ -35,6 +35,8 @@ KEY = {"authorization": "Bearer secret"}
         ({"x-api-key": "secret"}, 200),
         ({**KEY, "origin": "http://evil.example"}, 403),
         ({**KEY, "host": "evil.example"}, 403),
+        ({**KEY, "origin": "http://["}, 403),
+        ({**KEY, "host": "[::1"}, 403),
     ],
 )
 def test_who_may_ask(small: Running, headers: dict[str, str], status: int) -> None:

@@ -22,7 +22,7 @@ from wavasr.network.config import GeneratorConfig
 from wavasr.network.files import read_header
 from wavasr.network.generator import Generator, save_generator
 from wavasr.training.recipe import shipped_dir, task_of
-from wavasr.training.speak.data import _durations, load_lessons, order
+from wavasr.training.speak.data import _durations, load_lessons, order, own_part
 from wavasr.training.speak.run import parse
 
 RECIPES = sorted(p.name for p in shipped_dir().glob("*.yaml") if task_of(["--config", p.name]) == "speak")
@@ -197,6 +197,11 @@ def test_every_recording_once_an_epoch(trained: Path) -> None:
     assert sorted(index for batch in first for index in batch) == list(range(len(lessons)))
     assert first == again
     assert len(next_epoch) == len(first)
+
+
+def test_processes_divide_every_batch() -> None:
+    assert [own_part([5, 3, 8], rank, 2) for rank in range(2)] == [[5, 8], [3]]
+    assert [own_part([5, 3], rank, 3) for rank in range(3)] == [[5], [3], [5]]  # none may wait for the others
 
 
 def test_a_recipe_without_a_voice_is_refused(tmp_path: Path) -> None:

@@ -99,6 +99,11 @@ class Pool:
         async with self._free:
             self._free.notify_all()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another upload may wait."""
+        return self.waiting < self._queue_length
+
     # Uploads ----------------------------------------------------------------------------------------------------------
 
     def recognise(self, content: bytes, options: Options, longest_s: float) -> AsyncGenerator[Answer, None]:
@@ -138,7 +143,7 @@ class Pool:
 
     async def _claimed(self) -> _Process:
         """A worker without an upload, after waiting for one."""
-        if self.waiting >= self._queue_length:
+        if not self.has_room:
             raise Busy(f"{self.waiting} recordings wait already")
         self.waiting += 1
         try:

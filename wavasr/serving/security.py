@@ -71,7 +71,10 @@ class Gate:
         origin = headers.get("origin")
         if origin is None or origin.rstrip("/").lower() in self._origins:
             return True
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        try:
+            return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        except ValueError:  # such as "http://["
+            return False
 
     def _has_key(self, headers: Headers) -> bool:
         candidates = [headers.get("x-api-key", "")]
@@ -90,8 +93,11 @@ class Gate:
 
 
 def _host_name(host: str) -> str:
-    """The name without the port: "[::1]:80" -> "::1"."""
-    return urlsplit(f"//{host}").hostname or ""
+    """The name without the port: "[::1]:80" -> "::1"; "" of what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _refused(status: int, message: str, kind: str) -> Response:

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from wavasr.serving.pool import BadRequestError, Busy, WorkerLost
 from wavasr.serving.state import State
-from wavasr.serving.transcriptions import Refused
+from wavasr.serving.transcriptions import Refused, while_connected
 
 ROUTE = "/v1/audio/speech"
 MOST_CHARACTERS = 100_000
@@ -39,7 +39,7 @@ async def speech(request: Request) -> Response:
     """POST /v1/audio/speech."""
     state: State = request.app.state.wavasr
     try:
-        return await _spoken(state, await _body(request))
+        return await while_connected(request, _spoken(state, await _body(request)))
     except Refused as refused:
         state.metrics.finished(ROUTE, refused.status)
         return refused.response

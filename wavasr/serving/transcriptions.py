@@ -93,9 +93,9 @@ async def transcriptions(request: Request) -> Response:
     state: State = request.app.state.wavasr
     try:
         wanted = await _wanted(request, state)
-        if wanted.streams:
+        if wanted.streams and state.pool.has_room:
             return StreamingResponse(_server_sent_events(state, wanted), media_type="text/event-stream")
-        return await _while_connected(request, _whole(state, wanted))
+        return await while_connected(request, _whole(state, wanted))
     except Refused as refused:
         state.metrics.finished(ROUTE, refused.status)
         return refused.response
@@ -249,7 +249,7 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+async def while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
     """Carry out work until it is done, or give up when the client has gone."""
     working = asyncio.create_task(work)
     try:

@@ -56,7 +56,7 @@ async def read_message(reader: asyncio.StreamReader) -> Message | None:
         header = json.loads(line)
         type, data = str(header["type"]), dict(header.get("data") or {})
         lengths = int(header.get("data_length") or 0), int(header.get("payload_length") or 0)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise AudioError("a Wyoming header is not JSON with a type") from error
     if not (0 <= lengths[0] <= _MOST_DATA and 0 <= lengths[1] <= _MOST_PAYLOAD):
         raise AudioError("a Wyoming message is too large")
@@ -145,9 +145,10 @@ class _Client:
 
     async def _utterance(self, start: Message) -> None:
         """From audio-start to audio-stop; a client that falls silent or goes gets what there is."""
-        rate, width, channels = (int(start.data.get(key, usual)) for key, usual in _USUAL.items())
-        if width not in (1, 2, 4) or not 1 <= channels <= 16:
-            raise AudioError(f"the audio has {channels} channels of {width} bytes; expected 16-bit samples")
+        rate = checked_rate(start.data.get("rate", 16000))
+        width, channels = start.data.get("width", 2), start.data.get("channels", 1)
+        if width not in (1, 2, 4) or channels not in range(1, 17):
+            raise AudioError(f"the audio has {channels!r} channels of {width!r} bytes; expected 16-bit samples")
         options = self._state.options(self._model)
         if options is None:
             raise AudioError(f"there is no model {self._model!r}")
@@ -158,7 +159,7 @@ class _Client:
                 texts.append(event.text)
 
         limits = self._state.settings.limits
-        async with live_session(self._state.pool, options, checked_rate(rate), emit, limits) as live:
+        async with live_session(self._state.pool, options, rate, emit, limits) as live:
             await self._push_until_stop(live, width, channels)
             await live.finish()
         await self._send("transcript", {"text": " ".join(texts)})
@@ -192,9 +193,6 @@ class _Client:
     async def _send(self, type: str, data: dict[str, Any]) -> None:
         self._writer.write(packed(type, data))
         await self._writer.drain()
-
-
-_USUAL = {"rate": 16000, "width": 2, "channels": 1}
 
 
 def _samples(payload: bytes, width: int, channels: int) -> Floats:

@@ -26,18 +26,29 @@ Item = TypeVar("Item")
 class EpochLoader(DataLoader[Item]):
     """The batches of an epoch in the order of their dataset; a resumed run goes on with the next one.
 
+    Of several processes each takes its part of every batch: rank r of n every n-th item.
+
     Args:
         dataset: of an epoch.
-        batch: items in a batch; None: the items are batches.
+        batch: items in a batch of all processes; None: the items are batches, of this process alone.
         workers: processes that prepare them.
+        rank: which of the processes this is.
+        processes: that train together.
+
+    Raises:
+        ConfigError: a batch cannot be divided among the processes.
     """
 
-    def __init__(self, dataset: Dataset[Item], batch: int | None = None, workers: int = 0) -> None:
-        self._order = _From(dataset)
-        super().__init__(dataset, batch, sampler=self._order, num_workers=workers)
+    def __init__(
+        self, dataset: Dataset[Item], batch: int | None = None, workers: int = 0, rank: int = 0, processes: int = 1
+    ) -> None:
+        if batch is not None and batch % processes:
+            raise ConfigError(f"data.batch is {batch}; give a multiple of {processes}, the processes that share it")
+        self._order = _From(dataset, batch or 1, rank, processes if batch else 1)
+        super().__init__(dataset, batch and batch // processes, sampler=self._order, num_workers=workers)
 
     def state_dict(self) -> dict[str, int]:
-        """How many items have been handed out."""
+        """How many items have been handed out, to all processes."""
         return {"done": self._order.done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -47,22 +58,23 @@ class EpochLoader(DataLoader[Item]):
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
         loaded, done = super().__iter__(), self._order.done
         for batch in loaded:
-            done += self.batch_size or 1
-            self._order.done = done if done < len(self._order) else 0
+            done += self._order.batch
+            self._order.done = done if done < self._order.count else 0
             yield batch
 
 
 class _From(Sampler[int]):
-    """Indices in order, without the first `done`."""
+    """This process's indices in order, without the first `done` of all; those left over that not all can have go."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.done, self._count = 0, len(dataset)
+    def __init__(self, dataset: Any, batch: int, rank: int, processes: int) -> None:
+        self.done, self.count, self.batch = 0, len(dataset) - len(dataset) % processes, batch
+        self._rank, self._processes = rank, processes
 
     def __len__(self) -> int:
-        return self._count
+        return self.count // self._processes
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.done, self._count))
+        return iter(range(self.done + self._rank, self.count, self._processes))
 
 
 def parse_recipe(

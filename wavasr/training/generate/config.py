@@ -44,7 +44,7 @@ class CropsConfig(RecordingsConfig):
         crop_frames: frames of 10 ms in a crop.
         crops_per_recording: crops that are cut from a recording while it is at hand.
         epoch_crops: crops between two validations.
-        batch: crops in a step.
+        batch: crops in a step; several processes share them.
         dev_crops: crops that are validated on, always the same.
         workers: processes that prepare crops; 0 does it in the training process.
     """

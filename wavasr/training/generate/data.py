@@ -359,10 +359,9 @@ class CropData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Crop]:
         """This epoch's; Lightning asks in every epoch."""
-        trainer = self.trainer
-        epoch = trainer.current_epoch if trainer else 0
-        data = self.studio.config.data
-        return EpochLoader(Crops(self.studio, self.gains, epoch), data.batch, data.workers)
+        trainer, data = self.trainer, self.studio.config.data
+        epoch, *place = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+        return EpochLoader(Crops(self.studio, self.gains, epoch), data.batch, data.workers, *place)
 
     def val_dataloader(self) -> Iterable[Any]:
         """Always the same."""

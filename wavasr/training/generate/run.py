@@ -23,7 +23,7 @@ from wavasr.generation.voice import Voice, write_sound
 from wavasr.network.files import GENERATOR_FORMAT, read_header
 from wavasr.network.generator import Generator, load_generator, save_generator, start_generator
 from wavasr.training import folder
-from wavasr.training.callbacks import CsvLog, Keeper
+from wavasr.training.callbacks import CsvLog, Keeper, process_rank
 from wavasr.training.folder import METRICS_NAME
 from wavasr.training.generate.config import GenerateConfig
 from wavasr.training.generate.data import CropData, Studio, baselines, gains_of, read_voices
@@ -77,6 +77,8 @@ def fit(recipe: Recipe[GenerateConfig], stop: Interruption | None = None) -> Pat
     rows = BitsLog(config.run_dir / METRICS_NAME, folder.first_step(last))
     keeper = GeneratorKeeper(config.run_dir, math.inf, folder.portable(record), stop)
     path = train(recipe, task, data, rows, keeper, last)
+    if process_rank():
+        return path
     improviser = train_improviser(studio, config.improviser, config.seed) if config.improviser.steps else None
     instrument = train_instrument(studio, config.seed) if config.generator.condition == "notes" else None
     if improviser or instrument:

@@ -85,5 +85,5 @@ class GenerationTask(Task[Generator]):
         """Sums over all crops, divided once."""
         classes, density, count = torch.stack(self._bits).sum(0).tolist()
         self._bits.clear()
-        self.log("dev_class_bits", classes / count)
-        self.log("dev_density_bits", (classes + density) / count, prog_bar=True)
+        self.log("dev_class_bits", classes / count, sync_dist=True)  # all processes have the same
+        self.log("dev_density_bits", (classes + density) / count, prog_bar=True, sync_dist=True)

@@ -18,7 +18,7 @@ class ReadingConfig(RecordingsConfig):
     Attributes:
         aligner: model that finds when each phone was said.
         least_confidence: recordings whose aligned text is less probable than this are left out.
-        batch: recordings in a step.
+        batch: recordings in a step; several processes share them.
     """
 
     aligner: str = "default"

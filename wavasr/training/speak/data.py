@@ -285,8 +285,9 @@ class LessonData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LessonBatch]:
         """The batches of the trainer's epoch."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        plan = list(order(self.train, self.config.data.batch, self.config.seed, epoch))
+        trainer = self.trainer
+        epoch, *place = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+        plan = [own_part(one, *place) for one in order(self.train, self.config.data.batch, self.config.seed, epoch)]
         return EpochLoader(_Batches(self.train, plan, self.scale))
 
     def val_dataloader(self) -> DataLoader[LessonBatch]:
@@ -306,6 +307,11 @@ def order(lessons: Sequence[Lesson], batch: int, seed: int, epoch: int) -> Itera
         part = sorted(shuffled[start : start + group], key=lambda index: len(lessons[index].log_mel))
         plan += [part[first : first + batch] for first in range(0, len(part), batch)]
     return (plan[index] for index in random.permutation(len(plan)))
+
+
+def own_part(batch: Sequence[int], rank: int, processes: int) -> Sequence[int]:
+    """What rank r of n learns of a batch: every n-th, or one that another learns too where there are fewer than n."""
+    return batch[rank::processes] or [batch[rank % len(batch)]]
 
 
 class _Batches(Dataset[LessonBatch]):

@@ -83,8 +83,8 @@ class SpeakTask(Task[TextToFrames]):
         found = losses(said, batch)
         self._spreads.add(said, batch)
         for name, value in found.items():
-            self.log(f"dev_{name}", value, batch_size=len(batch.phones), prog_bar=name == "mel")
-        self.log("dev_loss", weighted(found), batch_size=len(batch.phones))
+            self.log(f"dev_{name}", value, batch_size=len(batch.phones), prog_bar=name == "mel", sync_dist=True)
+        self.log("dev_loss", weighted(found), batch_size=len(batch.phones), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Adam; its learning rate by the step."""
