@@ -34,6 +34,13 @@ def test_what_kenlm_reads_is_read(tmp_path: Path) -> None:
         assert vocabulary(path) == ["new\u00a0york"]
 
 
+def test_a_word_that_is_there_twice_is_one_word(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    entry = "-0.4\tnew\u00a0york\t0\n"
+    path.write_text(GOOD.replace("ngram 1=4", "ngram 1=5").replace(entry, 2 * entry), encoding="utf-8")
+    assert vocabulary(path) == ["new\u00a0york"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -82,7 +82,7 @@ def _log10(values: Floats) -> list[float]:
 
 
 def vocabulary(path: Source) -> list[str]:
-    """The words of an ARPA file (also .gz) or a KenLM binary, without <unk>, <s> and </s>.
+    """The words of an ARPA file (also .gz) or a KenLM binary, each once, without <unk>, <s> and </s>.
 
     Raises:
         TextError: the file is neither, or is damaged, or is a binary made without its words.
@@ -91,7 +91,7 @@ def vocabulary(path: Source) -> list[str]:
         with path.open("rb") as file:
             binary = file.read(len(kenlm.MAGIC)) == kenlm.MAGIC
         words = kenlm.words_of(path) if binary else _words_of_arpa(path)
-    found = [word for word in words if word.lower() not in SPECIAL]
+    found = [word for word in dict.fromkeys(words) if word.lower() not in SPECIAL]
     if not found:
         raise TextError(f"{path}: this language model has no words; build it anew, e.g. with wavasr lm build")
     return found
