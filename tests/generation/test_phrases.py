@@ -88,6 +88,11 @@ def test_nothing_to_say_is_an_error(text: str) -> None:
         list(sentences(text, pronounce))
 
 
+def test_no_word_is_longer_than_forty_letters() -> None:
+    words = [word for sentence in sentences("x" * 100_000, pronounce) for word in sentence]
+    assert {len(word.text) for word in words} == {40} and len(words) == 2500
+
+
 def test_what_cannot_be_read_is_named(caplog: pytest.LogCaptureFixture) -> None:
     assert said("Hello — Привет, “naïve” 🎉 café. 你好")
     assert [record.getMessage() for record in caplog.records] == [

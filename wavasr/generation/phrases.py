@@ -27,7 +27,8 @@ LONGEST_WORDS = 60  # of a sentence: longer ones are cut at a comma, or wherever
 ENDINGS = (",", ".", "?", "!")
 _FAR = 20.0  # phones from the beginning or the end of a phrase from which on distance does not matter
 _ENDING_OF = {";": ",", ":": ",", "-": ",", "(": ",", ")": ",", '"': ",", "...": "."}
-_PIECES = re.compile(r"\.\.\.|[A-Za-z][A-Za-z']*|(?<![A-Za-z])-|[^\sA-Za-z'-]")  # no pause at a hyphen in a word
+# Words longer than 40 letters are cut: no word is that long, and a sentence of such would not fit into memory.
+_PIECES = re.compile(r"\.\.\.|[A-Za-z][A-Za-z']{0,39}|(?<![A-Za-z])-|[^\sA-Za-z'-]")  # no pause in a-b
 _FUNCTION_WORDS = frozenset(
     "a an the and or but nor so if as than that this these those of to in on at by for from with into onto up out over "
     "under is am are was were be been being do does did has have had can could will would shall should may might must "

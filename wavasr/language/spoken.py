@@ -56,6 +56,7 @@ _QUOTES = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "′": "'", "–": "-", "—": " - ", "…": "...", "−": "-"}
     | {"\u00a0": " "}
 )
+_LONG_RUNS = re.compile(r"\S{200}(?=\S)")  # are cut: the time of some patterns grows with the square of their length
 _NO_STREETS = ("Mount", "Port", "Fort", "Lake", "Sault")  # before a saint
 
 
@@ -78,7 +79,7 @@ _KINGS = "Henry|Louis|George|Edward|Charles|James|Richard|William|Elizabeth|Phil
 
 def spoken(text: str) -> str:
     """A text as a reader would say it; texts without digits, symbols and abbreviations stay as they are."""
-    text = text.translate(_QUOTES)
+    text = _LONG_RUNS.sub(r"\g<0> ", text.translate(_QUOTES))
     for pattern, say in _RULES:
         text = pattern.sub(say, text)
     return re.sub(r" +([,.;:!?])", r"\1", re.sub(r"[ \t]+", " ", text)).strip()
