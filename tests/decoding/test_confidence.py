@@ -164,7 +164,7 @@ def test_a_failed_write_leaves_the_model(model: Path, monkeypatch: pytest.Monkey
         write(self, data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wavasr.files._Sink.write", fill)
+    monkeypatch.setattr("wavasr.files.NamedSink.write", fill)
     with pytest.raises(OSError, match="No space"):
         change_model(model, metadata={"note": "other"})
     assert model.read_bytes() == content and len(list(model.parent.iterdir())) == 1

@@ -430,14 +430,14 @@ def test_a_failed_write_leaves_the_old_report(
 ) -> None:
     report.write_report(evaluation, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    write = files._Sink.write
+    write = files.NamedSink.write
 
-    def fill(sink: files._Sink, data: Any) -> int:
+    def fill(sink: files.NamedSink, data: Any) -> int:
         if sink._given.name == "report.html":
             raise OSError(28, "No space left on device", str(sink._given))
         return write(sink, data)
 
-    monkeypatch.setattr(files._Sink, "write", fill)
+    monkeypatch.setattr(files.NamedSink, "write", fill)
     with pytest.raises(OSError, match=r"No space.*report\.html"):
         report.write_report(better, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before, "nothing changed, nothing left behind"
