@@ -23,6 +23,7 @@ log = logging.getLogger("wavasr")
 
 PAUSE = "sil"
 _CLOSING = (".", "!", "?", '."', '!"', '?"', ".”", "!”", "?”")
+LONGEST_PHONES = 400  # of a sentence, which its frames take memory for
 LONGEST_WORDS = 60  # of a sentence: longer ones are cut at a comma, or wherever they are
 ENDINGS = (",", ".", "?", "!")
 _FAR = 20.0  # phones from the beginning or the end of a phrase from which on distance does not matter
@@ -182,7 +183,8 @@ def _cut(words: Sequence[Word]) -> Iterator[list[Word]]:
     for word in words:
         sentence.append(word)
         room = LONGEST_WORDS - len(sentence)
-        if word.ending in ENDINGS[1:] or room <= 0 or (word.ending and room < LONGEST_WORDS // 2):
+        is_full = room <= 0 or sum(len(one.phones) for one in sentence) >= LONGEST_PHONES
+        if word.ending in ENDINGS[1:] or is_full or (word.ending and room < LONGEST_WORDS // 2):
             yield sentence
             sentence = []
     if sentence:
