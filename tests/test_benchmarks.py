@@ -187,4 +187,4 @@ def test_the_sampler_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setattr(generation, "compile_seconds", lambda: (0.0, 0.0))
     generation.main()
     told = capsys.readouterr().out
-    assert "a step: 164,032 multiply-adds, 656 kB of weights" in told and "| numba | 4 |" in told
+    assert "a step: 164,032 multiply-adds, 328 kB of halves" in told and "| numba | 4 |" in told

@@ -245,9 +245,14 @@ def _look_for_leftovers(target: Path) -> None:
     _remove(target, parts)
 
 
-def remove_leftovers(target: Path) -> None:
-    """Remove what killed writers of the same file left: temporary files that nobody holds a lock on."""
+def remove_leftovers(target: Path) -> bool:
+    """Remove what killed writers of the same file left: temporary files that nobody holds a lock on.
+
+    Returns:
+        Whether none is there any more.
+    """
     _remove(target, _temporary_files(target.parent))
+    return not any(name.startswith(_prefix(target)) for name in _temporary_files(target.parent))
 
 
 def _temporary_files(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ import pytest
 
 from wavasr.cli import main
 from wavasr.corpora.manifest import Utterance, write_manifest
-from wavasr.files import _prefix
+from wavasr.files import _lock, _prefix
 from wavasr.recognition.bulk import Done, Unit
 from wavasr.recognition.runners import Schedule, carry_out
 
@@ -112,6 +113,7 @@ class FakeRay(ModuleType):
     def __init__(self, output: Path) -> None:
         super().__init__("ray")
         self.output, self.tasks, self.killed, self.asked = output, 0, 0, list[str]()
+        self.held = -1  # of the straggler's file
 
     def init(self, address: str, **options: Any) -> None:
         if address == "nowhere:1":
@@ -149,6 +151,8 @@ class FakeRay(ModuleType):
 
     def kill(self, actor: Any) -> None:
         self.killed += 1
+        if self.killed == 2:  # its process is still there for a moment
+            threading.Timer(0.2, os.close, (self.held,)).start()
 
     def shutdown(self) -> None:
         self.tasks = -1
@@ -167,6 +171,8 @@ def test_actors_are_replaced_and_leave_nothing(
     assert "--ray nowhere:1: Could not find any running Ray instance; give HOST:PORT" in capsys.readouterr().err
     part = output / f"{_prefix(output / 'calls-000000.jsonl')}{'0' * 8}.part"
     part.write_text("half", encoding="utf-8")  # of an actor that is going to be killed
+    ray.held = os.open(part, os.O_WRONLY)
+    _lock(ray.held)
     assert main([*arguments(corpus, output, tiny_model), "--ray", "auto"]) == 0
     assert {path.name: path.read_bytes() for path in output.iterdir()} == files(whole)
     # The straggler is begun again by who has nothing to do, and killed at the end.

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.training.tones import recipe_file, rows, train
 from wavasr.cli.training import draw
 from wavasr.errors import ConfigError
 from wavasr.network.recognizer import load_model
+from wavasr.training import run
 from wavasr.training.interruption import Interruption
 from wavasr.training.recipe import parse
 from wavasr.training.run import logger_of, main, make_trainer
@@ -39,7 +41,7 @@ def test_patience_ends_a_run(tones: Path, tmp_path: Path, caplog: pytest.LogCapt
     changes: dict[str, Any] = {"trainer": {"max_epochs": 50}, "optim": {"lr": 1e-12, "average_decay": 0.0}}
     run = train(tmp_path, tones, "--patience", "2", **changes)
     assert {row["epoch"] for row in rows(run) if row["dev_wer"]} == {"0", "1", "2"}
-    assert "no better epoch for 2 validations (patience): training stops" in caplog.text
+    assert "none of the last 2 validations was better (patience): training stops" in caplog.text
 
 
 def test_a_run_that_ends_within_an_epoch_still_gives_a_model(
@@ -66,12 +68,17 @@ def _config(recipe: Any) -> dict[str, Any]:
     return to_dict(recipe.config)
 
 
-def test_loggers(tones: Path, tmp_path: Path) -> None:
+def test_loggers(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recipe_file(tmp_path, tones)
     config = parse(["--config", str(path), "--run_dir", str(tmp_path / "run")]).config
     assert len(logger_of(config, "text")) == 1
     assert logger_of(parse(["--config", str(path), "--logger", "csv"]).config, "text") == []
-    for name in ("wandb", "mlflow"):
+    for name, kind in (("wandb", "WandbLogger"), ("mlflow", "MLFlowLogger")):
+        refused = Mock(side_effect=RuntimeError("No API key configured. Use `wandb login` to log in.\nand more"))
+        monkeypatch.setattr(run, kind, refused)
+        with pytest.raises(ConfigError, match=rf"logger {name}: No API key .* to log in; or train with --logger csv$"):
+            logger_of(parse(["--config", str(path), "--logger", name]).config, "text")
+        monkeypatch.setattr(run, kind, Mock(side_effect=ModuleNotFoundError(name)))
         with pytest.raises(ConfigError, match=rf"logger is {name}, which is not installed; .*'wavasr\[{name}\]'"):
             logger_of(parse(["--config", str(path), "--logger", name]).config, "text")
 

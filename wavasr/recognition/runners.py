@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -280,8 +281,10 @@ class Actors:
             self._ray.kill(actor)
         for answer, (_, unit) in self._busy.items():
             with suppress(self._ray.exceptions.RayError):
-                self._ray.get(answer, timeout=_END_S)  # until it is gone
-            remove_leftovers(result_of(self._output, unit.name))
+                self._ray.get(answer, timeout=_END_S)
+            latest = time.monotonic() + _END_S  # Ray says that an actor is gone while its process still holds the file
+            while not remove_leftovers(result_of(self._output, unit.name)) and time.monotonic() < latest:
+                time.sleep(0.05)
         self._ray.shutdown()
 
     def _new(self) -> Any:

@@ -149,7 +149,7 @@ class Keeper(pl.Callback):
         if before:
             log.info("before training: %s%s", _dev({name: float(value) for name, value in found.items()}), self._said)
         if self._patience and self._since_best >= self._patience:
-            log.info("no better epoch for %d validations (patience): training stops", self._since_best)
+            log.info("none of the last %d validations was better (patience): training stops", self._since_best)
             trainer.should_stop = True
 
     @rank_zero_only

@@ -178,7 +178,8 @@ def fit(recipe: Recipe[FitConfig], splits: Splits, stop: Interruption | None = N
     if not path.exists():  # stopped by max_steps or max_time within the first epoch
         trainer.validate(task, data, verbose=False)
     if trainer.max_epochs and trainer.current_epoch < trainer.max_epochs:
-        log.info("stopped in epoch %d of %d (trainer.max_time, max_steps)", trainer.current_epoch, trainer.max_epochs)
+        reasons = "patience, trainer.max_time or trainer.max_steps"
+        log.info("stopped after %d of %d epochs (%s)", trainer.current_epoch, trainer.max_epochs, reasons)
     return path
 
 
@@ -214,7 +215,7 @@ def logger_of(config: Any, text: str) -> list[Logger]:
     MLflow's runs go to `MLFLOW_TRACKING_URI`, without one into the run's folder; W&B's and TensorBoard's lie there.
 
     Raises:
-        ConfigError: its package is not installed.
+        ConfigError: its package is not installed, or its service refuses.
     """
     made: Logger
     try:
@@ -236,11 +237,14 @@ def logger_of(config: Any, text: str) -> list[Logger]:
                 made.experiment.log_text(made.run_id, text, "recipe.yaml")
         else:
             return []
+        if config.logger != "tensorboard":
+            made.log_hyperparams(to_dict(config) | ({"recipe": text} if config.logger == "wandb" else {}))
     except ImportError as error:
         remedy = f"pip install 'wavasr[{config.logger}]'"
         raise ConfigError(f"logger is {config.logger}, which is not installed; {remedy}") from error
-    if config.logger != "tensorboard":
-        made.log_hyperparams(to_dict(config) | ({"recipe": text} if config.logger == "wandb" else {}))
+    except Exception as error:  # the services' exceptions have no common class but this
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise ConfigError(f"logger {config.logger}: {reason}; or train with --logger csv") from error
     return [made]
 
 
