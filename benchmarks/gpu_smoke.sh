@@ -31,7 +31,7 @@ timed whole-network wavasr fit "${recipe[@]}" --run_dir "$out/all" --optim.front
   --auxiliary.weight 0.1 --trainer.max_epochs 1 --trainer.max_steps "$steps"
 timed evaluate wavasr evaluate --model "$out/run/model.wavasr" --manifest "$out/words/dev.jsonl"
 timed transcribe wavasr transcribe data/samples/plain-sentence.flac --model "$out/run/model.wavasr"
-timed voice wavasr fit --config voice.yaml --data.root "$out/words" --data.train "[train.jsonl]" --run_dir "$out/voice" "${common[@]}" \
+timed voice wavasr fit --config voice.yaml --data.root data --data.train "[samples/demo]" --run_dir "$out/voice" "${common[@]}" \
   --data.epoch_crops "$crops" --data.batch "$batch" --data.dev_crops 4 --trainer.max_epochs "$epochs"
 timed generate wavasr generate --model "$out/voice/model.wavasr" --like data/samples/plain-sentence.flac -o "$out/voice.wav"
 say "dev: $(grep '^dev:' "$out/resume.log" || true)"
