@@ -21,6 +21,7 @@ from wavasr.serving.settings import WYOMING_PORT, Settings
 from wavasr.serving.state import State
 
 GRACE_S = 10  # that requests get to finish when the server is asked to end
+_CLOSE_S = 2.0  # that live sessions get to close their sockets
 _LARGEST_MESSAGE = 16 << 20
 
 log = logging.getLogger("wavasr")
@@ -132,3 +133,11 @@ class _Server(uvicorn.Server):
         self.signal = sig
         self._loop.call_soon_threadsafe(self._state.stopping.set)
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close everything; live sessions close themselves before, since uvicorn would give them a code of its own."""
+        self._state.stopping.set()
+        latest = self._loop.time() + _CLOSE_S
+        while self._state.open_sessions and self._loop.time() < latest:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)

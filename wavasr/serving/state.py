@@ -20,12 +20,14 @@ class State:
         pool: the worker processes.
         metrics: the counters of `/metrics`.
         stopping: set when the server was asked to end: `/health` says so, and live sessions are closed.
+        open_sessions: live sessions whose sockets are not closed yet.
     """
 
     settings: Settings
     pool: Pool
     metrics: Metrics = field(default_factory=Metrics)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    open_sessions: int = 0
 
     def options(self, model: str = "", hotwords: tuple[str, ...] = ()) -> Options | None:
         """What a worker needs for a client's choice of model; None where there is no such model."""

@@ -41,6 +41,7 @@ async def guarded(socket: WebSocket, route: str, serve: Callable[[State], Corout
     state: State = socket.app.state.wavasr
     code, reason, audio_s = NORMAL, "", 0.0
     serving, stopping = asyncio.ensure_future(serve(state)), asyncio.ensure_future(state.stopping.wait())
+    state.open_sessions += 1
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
@@ -62,9 +63,11 @@ async def guarded(socket: WebSocket, route: str, serve: Callable[[State], Corout
     finally:
         stopping.cancel()
         serving.cancel()
-        # At once: a tenth of a second after a signal uvicorn closes what is open, with a code of its own.
-        if socket.application_state is WebSocketState.CONNECTED and socket.client_state is WebSocketState.CONNECTED:
-            await socket.close(code, reason.encode()[:120].decode(errors="ignore"))
+        try:
+            if socket.application_state is WebSocketState.CONNECTED and socket.client_state is WebSocketState.CONNECTED:
+                await socket.close(code, reason.encode()[:120].decode(errors="ignore"))
+        finally:
+            state.open_sessions -= 1
         if not serving.done():
             await asyncio.wait({serving})
         state.metrics.finished(route, code, audio_s)
