@@ -17,8 +17,8 @@ from pathlib import Path
 from wavasr.corpora.manifest import read_manifest, write_manifest
 
 
-def resident_mb(root: int) -> float:
-    """Resident memory of a process and all below it, as Linux counts it."""
+def memory_mb(root: int, field: str) -> float:
+    """Memory of a process and all below it, as Linux counts it: VmRSS now, VmHWM at each process's highest."""
     total, waiting = 0.0, [root]
     while waiting:
         process = Path(f"/proc/{waiting.pop()}")
@@ -27,12 +27,12 @@ def resident_mb(root: int) -> float:
             waiting += map(int, (process / "task" / process.name / "children").read_text(encoding="utf-8").split())
         except OSError:  # it has ended meanwhile
             continue
-        total += sum(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+        total += sum(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
     return total
 
 
 def main() -> None:
-    """Print hours done and megabytes, about twenty times."""
+    """Print megabytes after each hour of audio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--hours", type=float, default=20.0)
@@ -49,13 +49,14 @@ def main() -> None:
         output, block = Path(folder) / "texts", 50
         command = ["bulk", f"{folder}/many.jsonl", "--output", str(output), "--workers", "1", "--block", str(block)]
         bulk = subprocess.Popen([sys.executable, "-m", "wavasr", *command, "--quiet", *options])
-        units, told = -(-len(chosen) // block), 0
+        told = 0.0
         while bulk.poll() is None:
             done = len(list(output.glob("many-*.jsonl")))
-            if done >= told:
-                hours = sum(utterance.duration_s for utterance in chosen[: done * block]) / 3600
-                print(f"{hours:6.2f} h of audio done: {resident_mb(bulk.pid):.0f} MB", flush=True)
-                told = done + max(1, units // 20)
+            hours = sum(utterance.duration_s for utterance in chosen[: done * block]) / 3600
+            if done and hours >= told:
+                now, highest = memory_mb(bulk.pid, "VmRSS"), memory_mb(bulk.pid, "VmHWM")
+                print(f"{hours:6.2f} h of audio done: {now:.0f} MB, {highest:.0f} MB at the highest", flush=True)
+                told = float(int(hours) + 1)
             time.sleep(1)
         raise SystemExit(bulk.returncode)
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -138,6 +139,39 @@ def test_a_killed_run_goes_on_with_other_processes_and_another_strategy(
                 assert before[column] == after[column], column
             for column in ("train_loss", "train_generative_nats_per_sample", "dev_ctc_nats_per_label"):
                 assert float(before[column] or 0) == pytest.approx(float(after[column] or 0), rel=2e-3), column
+
+
+def free_port() -> int:
+    try:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return int(free.getsockname()[1])
+    except OSError as error:
+        pytest.skip(f"torchrun's agents need a port of this machine: {error}")
+
+
+def test_two_nodes_of_torchrun_train_and_count_as_one(tones: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"trainer": {"max_epochs": 1, "max_steps": 4}, "data": {"batch_s": 3.0}, "logger": "csv"}
+    recipe, endpoint = recipe_file(tmp_path, tones, **changes), f"127.0.0.1:{free_port()}"
+    agent = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1", "--local_addr", "127.0.0.1"]
+    agent += ["--rdzv_backend", "c10d", "--rdzv_endpoint", endpoint, "-m", "wavasr", "fit", "--config", str(recipe)]
+    agent += ["--run_dir", str(tmp_path / "two"), *several(1, "auto"), "--trainer.num_nodes=2"]
+    nodes = [subprocess.Popen([sys.executable, *agent], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        said = [node.communicate(timeout=200)[1] for node in nodes]
+    finally:
+        for node in nodes:  # ends the processes below it
+            node.terminate()
+            node.wait()
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "2 processes, " in "".join(said)
+    alone, shared = rows(train(tmp_path, tones, **changes)), rows(tmp_path / "two")
+    assert len(alone) == len(shared) == 5
+    for one, two in zip(alone, shared, strict=True):
+        for name in ("epoch", "step", "lr", "dev_wer", "dev_cer"):
+            assert one[name] == two[name], name
+        for name in ("train_loss", "dev_ctc_nats_per_label"):
+            assert float(one[name] or 0) == pytest.approx(float(two[name] or 0), rel=2e-3), name
 
 
 def test_other_strategies_are_refused(tones: Path, tmp_path: Path) -> None:
