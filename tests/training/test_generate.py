@@ -34,7 +34,7 @@ from wavasr.network.generator import Generator, load_generator
 from wavasr.training.generate.config import CropsConfig, GenerateConfig, RecordingsConfig, StepsConfig
 from wavasr.training.generate.data import Crops, Studio, baselines, crop, dev_places, prepare, read_voices
 from wavasr.training.generate.recipe import parse
-from wavasr.training.generate.run import fit
+from wavasr.training.generate.run import fit, main
 from wavasr.training.generators import EpochLoader
 from wavasr.training.interruption import Interrupted, Interruption
 from wavasr.training.recipe import shipped_dir, task_of
@@ -146,8 +146,8 @@ def test_two_processes_learn_as_one(buzzes: Path, tmp_path: Path) -> None:
     """Each its own crops: what they reach is what one reaches with all of them."""
     recipe = str(recipe_file(tmp_path, buzzes, data__batch=4))
     one, two = tmp_path / "one", tmp_path / "two"
-    assert together(2, lambda: fit(parse(["--config", recipe, "--run_dir", str(two), *several(2, "ddp")]))) == [0, 0]
-    fit(parse(["--config", recipe, "--run_dir", str(one)]))
+    assert together(2, lambda: main(["--config", recipe, "--run_dir", str(two), *several(2, "ddp")])) == [0, 0]
+    assert main(["--config", recipe, "--run_dir", str(one)]) == 0
     validated = [[row for row in metrics(run) if row["dev_density_bits"]] for run in (one, two)]
     for alone, shared in zip(*validated, strict=True):
         assert alone["step"] == shared["step"]
@@ -155,7 +155,7 @@ def test_two_processes_learn_as_one(buzzes: Path, tmp_path: Path) -> None:
             assert float(alone[name]) == pytest.approx(float(shared[name]), abs=3e-4), name
 
 
-def test_a_resumed_run_is_an_uninterrupted_one(buzzes: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_an_uninterrupted_one(buzzes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = str(recipe_file(tmp_path, buzzes, optim__decay_share=0.0, data__epoch_crops=4))
     once, twice = str(tmp_path / "once"), str(tmp_path / "twice")
     fit(parse(["--config", recipe, "--run_dir", once]))
@@ -164,7 +164,8 @@ def test_a_resumed_run_is_an_uninterrupted_one(buzzes: Path, tmp_path: Path) -> 
         with Interruption() as stop, pytest.raises(Interrupted):  # after a step
             stop.asked = signal.SIGTERM
             fit(parse(["--config", recipe, "--run_dir", twice, "--resume"]), stop)
-    fit(parse(["--config", recipe, "--run_dir", twice, "--resume"]))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # of a job that was requeued
+    fit(parse(["--config", recipe, "--run_dir", twice]))
     states = [torch.load(Path(run) / "last.ckpt", weights_only=True)["state_dict"] for run in (once, twice)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 

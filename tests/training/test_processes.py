@@ -26,7 +26,7 @@ from wavasr.training.generators import make_trainer
 from wavasr.training.plan import RankBatches
 from wavasr.training.recipe import parse
 from wavasr.training.recognize import RecognitionTask
-from wavasr.training.run import build_units
+from wavasr.training.run import build_units, strategy_of
 from wavasr.training.splits import read_splits
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
@@ -179,6 +179,18 @@ def test_other_strategies_are_refused(tones: Path, tmp_path: Path) -> None:
         train(tmp_path, tones, "--trainer.strategy=deepspeed")
     with pytest.raises(ConfigError, match=r"'fsdp'; a generator is trained with auto or ddp"):
         make_trainer(Mock(trainer={"strategy": "fsdp"}), Mock(), Mock())
+
+
+@pytest.mark.parametrize(("devices", "nodes", "several"), [(1, 1, False), (2, 1, True), (1, 2, True)])
+def test_weights_without_a_gradient_are_expected_where_several_train(
+    tones: Path, tmp_path: Path, devices: int, nodes: int, several: bool
+) -> None:
+    for frozen in (0, 1):
+        recipe = recipe_file(tmp_path, tones, optim={"front_end_frozen_epochs": frozen})
+        options = [f"--trainer.devices={devices}", f"--trainer.num_nodes={nodes}"]
+        parsed = parse(["--config", str(recipe), *options])
+        wanted = "ddp_find_unused_parameters_true" if several and frozen else "auto"
+        assert strategy_of(parsed.trainer, parsed.config) == wanted
 
 
 def test_a_lost_process_ends_the_others_with_its_name(tones: Path, tmp_path: Path) -> None:

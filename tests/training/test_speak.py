@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import yaml
 
 import wavasr
+from tests.training.tones import rows, several, together
 from wavasr import cli
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.generation.reader import Reader
@@ -23,7 +25,7 @@ from wavasr.network.files import read_header
 from wavasr.network.generator import Generator, save_generator
 from wavasr.training.recipe import shipped_dir, task_of
 from wavasr.training.speak.data import _durations, load_lessons, order, own_part
-from wavasr.training.speak.run import parse
+from wavasr.training.speak.run import main, parse
 
 RECIPES = sorted(p.name for p in shipped_dir().glob("*.yaml") if task_of(["--config", p.name]) == "speak")
 TEXT = "Stop, go left!"
@@ -78,13 +80,25 @@ def test_lessons_add_up(trained: Path) -> None:
 
 
 def test_the_loss_falls_and_a_run_goes_on(trained: Path) -> None:
-    rows = (trained / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    losses = [float(row.split(",")[3]) for row in rows[1:] if row.split(",")[3]]
+    before_rows = rows(trained)
+    losses = [float(row["train_loss"]) for row in before_rows if row["train_loss"]]
     assert losses[-1] < losses[0]
     before = (trained / "train-lessons.npz").stat().st_mtime_ns
     assert cli.main(["fit", "--run_dir", str(trained), "--resume", "--trainer.max_epochs", "3"]) == 0
     assert (trained / "train-lessons.npz").stat().st_mtime_ns == before  # nothing is aligned again
-    assert len((trained / "metrics.csv").read_text(encoding="utf-8").splitlines()) > len(rows)
+    assert len(rows(trained)) > len(before_rows)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+def test_two_processes_go_on_with_a_run(trained: Path, tmp_path: Path) -> None:
+    both, alone = tmp_path / "both", tmp_path / "alone"
+    for run in (both, alone):
+        shutil.copytree(trained, run)
+    goes_on = ["--resume", "--trainer.max_epochs", "4"]
+    assert together(2, lambda: main(["--run_dir", str(both), *goes_on, *several(2, "ddp")])) == [0, 0]
+    assert main(["--run_dir", str(alone), *goes_on]) == 0
+    losses = [[float(row["dev_loss"]) for row in rows(run) if row["dev_loss"]] for run in (both, alone)]
+    assert len(losses[0]) == 4 and losses[0] == pytest.approx(losses[1], rel=2e-3)
 
 
 def test_one_file_holds_vocoder_and_network(trained: Path, vocoder: Path) -> None:

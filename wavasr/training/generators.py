@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from wavasr.errors import ConfigError
 from wavasr.training import folder
-from wavasr.training.callbacks import CsvLog, Keeper, ProgressBar
-from wavasr.training.folder import MODEL_NAME, WholeCheckpoints
-from wavasr.training.interruption import Interruption
+from wavasr.training.callbacks import CsvLog, Keeper, ProgressBar, process_rank
+from wavasr.training.folder import MODEL_NAME
+from wavasr.training.interruption import Interruption, requeued
 from wavasr.training.recipe import Config, Recipe, add_groups, add_run, new_parser, read
-from wavasr.training.run import interruptible, logger_of
+from wavasr.training.run import logger_of, plugins, running
 from wavasr.training.task import Task
 
 Item = TypeVar("Item")
@@ -77,6 +77,11 @@ class _From(Sampler[int]):
         return iter(range(self.done + self._rank, self.count, self._processes))
 
 
+def epoch_and_place(trainer: pl.Trainer | None) -> tuple[int, int, int]:
+    """Which epoch's batches are wanted, by which of how many processes."""
+    return (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+
+
 def parse_recipe(
     argv: Sequence[str], make: Callable[..., Config], task: str, groups: Mapping[str, type], options: Mapping[str, str]
 ) -> Recipe[Config]:
@@ -113,9 +118,10 @@ def run(recipe: Recipe[Any], fit: Callable[[Recipe[Any], Interruption], Path]) -
     Raises:
         WavasrError: the data or the run folder cannot be used.
     """
-    with interruptible(recipe.config.run_dir) as stop:
+    with running(recipe.config.run_dir) as stop:
         path = fit(recipe, stop)
-    print(f"model: {path}")
+    if process_rank() == 0:
+        print(f"model: {path}")
     return 0
 
 
@@ -128,7 +134,7 @@ def claim(recipe: Recipe[Any], config: Any) -> tuple[dict[str, Any], Path | None
     files = {name: config.data.root / name for name in config.data.train}
     prints = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
     record = folder.describe(config, prints)
-    return record, folder.claim(config.run_dir, record, recipe.text, recipe.resume)
+    return record, folder.claim(config.run_dir, record, recipe.text, recipe.resume or requeued())
 
 
 def train(
@@ -168,7 +174,7 @@ def make_trainer(recipe: Recipe[Any], rows: CsvLog, keeper: Keeper) -> pl.Traine
         default_root_dir=keeper.run_dir,
         logger=[rows, *logger_of(recipe.config, recipe.text)],
         callbacks=[keeper, *bar],
-        plugins=[WholeCheckpoints()],
+        plugins=plugins(),
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

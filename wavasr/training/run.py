@@ -69,28 +69,15 @@ def main(argv: Sequence[str], finished: Callable[[Path, Sequence[Utterance]], No
         WavasrError: the recipe, the data or the run folder cannot be used.
     """
     recipe = parse(argv)
-    first = process_rank() == 0
-    if not first:  # one of several processes logs
-        log.setLevel(logging.ERROR)
     run_dir = recipe.config.run_dir
-    with Interruption() as stop, quiet_lightning(), logging_redirect_tqdm(), contextlib.ExitStack() as lock:
-        try:
-            if first:
-                lock.enter_context(folder.held(run_dir))
-            splits = read_splits(with_phones(recipe.config, first))
-            model = fit(recipe, splits, stop)
-            if not first:  # one measures
-                return 0
-            results = [measure(recipe.config, name, split) for name, split in evaluated(recipe.config, splits)]
-        except Interrupted as signal:
-            tell_how_to_go_on(signal, run_dir)
-            raise
-        except RuntimeError as error:
-            if not (connected() and is_lost_connection(error)):
-                raise
-            raise WavasrError(f"{lost_process()}; `wavasr fit --run_dir {run_dir} --resume` goes on") from error
-        if finished is not None:
-            finished(run_dir, splits.dev.utterances[:_DRAWN])
+    with running(run_dir) as stop:
+        splits = read_splits(with_phones(recipe.config, process_rank() == 0))
+        model = fit(recipe, splits, stop)
+        if process_rank():  # one of several processes measures
+            return 0
+        results = [measure(recipe.config, name, split) for name, split in evaluated(recipe.config, splits)]
+    if finished is not None:
+        finished(run_dir, splits.dev.utterances[:_DRAWN])
     print("\n".join([f"model: {model}", *filter(None, results)]))
     return 0
 
@@ -106,14 +93,28 @@ def tell_how_to_go_on(signal: Interrupted, run_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def interruptible(run_dir: Path) -> Iterator[Interruption]:
-    """A run that holds its folder, says how to go on when a signal ends it, and keeps Lightning quiet."""
-    with Interruption() as stop, quiet_lightning(), folder.held(run_dir):
+def running(run_dir: Path) -> Iterator[Interruption]:
+    """A run, or one of its processes: the first holds the folder and logs, each keeps Lightning quiet.
+
+    Raises:
+        WavasrError: another run holds the folder, or another process of this one was lost.
+        Interrupted: a signal ended it; how to go on is told.
+    """
+    first = process_rank() == 0
+    if not first:
+        log.setLevel(logging.ERROR)
+    with Interruption() as stop, quiet_lightning(), logging_redirect_tqdm(), contextlib.ExitStack() as lock:
         try:
+            if first:
+                lock.enter_context(folder.held(run_dir))
             yield stop
         except Interrupted as signal:
             tell_how_to_go_on(signal, run_dir)
             raise
+        except RuntimeError as error:
+            if not (connected() and is_lost_connection(error)):
+                raise
+            raise WavasrError(f"{lost_process()}; `wavasr fit --run_dir {run_dir} --resume` goes on") from error
 
 
 @contextlib.contextmanager
@@ -270,23 +271,27 @@ def make_trainer(
     keeper = Keeper(
         run_dir, config.checkpoint_minutes, folder.portable(record), stop, patience=config.patience, score=score
     )
-    # This package's own handlers leave a checkpoint and requeue a job of SLURM.
-    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     bar = [ProgressBar()] if options["enable_progress_bar"] else []
     cost = [] if isinstance(options["strategy"], Sharded) else [GenerativeCost()]  # it computes on its own
-    # Lightning's own would kill this process within seconds of another's end, without a word.
-    setattr(subprocess_script, "_launch_process_observer", watch)  # noqa: B010
     return pl.Trainer(
         **options,
         default_root_dir=run_dir,
         logger=[CsvLog(run_dir / METRICS_NAME, first_step), *logger_of(config, recipe.text)],
         callbacks=[FrozenFrontEnd(), keeper, Stopwatch(), *cost, *bar],
-        plugins=[WholeCheckpoints(), *slurm],
+        plugins=plugins(),
         enable_checkpointing=False,
         num_sanity_val_steps=-1 if config.start and last is None else 0,  # how good is the model that it starts from?
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
+
+
+def plugins() -> list[Any]:
+    """What every trainer is given, so that this package looks after checkpoints, lost processes and SLURM's signals."""
+    # Lightning's own observer would kill this process within seconds of another's end, without a word.
+    setattr(subprocess_script, "_launch_process_observer", watch)  # noqa: B010
+    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    return [WholeCheckpoints(), *slurm]
 
 
 def strategy_of(options: Mapping[str, Any], config: FitConfig) -> str | Strategy:
@@ -300,7 +305,7 @@ def strategy_of(options: Mapping[str, Any], config: FitConfig) -> str | Strategy
         return Sharded()
     if wanted not in ("auto", "ddp"):
         raise ConfigError(f"trainer.strategy is {wanted!r}; expected auto, ddp or fsdp")
-    several = wanted == "ddp" or options["devices"] not in ("auto", 1, "1")
+    several = wanted == "ddp" or options["devices"] not in ("auto", 1, "1") or options["num_nodes"] > 1
     if several and (config.optim.front_end_frozen_epochs or config.data.unlabelled):
         # Several processes wait for the gradient of every weight; a frozen front end has none, nor has the CTC head for
         # recordings without text.

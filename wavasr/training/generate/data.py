@@ -27,7 +27,7 @@ from wavasr.generation.quantise import encode, log2_widths
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.generator import CONDITION_REACH, Generator
 from wavasr.training.generate.config import GenerateConfig, RecordingsConfig
-from wavasr.training.generators import EpochLoader
+from wavasr.training.generators import EpochLoader, epoch_and_place
 
 log = logging.getLogger("wavasr")
 
@@ -359,8 +359,8 @@ class CropData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Crop]:
         """This epoch's; Lightning asks in every epoch."""
-        trainer, data = self.trainer, self.studio.config.data
-        epoch, *place = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+        data = self.studio.config.data
+        epoch, *place = epoch_and_place(self.trainer)
         return EpochLoader(Crops(self.studio, self.gains, epoch), data.batch, data.workers, *place)
 
     def val_dataloader(self) -> Iterable[Any]:

@@ -35,7 +35,7 @@ from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.align import AlignedText, align
 from wavasr.recognition.models import opened
 from wavasr.training.generate.data import Voices
-from wavasr.training.generators import EpochLoader
+from wavasr.training.generators import EpochLoader, epoch_and_place
 from wavasr.training.speak.config import SpeakConfig
 
 log = logging.getLogger("wavasr")
@@ -285,8 +285,7 @@ class LessonData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[LessonBatch]:
         """The batches of the trainer's epoch."""
-        trainer = self.trainer
-        epoch, *place = (trainer.current_epoch, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
+        epoch, *place = epoch_and_place(self.trainer)
         plan = [own_part(one, *place) for one in order(self.train, self.config.data.batch, self.config.seed, epoch)]
         return EpochLoader(_Batches(self.train, plan, self.scale))
 
