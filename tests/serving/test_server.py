@@ -153,6 +153,11 @@ def test_metrics_count_requests_and_audio(server: Running, repository: Path) -> 
     assert value("wavasr_requests_total") == count + 1
     assert value("wavasr_audio_seconds_total") == pytest.approx(seconds + soundfile.info(clip).duration, abs=0.01)
     assert value("wavasr_speed_count") == speeds + 1
+    for content in (clip.read_bytes()[:50], b""):  # what is refused counts once too
+        assert httpx.post(server.url + PATH, files={"file": content}, timeout=60).status_code == 400
+    for said in ({"input": "..."}, {}):
+        assert httpx.post(server.url + "/v1/audio/speech", json=said, timeout=60).status_code == 400
+    assert value("wavasr_requests_total") == count + 5
 
 
 @pytest.mark.parametrize(

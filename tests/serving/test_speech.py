@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import cast
 
 import httpx
 import numpy as np
@@ -15,7 +17,12 @@ from wyoming.tts import Synthesize
 import wavasr
 from tests.serving.conftest import Running
 from wavasr.audio.reading import load_audio
+from wavasr.serving.pool import Pool, WorkerLost
+from wavasr.serving.server import _Server, bound
+from wavasr.serving.settings import Settings
 from wavasr.serving.speech import FORMATS, Encoder
+from wavasr.serving.state import State
+from wavasr.serving.worker import Answer
 
 PATH = "/v1/audio/speech"
 TEXT = "Go left."
@@ -42,6 +49,51 @@ def test_sound_is_sent_while_it_is_spoken(server: Running) -> None:
     assert 0 < len(first) < 2 * 16000 * 10  # of more than 20 s; and a client that goes away stops the voice
     again = httpx.post(server.url + PATH, json={"input": TEXT, "response_format": "pcm"}, timeout=60)
     assert len(again.content) == 2 * len(wavasr.speak(TEXT)[0])
+
+
+class Failing:
+    """A pool whose voice fails after a second of sound."""
+
+    sessions = waiting = lost = 0
+
+    async def speak(self, text: str, voice: str, rate: float) -> AsyncIterator[Answer]:
+        for _ in range(2):
+            sound = (0.3 * np.sin(np.arange(8000) / 10)).astype(np.float32)
+            yield Answer(0, done=False, sound=sound, sample_rate=16000)
+        raise WorkerLost("its process ended")
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_a_voice_that_fails_amid_its_sound_is_told(format: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def use() -> tuple[bytes, str]:
+        listening = bound("127.0.0.1", 0)
+        server = _Server(State(Settings(), cast(Pool, Failing())))
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        url, content = f"http://127.0.0.1:{listening.getsockname()[1]}", b""
+        body = {"input": TEXT, "response_format": format}
+        async with httpx.AsyncClient(base_url=url) as client:
+            async with client.stream("POST", PATH, json=body) as response:
+                if format == "wav":  # sent at the end: nothing has begun
+                    assert response.status_code == 500
+                else:
+                    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                        async for part in response.aiter_raw():
+                            content += part
+            counted = (await client.get("/metrics")).text
+        server.should_exit = True
+        await serving
+        return content, counted
+
+    content, counted = asyncio.run(use())
+    assert f'wavasr_requests_total{{route="{PATH}",status="500"}} 1\n' in counted
+    assert f'wavasr_audio_seconds_total{{route="{PATH}"}} 1.000\n' in counted
+    if format == "wav":
+        return
+    assert caplog.messages == [
+        f"{PATH}: an answer that had begun is cut off: the voice failed (its process ended); send the request again"
+    ]
+    samples = np.frombuffer(content, "<i2") / 32768 if format == "pcm" else load_audio(content, 16000)
+    assert len(samples) == pytest.approx(16000, abs=2000)  # what was said is a whole file
 
 
 @pytest.mark.parametrize("format", sorted(set(FORMATS) - {"wav", "pcm"}))

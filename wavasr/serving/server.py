@@ -108,6 +108,11 @@ async def _wyoming(state: State) -> AsyncIterator[None]:
         yield
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """`speech` says itself why it leaves an answer without its end."""
+    return "without completing response" not in str(record.msg)
+
+
 class _Server(uvicorn.Server):
     """uvicorn, which tells the sessions when it has been asked to end."""
 
@@ -124,6 +129,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
             )
         )
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._state = state
         self._loop = asyncio.get_running_loop()
         self.signal = 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -17,10 +19,13 @@ import soundfile
 from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
 
 from wavasr.serving.pool import BadRequestError, Busy, WorkerLost
 from wavasr.serving.state import State
 from wavasr.serving.transcriptions import Refused, while_connected
+
+log = logging.getLogger("wavasr")
 
 ROUTE = "/v1/audio/speech"
 MOST_CHARACTERS = 100_000
@@ -35,13 +40,27 @@ FORMATS = {
 }
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What a request asks for."""
+
+    text: str
+    voice: str
+    speed: float
+    format: str
+
+
 async def speech(request: Request) -> Response:
     """POST /v1/audio/speech."""
     state: State = request.app.state.wavasr
     try:
-        return await while_connected(request, _spoken(state, await _body(request)))
+        wanted = _wanted(state, await _body(request))
     except Refused as refused:
         state.metrics.finished(ROUTE, refused.status)
+        return refused.response
+    try:
+        return await while_connected(request, _spoken(state, wanted))
+    except Refused as refused:  # counted where it was said
         return refused.response
 
 
@@ -66,7 +85,7 @@ async def _body(request: Request) -> dict[str, Any]:
     return found
 
 
-async def _spoken(state: State, body: dict[str, Any]) -> Response:
+def _wanted(state: State, body: dict[str, Any]) -> _Wanted:
     text, format = body.get("input"), str(body.get("response_format") or "mp3")
     if not isinstance(text, str) or not 0 < len(text) <= MOST_CHARACTERS:
         raise Refused(400, f"input is missing; expected a text of at most {MOST_CHARACTERS} characters", "input")
@@ -78,50 +97,77 @@ async def _spoken(state: State, body: dict[str, Any]) -> Response:
     voice = state.settings.voice_for(str(body.get("voice") or ""))
     if voice is None:
         raise Refused(404, f"there is no voice {body['voice']!r}; see /v1/audio/voices", "voice", "voice_not_found")
-    sound = _said(state, text, voice, float(np.clip(speed, 0.5, 2.0)))
+    return _Wanted(text, voice, float(np.clip(speed, 0.5, 2.0)), format)
+
+
+async def _spoken(state: State, wanted: _Wanted) -> Response:
+    sound = _said(state, wanted)
     first, rate = await anext(sound)  # before the answer begins: there may be nothing to say
-    media_type = FORMATS[format][2]
-    if format == "wav":  # its header says how long it is
+    media_type = FORMATS[wanted.format][2]
+    if wanted.format == "wav":  # its header says how long it is
         samples = np.concatenate([first, *[block async for block, _ in sound]])
         file = io.BytesIO()
         soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
         return Response(file.getvalue(), media_type=media_type)
-    return StreamingResponse(_encoded(first, sound, Encoder(format, rate)), media_type=media_type)
+    return _Sound(_encoded(first, sound, Encoder(wanted.format, rate)), media_type=media_type)
 
 
-async def _said(
-    state: State, text: str, voice: str, speed: float
-) -> AsyncGenerator[tuple[NDArray[np.float32], int], None]:
-    """The sound of a text as it is made: blocks (S,) and the sample rate.
+async def _said(state: State, wanted: _Wanted) -> AsyncGenerator[tuple[NDArray[np.float32], int], None]:
+    """The sound of a text as it is made, counted in the metrics: blocks (S,) and the sample rate.
 
     Raises:
         Refused: it cannot be said, or the server is busy.
     """
-    seconds = 0.0
+    seconds, status = 0.0, 499
     try:
-        async with contextlib.aclosing(state.pool.speak(text, voice, speed)) as answers:
+        async with contextlib.aclosing(state.pool.speak(wanted.text, wanted.voice, wanted.speed)) as answers:
             async for answer in answers:
                 if answer.sound is not None:
                     seconds += len(answer.sound) / answer.sample_rate
                     yield answer.sound, answer.sample_rate
+        status = 200
     except Busy as error:
+        status = 429
         raise Refused(429, f"the server is busy: {error}; try again later", code="rate_limit_exceeded") from error
     except BadRequestError as error:
+        status = 400
         raise Refused(400, str(error), "input") from error
     except (WorkerLost, RuntimeError) as error:
+        status = 500
         raise Refused(500, f"the voice failed ({error}); send the request again") from error
-    state.metrics.finished(ROUTE, 200, seconds)
+    finally:
+        state.metrics.finished(ROUTE, status, seconds)
 
 
 async def _encoded(
     first: NDArray[np.float32], sound: AsyncGenerator[tuple[NDArray[np.float32], int], None], encoder: Encoder
 ) -> AsyncGenerator[bytes, None]:
-    """What is sent, while it is spoken; a client that goes away stops the voice."""
+    """What is sent, while it is spoken; a client that goes away stops the voice.
+
+    Raises:
+        Refused: the voice failed after its first sound; what came before is a whole file.
+    """
+    failure: Refused | None = None
     async with contextlib.aclosing(sound):
         yield encoder.feed(first)
-        async for block, _ in sound:
-            yield encoder.feed(block)
+        try:
+            async for block, _ in sound:
+                yield encoder.feed(block)
+        except Refused as refused:
+            failure = refused
     yield encoder.finish()
+    if failure:
+        raise failure
+
+
+class _Sound(StreamingResponse):
+    """Sound that is sent while it is spoken. Where the voice fails, the body stays without its end: clients notice."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except Refused as refused:
+            log.error("%s: an answer that had begun is cut off: %s", ROUTE, refused)
 
 
 class Encoder:

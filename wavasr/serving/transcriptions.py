@@ -93,11 +93,14 @@ async def transcriptions(request: Request) -> Response:
     state: State = request.app.state.wavasr
     try:
         wanted = await _wanted(request, state)
-        if wanted.streams and state.pool.has_room:
-            return StreamingResponse(_server_sent_events(state, wanted), media_type="text/event-stream")
-        return await while_connected(request, _whole(state, wanted))
     except Refused as refused:
         state.metrics.finished(ROUTE, refused.status)
+        return refused.response
+    if wanted.streams and state.pool.has_room:
+        return StreamingResponse(_server_sent_events(state, wanted), media_type="text/event-stream")
+    try:
+        return await while_connected(request, _whole(state, wanted))
+    except Refused as refused:  # counted with its pieces
         return refused.response
 
 
