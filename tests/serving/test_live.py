@@ -76,6 +76,8 @@ def test_stream_gives_the_whole_text(server: Running, pcm: bytes, text: str, siz
         ('{"sample_rate": "fast"}', "sample rate is 'fast'"),
         ('{"encoding": "mp3"}', "expected one of s16le"),
         ("[" * 100_000, "not JSON"),
+        (json.dumps({"hotwords": ["left"] * 101}), "101 hotwords; give 100 at most"),
+        (json.dumps({"hotwords": ["x" * 101]}), "a hotword of 101 characters; give 100 characters at most"),
     ],
 )
 def test_stream_names_what_is_wrong(server: Running, first: str, says: str) -> None:
@@ -175,6 +177,15 @@ def test_vosk_answers_each_message(server: Running, pcm: bytes, text: str) -> No
     results = [word for answer in answers for word in answer.get("result", [])]
     assert " ".join(word["word"] for word in results) == text
     assert all(set(word) == {"conf", "start", "end", "word"} for word in results)
+
+
+def test_vosk_names_a_list_that_is_too_long(server: Running) -> None:
+    with connect(f"ws://{server.host}") as socket:
+        socket.send(json.dumps({"config": {"phrase_list": ["left"] * 101}}))
+        socket.send(bytes(800))
+        with pytest.raises(ConnectionClosed):
+            socket.recv()
+    assert (socket.close_code, socket.close_reason) == (1003, "101 hotwords; give 100 at most")
 
 
 def test_vosk_resets(server: Running, pcm: bytes, text: str) -> None:

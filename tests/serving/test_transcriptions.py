@@ -85,9 +85,11 @@ def test_streamed_deltas_are_the_text(server: Running, clip: Path) -> None:
         ({"response_format": "xml"}, "response_format", "expected one of json"),
         ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "verbose_json"),
         ({"timestamp_granularities[]": "phone", "response_format": "verbose_json"}, "timestamp_granularities", "phone"),
+        ({"keywords[]": ["left"] * 101}, "keywords", "101 hotwords; give 100 at most"),
+        ({"keywords": "x" * 101}, "keywords", "a hotword of 101 characters; give 100 characters at most"),
     ],
 )
-def test_mistakes_name_the_field(server: Running, clip: Path, data: dict[str, str], param: str, says: str) -> None:
+def test_mistakes_name_the_field(server: Running, clip: Path, data: dict[str, Any], param: str, says: str) -> None:
     response = post(server, clip, **data)
     error = response.json()["error"]
     assert response.status_code == 400

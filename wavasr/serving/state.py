@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from wavasr.config import require
 from wavasr.serving.metrics import Metrics
 from wavasr.serving.pool import Pool
 from wavasr.serving.settings import Settings
 from wavasr.serving.worker import Options
+
+MOST_HOTWORDS, LONGEST_HOTWORD = 100, 100  # a worker builds a search for them, while its other sessions wait
 
 
 @dataclass
@@ -30,7 +33,16 @@ class State:
     open_sessions: int = 0
 
     def options(self, model: str = "", hotwords: tuple[str, ...] = ()) -> Options | None:
-        """What a worker needs for a client's choice of model; None where there is no such model."""
+        """What a worker needs for a client's choice of model; None where there is no such model.
+
+        Raises:
+            ConfigError: more or longer hotwords than a client may give.
+        """
+        require(len(hotwords) <= MOST_HOTWORDS, f"{len(hotwords)} hotwords; give {MOST_HOTWORDS} at most")
+        longest = max(map(len, hotwords), default=0)
+        require(
+            longest <= LONGEST_HOTWORD, f"a hotword of {longest} characters; give {LONGEST_HOTWORD} characters at most"
+        )
         name = self.settings.model_for(model)
         if name is None:
             return None

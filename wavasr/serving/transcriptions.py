@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from wavasr.decoding.times import Word
+from wavasr.errors import ConfigError
 from wavasr.recognition.formats import render
 from wavasr.recognition.stream import Final
 from wavasr.recognition.transcribe import Transcript
@@ -32,7 +33,7 @@ from wavasr.serving.worker import Options
 
 ROUTE = "/v1/audio/transcriptions"
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
-_MOST_FIELDS = 64
+_MOST_FIELDS = 1000  # a keyword is one
 _WATCH_S = 0.5
 
 
@@ -146,7 +147,10 @@ async def _wanted(request: Request, state: State) -> Wanted:
     if granularities and format != "verbose_json":
         raise Refused(400, "timestamp_granularities need response_format verbose_json", "timestamp_granularities")
     name = str(form.get("model") or "")
-    options = state.options(name, tuple(_list(form, "keywords")))
+    try:
+        options = state.options(name, tuple(_list(form, "keywords")))
+    except ConfigError as error:
+        raise Refused(400, str(error), "keywords") from error
     if options is None:
         raise Refused(404, f"there is no model {name!r}; see /v1/models", "model", "model_not_found")
     return Wanted(
