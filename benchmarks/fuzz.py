@@ -4,7 +4,7 @@
 
 Good files of each kind are made, then damaged at random and read in processes of their own. A failure is any exception
 but a WavasrError, a crash, more than 20 seconds, or more than 2 GB of memory; the damaged file is kept beside a line
-that says what happened. Graphs are programs: the memory that a damaged one asks for is no failure.
+that says what happened.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _serve() -> int:
             message = f"a message of several lines, or a very long one: {str(error)[:200]!r}"
         except BaseException as error:
             status, message = "failed", f"{type(error).__name__}: {str(error)[:200]}"
-        if kind not in GRAPHS and _peak_bytes() > max(_LIMIT_BYTES, before):
+        if _peak_bytes() > max(_LIMIT_BYTES, before):
             status, message = "failed", f"used {_peak_bytes() / 1e9:.1f} GB"
         answers.write(json.dumps([status, time.process_time() - started, message]) + "\n")
         answers.flush()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from wavasr.audio.reading import load_audio
 from wavasr.cli import main
@@ -160,6 +161,7 @@ class FakeRuntime:
 
 
 def test_cuda_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_limit_memory", lambda: None)
     for device, providers in {
         "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
         "cpu": ["CPUExecutionProvider"],
@@ -188,3 +190,15 @@ def test_a_graph_that_fails_at_some_length_is_one_line() -> None:
 
     with pytest.raises(ModelError, match=r"m\.wavasr: onnxruntime cannot run it \(Non-zero status code while"):
         session.Session(Damaged(), "m.wavasr").run(["log_probs"], {})
+
+
+def test_a_graph_gets_a_gibibyte_at_most() -> None:
+    size = [helper.make_tensor_value_info("size", TensorProto.INT64, [1])]
+    zeros = [helper.make_tensor_value_info("zeros", TensorProto.FLOAT, ["N"])]
+    graph = helper.make_graph([helper.make_node("ConstantOfShape", ["size"], ["zeros"])], "graph", size, zeros)
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    asking = session.new_session(content, "m.wavasr")
+    assert asking.run(["zeros"], {"size": np.array([1000])})[0].shape == (1000,)
+    with pytest.raises(ModelError, match=r"m\.wavasr: .*it asks for more than 1024 MiB at once\); make the model file"):
+        asking.run(["zeros"], {"size": np.array([(1 << 28) + 1])})  # of four bytes each
+    assert asking.run(["zeros"], {"size": np.array([10])})[0].shape == (10,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
@@ -9,6 +10,8 @@ from wavasr.errors import ConfigError, ModelError
 from wavasr.network.runtime import wanted_threads
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}  # by the device that they compute on
+_MOST_MEMORY = 1 << 30  # bytes, of all graphs of a process together; the largest preset takes an eighth of it
+_ASKS_TOO_MUCH = "smaller than requested bytes"  # what onnxruntime says where memory ends
 
 
 def load_onnxruntime() -> Any:
@@ -55,7 +58,18 @@ class Session:
 
 def _cannot_run(name: str, error: Exception) -> ModelError:
     reason = " ".join(str(error).split())
+    if _ASKS_TOO_MUCH in reason:
+        reason = f"it asks for more than {_MOST_MEMORY >> 20} MiB at once"
     return ModelError(f"{name}: onnxruntime cannot run it ({reason}); make the model file again")
+
+
+@functools.cache
+def _limit_memory() -> None:
+    """A graph is a program, and a damaged one may ask for all memory that there is."""
+    onnxruntime = load_onnxruntime()
+    arena = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", arena, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg({"max_mem": _MOST_MEMORY}))
 
 
 def new_session(graph: bytes, name: str, threads: int | None = None, device: str = "cpu") -> Session:
@@ -76,6 +90,8 @@ def new_session(graph: bytes, name: str, threads: int | None = None, device: str
     options.log_severity_level = 4  # warnings tell of nothing that a user could change, errors are raised too
     options.intra_op_num_threads = threads or wanted_threads()  # it would leave out the second thread of each core
     options.enable_mem_pattern = False  # one would be kept for each length of input, for ever
+    _limit_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # Spinning threads would take the time of the decoder and of other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
