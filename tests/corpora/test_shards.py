@@ -70,6 +70,19 @@ def test_others_read_them(manifest: Path, tmp_path: Path) -> None:
     assert len(sound) == 8000
 
 
+def test_pieces_keep_their_samples(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(-32768, 32768, 4000, dtype=np.int16)
+    soundfile.write(tmp_path / "long.wav", samples, 16000)
+    loud = np.where(np.arange(44100) // 100 % 2, 1.0, -1.0)  # resampled it goes beyond what 16 bits hold
+    soundfile.write(tmp_path / "loud.wav", loud, 44100, subtype="FLOAT")
+    pieces = [("a", "long.wav", 0.1, 0.05), ("b", "loud.wav", 0.5, 0.0)]
+    said = [Utterance(id, tmp_path / name, length_s, id, offset_s=start_s) for id, name, length_s, start_s in pieces]
+    list(write_shards(said, tmp_path / "out"))
+    piece, loud_piece = (load_utterance(u, 16000) for u in read_manifest(tmp_path / "out"))
+    assert np.array_equal(piece, samples[800:2400] / np.float32(32768))
+    np.testing.assert_allclose(loud_piece, np.clip(load_utterance(said[1], 16000), -1, 1), atol=1e-4)
+
+
 def test_commands_take_them(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_model: Path
 ) -> None:

@@ -22,7 +22,8 @@ from tests.training.tones import several, together
 from wavasr import cli
 from wavasr.audio.scores import Note
 from wavasr.config import from_dict, to_dict
-from wavasr.corpora.manifest import Utterance, write_manifest
+from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
+from wavasr.corpora.shards import write_shards
 from wavasr.errors import AudioError, ConfigError, CorpusError, ModelError, WavasrError
 from wavasr.generation.expectation import expected
 from wavasr.generation.inputs import Gains, lesson
@@ -168,6 +169,17 @@ def test_a_resumed_run_is_an_uninterrupted_one(buzzes: Path, tmp_path: Path, mon
     fit(parse(["--config", recipe, "--run_dir", twice]))
     states = [torch.load(Path(run) / "last.ckpt", weights_only=True)["state_dict"] for run in (once, twice)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_shards_train_as_their_manifest_does(buzzes: Path, tmp_path: Path) -> None:
+    list(write_shards(read_manifest(buzzes / "all.jsonl"), tmp_path / "shards", 0.1))
+    curves = []
+    for name in ("all.jsonl", str(tmp_path / "shards"), f"file://{tmp_path}/shards/index.jsonl"):
+        recipe = recipe_file(tmp_path, buzzes, data__train=[name], data__epoch_crops=4, trainer__max_epochs=1)
+        run = tmp_path / str(len(curves))
+        fit(parse(["--config", str(recipe), "--run_dir", str(run)]))
+        curves.append(metrics(run))
+    assert curves[0] == curves[1] == curves[2] and len(curves[0]) > 1
 
 
 def test_a_start_keeps_the_network_and_takes_other_speakers(buzzes: Path, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import torch
 import yaml
 
 from wavasr.corpora.manifest import Utterance
+from wavasr.corpora.shards import write_shards
 from wavasr.errors import ConfigError, CorpusError
 from wavasr.training.config import DataConfig
 from wavasr.training.dataset import Batch
 from wavasr.training.recipe import parse
 from wavasr.training.run import fit
-from wavasr.training.splits import read_splits
+from wavasr.training.splits import fingerprints, read_splits
 from wavasr.training.unlabelled import MixedLoader, UnlabelledBatches, read_unlabelled
 
 RATE = 8000
@@ -95,6 +96,15 @@ def test_a_batch_is_decided_by_its_number(corpus: Path) -> None:
     assert first.waveform.shape == (3, 3 * RATE) and not first.target_lengths.any()
     long = sum(name.count("talk") for number in range(20) for name in batches_of(found)(number).ids)
     assert long > 60 * 0.6  # 15 of 19 s
+
+
+def test_shards_are_read_as_their_recordings(corpus: Path, tmp_path: Path) -> None:
+    found = read_unlabelled(DataConfig(root=corpus, dev_speakers=1, unlabelled=("train.jsonl",)))
+    list(write_shards(found, tmp_path / "shards"))
+    for name in (str(tmp_path / "shards"), f"file://{tmp_path}/shards/index.jsonl"):
+        config = DataConfig(root=corpus, dev_speakers=1, unlabelled=(name,))
+        assert torch.equal(batches_of(read_unlabelled(config))(7).waveform, batches_of(found)(7).waveform)
+        assert list(fingerprints(config)) == ["train.jsonl", name]
 
 
 class Counting:

@@ -9,13 +9,15 @@ from wavasr.corpora.shards import recording_bytes, stretch_of
 from wavasr.errors import AudioError
 
 
-def load_utterance(utterance: Utterance, sample_rate: int) -> Samples:
+def load_utterance(utterance: Utterance, sample_rate: int, to_end: bool = False) -> Samples:
     """The waveform (S,) float32 of one utterance, which may be a part of its file, of a shard or of a URL.
+
+    With `to_end` it ends where its recording does, whatever the manifest says.
 
     Raises:
         AudioError: as `load_audio`.
     """
-    audio, span = utterance.audio, (utterance.offset_s, utterance.duration_s)
+    audio, span = utterance.audio, (utterance.offset_s, None if to_end else utterance.duration_s)
     if stretch_of(audio) is None and url_of(audio) is None:
         return load_audio(audio, sample_rate, *span)
     try:

@@ -110,7 +110,7 @@ def _recording(utterance: Utterance) -> tuple[str, bytes]:
 
     piece = load_audio(whole, _RATE, utterance.offset_s, utterance.duration_s)
     encoded = io.BytesIO()
-    soundfile.write(encoded, np.asarray(np.rint(piece * 32767), np.int16), _RATE, format="FLAC")
+    soundfile.write(encoded, np.clip(np.rint(piece * 32768), -32768, 32767).astype(np.int16), _RATE, format="FLAC")
     return ".flac", encoded.getvalue()
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wavasr.audio.pitch import Pitch, track_pitch
-from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance
+from wavasr.corpora.recordings import load_utterance
 from wavasr.errors import CorpusError
 from wavasr.files import atomic_text
 from wavasr.generation.expectation import expected
@@ -256,7 +256,7 @@ def evaluate_vocoder(voice: Voice, utterances: Sequence[Utterance], seed: int = 
     audio_s = 0.0
     for first in range(0, len(utterances), TOGETHER):
         here = utterances[first : first + TOGETHER]
-        recordings = [sound_of(u, rate) for u in here]
+        recordings = [load_utterance(u, rate) for u in here]
         sounds = [np.asarray(sound * active_gain(sound), dtype=np.float32) for sound in recordings]
         names = [u.speaker if u.speaker in known else None for u in here]
         made = voice.render_all([frames_of(sound, voice.config) for sound in sounds], names, [seed] * len(here))
@@ -276,11 +276,6 @@ def evaluate_vocoder(voice: Voice, utterances: Sequence[Utterance], seed: int = 
     )
 
 
-def sound_of(utterance: Utterance, sample_rate: int) -> Array:
-    """An utterance's samples (S,)."""
-    return load_audio(utterance.audio, sample_rate, utterance.offset_s, utterance.duration_s)
-
-
 def evaluate_reading(reader: Reader, utterances: Sequence[Utterance], seed: int = 0) -> ReadingResult:
     """Say the texts of recordings, and compare length and melody.
 
@@ -293,7 +288,7 @@ def evaluate_reading(reader: Reader, utterances: Sequence[Utterance], seed: int 
     melodies: tuple[list[Array], list[Array]] = [], []
     for u in utterances:
         said = np.concatenate(list(reader.blocks(u.text.lower(), u.speaker if u.speaker in known else None, seed=seed)))
-        for side, sound in enumerate((said, sound_of(u, rate))):
+        for side, sound in enumerate((said, load_utterance(u, rate))):
             lengths[side] += len(sound) / rate
             melodies[side].append(melody(sound, rate))
     own, natural = (float(np.concatenate(side).std()) for side in melodies)
@@ -314,7 +309,7 @@ def evaluate_music(voice: Voice, utterances: Sequence[Utterance], seconds: float
     """
     rate = voice.config.sample_rate
     made = voice.improvise(seconds, seed=seed)
-    natural = [sound_of(u, rate) for u in utterances]
+    natural = [load_utterance(u, rate) for u in utterances]
     levels = [10 * np.log10(np.square(part).mean() + 1e-12) for part in np.array_split(made, 6)]
     return MusicResult(
         audio_s=len(made) / rate,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.audio.reading import load_audio
 from wavasr.audio.scores import read_midi
 from wavasr.corpora.manifest import Utterance
+from wavasr.corpora.recordings import load_utterance
 from wavasr.evaluation.generation import (
     Likeness,
     Measure,
@@ -19,7 +19,6 @@ from wavasr.evaluation.generation import (
     Result,
     VocoderResult,
     compare,
-    sound_of,
 )
 from wavasr.evaluation.notes import NotesResult
 from wavasr.files import atomic_text
@@ -117,7 +116,7 @@ def _read(reader: Reader, utterances: Sequence[Utterance]) -> list[Example]:
         speaker = u.speaker if u.speaker in reader.speakers else None
         said = np.concatenate(list(reader.blocks(u.text.lower(), speaker)))
         found.append(
-            Example(f"{u.id}, read", f"“{u.text}”", {"natural": sound_of(u, reader.sample_rate), "read": said})
+            Example(f"{u.id}, read", f"“{u.text}”", {"natural": load_utterance(u, reader.sample_rate), "read": said})
         )
     return found
 
@@ -127,14 +126,14 @@ def _played(voice: Voice, utterances: Sequence[Utterance]) -> list[Example]:
     for u in utterances[:_SHOWN]:
         notes = stretch(read_midi(u.audio.with_suffix(".mid")), 0.0, _SHOWN_S)
         played = np.concatenate(list(voice.play_blocks(notes)))[: round(_SHOWN_S * rate)]
-        natural = load_audio(u.audio, rate)[: len(played)]
+        natural = load_utterance(u, rate, to_end=True)[: len(played)]
         found.append(Example(u.id, f"{len(notes)} notes", {"recording": natural, "the model": played}))
     return found
 
 
 def _spoken_again(voice: Voice, utterances: Sequence[Utterance]) -> list[Example]:
     rate, shown = voice.config.sample_rate, utterances[:_SHOWN]
-    sounds = [sound_of(u, rate) for u in shown]
+    sounds = [load_utterance(u, rate) for u in shown]
     sounds = [np.asarray(sound * active_gain(sound), dtype=np.float32) for sound in sounds]
     speakers = [u.speaker if u.speaker in voice.config.speakers else None for u in shown]
     made = voice.render_all([frames_of(sound, voice.config) for sound in sounds], speakers, [0] * len(shown))
@@ -155,7 +154,7 @@ def _likeness(found: Likeness) -> str:
 
 def _improvised(voice: Voice, utterances: Sequence[Utterance]) -> Example:
     rate = voice.config.sample_rate
-    natural = load_audio(utterances[0].audio, rate, utterances[0].offset_s, _SHOWN_S)
+    natural = load_utterance(replace(utterances[0], duration_s=_SHOWN_S), rate)
     natural = np.asarray(natural * active_gain(natural), dtype=np.float32)
     made = voice.improvise(_SHOWN_S)
     return Example("Improvised", "A recording, and the model on its own.", {"natural": natural, "the model": made})

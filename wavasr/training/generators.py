@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from wavasr.corpora.manifest import file_of
+from wavasr.corpora.remote import join, read_bytes
 from wavasr.errors import ConfigError
 from wavasr.training import folder
 from wavasr.training.callbacks import CsvLog, Keeper, ProgressBar, process_rank
@@ -131,8 +133,8 @@ def claim(recipe: Recipe[Any], config: Any) -> tuple[dict[str, Any], Path | None
     Raises:
         ConfigError: see `folder.claim`.
     """
-    files = {name: config.data.root / name for name in config.data.train}
-    prints = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
+    files = {name: file_of(join(config.data.root, name)) for name in config.data.train}
+    prints = {name: hashlib.sha256(read_bytes(file)).hexdigest() for name, file in files.items() if not file.is_dir()}
     record = folder.describe(config, prints)
     return record, folder.claim(config.run_dir, record, recipe.text, recipe.resume or requeued())
 

@@ -21,6 +21,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from wavasr.config import to_dict
 from wavasr.corpora.manifest import Utterance, read_manifest
+from wavasr.corpora.remote import join
 from wavasr.decoding.config import GREEDY, DecodingConfig
 from wavasr.decoding.factory import decoder_of
 from wavasr.errors import ConfigError, TextError, WavasrError
@@ -343,7 +344,7 @@ def evaluated(config: FitConfig, splits: Splits) -> Iterator[tuple[str, Sequence
         yield from (("dev", splits.dev.utterances), ("test", splits.test.utterances))
         return
     yield "dev", words_of(config, data.dev or data.train, splits.dev.utterances)
-    yield "test", said(u for name in data.test for u in read_manifest(data.root / name))
+    yield "test", said(u for name in data.test for u in read_manifest(join(data.root, name)))
 
 
 def measure(config: FitConfig, name: str, utterances: Sequence[Utterance]) -> str:

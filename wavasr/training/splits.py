@@ -115,7 +115,7 @@ def require_manifests(root: Path, names: Iterable[str]) -> None:
 
 def fingerprints(data: DataConfig) -> dict[str, str]:
     """SHA-256 of every manifest that the recipe names."""
-    unlabelled = (name for name in data.unlabelled if not (data.root / name).is_dir())
+    unlabelled = (name for name in data.unlabelled if not file_of(join(data.root, name)).is_dir())
     names = dict.fromkeys((*data.train, *data.dev, *data.test, *unlabelled))
     return {name: hashlib.sha256(read_bytes(file_of(join(data.root, name)))).hexdigest() for name in names}
 

@@ -13,8 +13,9 @@ import torch
 
 from wavasr.audio.reading import audio_duration_s
 from wavasr.corpora.base import find_audio
-from wavasr.corpora.manifest import Utterance, read_manifest
+from wavasr.corpora.manifest import Utterance, file_of, read_manifest
 from wavasr.corpora.recordings import load_utterance
+from wavasr.corpora.remote import join, url_of
 from wavasr.errors import CorpusError
 from wavasr.training.config import DataConfig
 from wavasr.training.dataset import Batch, SpeechLoader, Waveform
@@ -31,8 +32,8 @@ def read_unlabelled(data: DataConfig) -> list[Utterance]:
     """
     found: list[Utterance] = []
     for name in data.unlabelled:
-        path = data.root / name
-        if not path.is_dir():
+        path = file_of(join(data.root, name))
+        if url_of(path) or not path.is_dir():
             found += read_manifest(path)
             continue
         files = list(find_audio(path))

@@ -144,10 +144,12 @@ def _on_another_drive(audio: str, folder: Path | None) -> bool:
 
 def _embedded(u: UtteranceResult) -> str:
     """The utterance's sound as the address of MP3 data; "" where the recording cannot be read any more."""
-    from wavasr.audio.reading import load_audio
+    from wavasr.corpora.manifest import Utterance
+    from wavasr.corpora.recordings import load_utterance
 
     try:
-        samples = load_audio(u.audio, _AUDIO_HZ, u.offset_s, u.duration_s)
+        utterance = Utterance(u.id, Path(u.audio), u.duration_s, u.reference, offset_s=u.offset_s)
+        samples = load_utterance(utterance, _AUDIO_HZ)
     except WavasrError:
         return ""
     return sound_address(samples, _AUDIO_HZ)

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from wavasr.audio.reading import audio_duration_s, load_audio
+from wavasr.audio.reading import audio_duration_s
 from wavasr.audio.scores import Note, read_midi
-from wavasr.corpora.manifest import Utterance, read_manifest, report_dropped
+from wavasr.corpora.manifest import Utterance, file_of, read_manifest, report_dropped
+from wavasr.corpora.recordings import load_utterance
+from wavasr.corpora.remote import join, url_of
 from wavasr.errors import AudioError, ConfigError, CorpusError
 from wavasr.generation.frames import Frames, frames_of_past, past_samples
 from wavasr.generation.inputs import QUANTILE, QUANTILE_AT, Gains, density_bits, excitation, fit_gains, lesson, prepared
@@ -102,7 +104,8 @@ def read_voices(config: RecordingsConfig, frames: int = 26) -> Voices:
         CorpusError: a manifest or recording cannot be used.
         ConfigError: a speaker is not in the manifests.
     """
-    found = [piece for name in config.train for utterance in _read(config.root / name) for piece in _pieces(utterance)]
+    whole = [utterance for name in config.train for utterance in _read(join(config.root, name))]
+    found = [piece for utterance in whole for piece in _pieces(utterance)]
     found = [replace(u, speaker=config.names.get(u.speaker, u.speaker)) for u in found]
     known = sorted({u.speaker for u in found})
     if unknown := sorted(set(config.speakers) - set(known)):
@@ -135,8 +138,8 @@ def _last(utterances: Sequence[Utterance], seconds: float) -> int:
 
 
 def _read(path: Path) -> list[Utterance]:
-    """A manifest's utterances, or the recordings of a folder."""
-    if not path.is_dir():
+    """A manifest's or shards' utterances, or the recordings of a folder."""
+    if url_of(path) or not file_of(path).is_dir():
         return read_manifest(path)
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not files:
@@ -211,12 +214,7 @@ class Studio:
     def audio(self, utterance: Utterance) -> Array:
         """The samples of an utterance."""
         whole = utterance.offset_s == 0 and not utterance.id.endswith("@0")
-        return load_audio(
-            utterance.audio,
-            self.config.generator.sample_rate,
-            utterance.offset_s,
-            None if whole else utterance.duration_s,
-        )
+        return load_utterance(utterance, self.config.generator.sample_rate, to_end=whole)
 
     def measure(self, generator: Generator, utterances: int = 40) -> None:
         """Set what the network must know of the training speech: gains, and the frames' mean and spread."""
