@@ -150,6 +150,17 @@ class NamedSink(io.FileIO):
     def __init__(self, handle: int, given: Path, closefd: bool = True) -> None:
         super().__init__(handle, "w", closefd)
         self._given = given
+        self._has_places = super().seekable() and stat.S_ISREG(os.fstat(handle).st_mode)
+
+    def seekable(self) -> bool:
+        """Whether there is a way back; devices like /dev/null say so, but know no places."""
+        return self._has_places
+
+    def tell(self) -> int:
+        """The place of the next byte."""
+        if not self._has_places:
+            raise io.UnsupportedOperation("tell")
+        return super().tell()
 
     def write(self, data: Any, /) -> int:
         with _naming(self._given):

@@ -57,11 +57,14 @@ def complain(message: str) -> None:
 
 
 def tell_written(output: str | Path, line: str = "") -> None:
-    """Name the file that was written, or print a line about it; to standard error where standard output is the file."""
-    if not is_standard_output(output):
-        print(line or output, flush=True)
-    elif line:
-        print(line, file=sys.stderr, flush=True)
+    """Name the file that was written, or print a line about it."""
+    if line or not is_standard_output(output):
+        tell_about(output, line or str(output))
+
+
+def tell_about(output: str | Path, line: str) -> None:
+    """Print a line about what is written; to standard error where standard output is the file."""
+    print(line, file=sys.stderr if is_standard_output(output) else sys.stdout, flush=True)
 
 
 def one_line(message: str) -> str:

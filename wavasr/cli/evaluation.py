@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging, tell_written
+from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging, tell_about, tell_written
 from wavasr.cli.options import Parser, add_decoding, add_manifest, add_model, decoding_config
 from wavasr.errors import WavasrError
 
@@ -129,8 +129,9 @@ def calibrate(arguments: list[str]) -> int:
     )
     calibrated = fit_confidences(evaluation, path, decode.calibration_key, args.output)
     assert calibrated.calibration is not None
-    print(report.fitted(calibrated.calibration))
-    tell_written(args.output or args.model)
+    output = args.output or args.model
+    tell_about(output, report.fitted(calibrated.calibration))
+    tell_written(output)
     for failure in evaluation.failures:
         complain(failure.message)
     return SOME_FAILED if evaluation.failures else OK

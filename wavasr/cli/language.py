@@ -5,7 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wavasr.cli.console import BAD_INPUT, OK, complain, configure_logging, did_you_mean, help_stream, tell_written
+from wavasr.cli.console import (
+    BAD_INPUT,
+    OK,
+    complain,
+    configure_logging,
+    did_you_mean,
+    help_stream,
+    tell_about,
+    tell_written,
+)
 from wavasr.cli.options import Parser, add_language_model, add_manifest, add_model, count
 from wavasr.errors import ConfigError, TextError
 
@@ -148,10 +157,11 @@ def _lm_tune(arguments: list[str]) -> int:
     if not isinstance(decoder, LMDecoder):
         return BAD_INPUT  # the reason has been printed
     tuning = tune(model, utterances, decoder, progress=sys.stderr.isatty(), processes=usable_processes())
-    print(table(tuning))
+    output = args.output or path
+    tell_about(output, table(tuning))
     changes["decoding"] |= {**chosen(tuning), "manifest": args.manifest.name}
     change_model(path, args.output, **changes)
-    tell_written(args.output or path)
+    tell_written(output)
     return OK
 
 

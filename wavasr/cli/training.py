@@ -147,7 +147,7 @@ def adapt(arguments: list[str]) -> int:
     from wavasr.recognition.adapt import adapt as adapted
     from wavasr.recognition.models import opened
 
-    if args.output.suffix.lower() != SUFFIX or args.output.is_dir():
+    if args.output.suffix.lower() != SUFFIX:
         raise ConfigError(f"--output: {args.output} is no name of a model file; give one in {SUFFIX}")
     check_writable(args.output)
     rate = opened(args.model).sample_rate

@@ -26,7 +26,7 @@ from wavasr.audio.features import log_mel
 from wavasr.config import SEEDS, check, to_dict
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import ConfigError
-from wavasr.files import check_writable
+from wavasr.files import check_writable, is_standard_output
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
@@ -198,7 +198,8 @@ def main(arguments: Sequence[str]) -> int:
     task, figures = warm_up(config, utterances, unseen)
     save_front_end(task.recognizer, output, record_of(config, figures))
     _log.info("explained variance of log-mel on %d unseen utterances: %.4f", len(unseen), figures["explained_variance"])
-    print(output)
+    if not is_standard_output(output):
+        print(output)
     return 0
 
 
