@@ -27,7 +27,7 @@ from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Op
 START_S = 300.0
 STOP_S = 5.0
 ATTEMPTS = 2
-MOST_LATE = 0.8  # share of the recent samples that waited too long: no room for another session
+MOST_LATE = 0.1  # share of the recent samples that waited too long: no room for another session; see docs/serving.md
 _RECENT = 100  # messages with samples
 _PIECE_S = 2.0  # of samples at once, so that other sessions wait no longer than for that
 
