@@ -203,6 +203,14 @@ def test_failures_name_what_was_given(tmp_path: Path, place: str, reason: int) -
     assert names(tmp_path) == before
 
 
+def test_addresses_are_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for write in (check_writable, check_writable_folder, lambda path: write_whole(path, b"x")):
+        with pytest.raises(OSError, match="is an address, to which shards alone are written"):
+            write("s3://bucket/texts")
+    assert names(tmp_path) == []
+
+
 def test_what_a_user_may_not_write(open_folder: Path) -> None:
     if not ROOT:
         pytest.skip("only root becomes another user")

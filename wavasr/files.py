@@ -28,6 +28,7 @@ _MOST_LINKS = 40  # as Linux has it
 _OPEN_FILE = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/(?:self|thread-self))/fd/(?P<number>\d+))")
 _LOOKS: dict[Path, tuple[float, list[str]]] = {}  # of a folder: when to look again, and the temporary files seen there
 _PART = re.compile(r"\.[0-9a-f]{8}-[0-9a-f]{8}\.part")
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # a Path keeps s3://bucket/x as s3:/bucket/x
 _WINDOWS = sys.platform == "win32"
 
 
@@ -133,6 +134,7 @@ def check_writable_folder(path: str | Path) -> None:
         OSError: they could not.
     """
     with _naming(Path(path)):
+        _refuse_url(Path(path))
         _try_folder(Path(path))
 
 
@@ -175,8 +177,15 @@ def _naming(given: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(given)) from error
 
 
+def _refuse_url(path: Path) -> None:
+    """A folder called s3: is not what anybody means."""
+    if _URL.match(path.as_posix()):
+        raise OSError(errno.EINVAL, "is an address, to which shards alone are written; name a place of this machine")
+
+
 def _destination(path: Path) -> Path | int:
     """Where a path leads through symbolic links: a file, there or not, or the descriptor of one that is open."""
+    _refuse_url(path)
     for _ in range(_MOST_LINKS):
         if found := _OPEN_FILE.fullmatch(str(path)):
             return int(found["number"]) if found["number"] else ("stdout", "stderr").index(found["name"]) + 1

@@ -31,7 +31,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 import wavasr
 from wavasr.config import to_dict
 from wavasr.errors import ConfigError
-from wavasr.files import atomic_text, write_whole
+from wavasr.files import atomic_text, check_writable_folder, write_whole
 
 RECIPE_NAME = "recipe.yaml"
 RECORD_NAME = "run.json"
@@ -65,6 +65,7 @@ def held(run_dir: Path) -> Iterator[None]:
         ConfigError: another process trains there, or the folder cannot be made or written.
     """
     try:
+        check_writable_folder(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(run_dir / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
