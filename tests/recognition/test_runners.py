@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from wavasr.cli import main
+from wavasr.cli.bulk import _Counts
 from wavasr.corpora.manifest import Utterance, write_manifest
 from wavasr.files import _lock, _prefix
 from wavasr.recognition.bulk import Done, Unit
@@ -46,7 +47,7 @@ class Scripted:
         fate = self.fates.get(unit.name, []).pop(0) if self.fates.get(unit.name) else True
         if isinstance(fate, Exception):
             return [(unit, fate)]
-        return [(unit, Done(unit.name, 2, 0, 1.0) if fate else None)]
+        return [(unit, Done(unit.name, 2, 0, 1800.0) if fate else None)]
 
     def close(self) -> None:
         self.closed = True
@@ -72,6 +73,16 @@ def test_who_has_nothing_to_do_begins_the_oldest_unit_again() -> None:
     done = list(carry_out(units(3), workers, 2))
     assert [one.name for one in done] == ["1", "2", "0"]
     assert workers.begun == ["0", "1", "2", "0"] and [unit.name for unit in workers.busy] == ["0"]
+
+
+def test_hours_done_and_left_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("tqdm.tqdm.set_postfix_str", lambda bar, text: told.append(text))
+    earlier = Done("0", 2, 0, 0.0)
+    work: Any = SimpleNamespace(output=tmp_path, finished=lambda unit: earlier if unit.name == "0" else None)
+    assert _Counts(work, units(4), True, None).carry_out(Scripted({}), 1) == 0
+    left = {0.5: 1.0, 1.0: 0.5, 1.5: 0.0}
+    assert told == [f"{done:.2f} h of audio done, about {more:.2f} left" for done, more in left.items()]
 
 
 def test_a_lost_backup_costs_nothing() -> None:
