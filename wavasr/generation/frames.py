@@ -27,6 +27,7 @@ ACTIVE_LEVEL = 0.1  # root mean square that recordings are brought to, where the
 _MEL_WINDOW_MS = 40.0
 _FLOOR = 1e-9  # power of a sample in silence
 REFERENCE_LAG = 100.0
+VOICING = MEL_BANDS  # its column among the features
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def frames_of_past(past: Array, config: GeneratorConfig) -> Frames:
     best = scores.argmax(axis=1)
     voicing = np.clip(np.take_along_axis(scores, best[:, None], axis=1)[:, 0], 0, 1)
     pitch = Pitch((best + shortest).astype(np.float32), voicing)
-    log_mel = _log_mel(past[:, -_mel_window(config) :], config)
+    log_mel = _log_mel(past[:, -mel_window(config) :], config)
     if config.excitation == "lpc":
         prediction = predict_from_past(past, config.sample_rate, config.prediction_order)
     else:
@@ -145,7 +146,7 @@ def _features(log_mel: Array, pitch: Pitch) -> Array:
 
 def log_mel_of(samples: Array, config: GeneratorConfig) -> Array:
     """Log-mel powers of a recording, frame f centred on samples [f * hop, (f + 1) * hop): (S,) -> (F, bands)."""
-    window, hop = _mel_window(config), config.hop_samples
+    window, hop = mel_window(config), config.hop_samples
     count = len(samples) // hop
     if count == 0:
         return np.zeros((0, MEL_BANDS), np.float32)
@@ -154,20 +155,21 @@ def log_mel_of(samples: Array, config: GeneratorConfig) -> Array:
     return _log_mel(windows, config)
 
 
-def _mel_window(config: GeneratorConfig) -> int:
+def mel_window(config: GeneratorConfig) -> int:
+    """Samples that a frame's mel spectrum is of."""
     return round(_MEL_WINDOW_MS / 1000 * config.sample_rate)
 
 
 def _log_mel(windows: Array, config: GeneratorConfig) -> Array:
     """The natural logarithm of each band's mean power: (N, W) -> (N, bands)."""
-    taper, filters = _analysis(windows.shape[1], config.sample_rate)
+    taper, filters = analysis(windows.shape[1], config.sample_rate)
     size = 2 * (filters.shape[0] - 1)
     power = np.abs(np.fft.rfft(windows * taper, size).astype(np.complex64)) ** 2
     return np.asarray(np.log(power @ filters + _FLOOR), dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=4)
-def _analysis(window: int, sample_rate: int) -> tuple[Array, Array]:
+def analysis(window: int, sample_rate: int) -> tuple[Array, Array]:
     """A Hann window of unit energy, and mel filters (bins, bands) whose weights sum to one."""
     taper = np.hanning(window + 1)[:-1]
     size = 1 << (window - 1).bit_length()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavasr.errors import WavasrError
-from wavasr.generation.frames import Frames, frames_of_past, past_samples
+from wavasr.generation.frames import VOICING, Frames, frames_of_past, past_samples
 from wavasr.generation.network import REACH, Network
 from wavasr.generation.stepping import Drawn, Orders, Stepper
 
@@ -130,7 +130,7 @@ class Sampler:
     def _sharpness(self, frames: Frames) -> Array:
         if not frames.features.shape[1] or not self._voiced_sharpness:
             return np.full(len(frames), 1 / self._temperature, np.float32)
-        voicing = frames.features[:, -2]
+        voicing = frames.features[:, VOICING]
         voiced = np.clip((voicing - _VOICED_FROM) / (_VOICED_TO - _VOICED_FROM), 0, 1)
         return np.asarray((1 + self._voiced_sharpness * voiced) / self._temperature, dtype=np.float32)
 

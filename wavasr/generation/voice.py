@@ -20,6 +20,7 @@ from wavasr.generation.improvise import FrameSampler
 from wavasr.generation.instrument import Instrument
 from wavasr.generation.network import Network
 from wavasr.generation.notes import length_s
+from wavasr.generation.postfilter import filtered_blocks
 from wavasr.generation.sampler import Backend, Sampler
 
 Array = npt.NDArray[np.float32]
@@ -90,16 +91,16 @@ class Voice:
     def render_blocks(self, frames: Frames, speaker: str | None = None, seed: int = 0) -> Iterator[Array]:
         """The sound that frames describe, at the active level, half a second at a time."""
         sampler = self._sampler([self.network.speaker(speaker)], [seed])
-        for drawn in sampler.render([frames]):
-            yield drawn.samples[0]
+        yield from filtered_blocks((drawn.samples[0] for drawn in sampler.render([frames])), frames, self.config)
 
     def render_all(self, sounds: Sequence[Frames], speakers: Sequence[str | None], seeds: Sequence[int]) -> list[Array]:
         """Several sounds side by side: faster together, above all without numba; the same as one by one."""
         sampler = self._sampler([self.network.speaker(name) for name in speakers], seeds)
         blocks = [drawn.samples for drawn in sampler.render(sounds)]
-        together = np.concatenate(blocks, axis=1)
-        hop = self.config.hop_samples
-        return [row[: len(frames) * hop] for row, frames in zip(together, sounds, strict=True)]
+        return [
+            np.concatenate(list(filtered_blocks((block[row] for block in blocks), frames, self.config)))
+            for row, frames in enumerate(sounds)
+        ]
 
     def improvise(self, seconds: float, speaker: str | None = None, seed: int = 0) -> Array:
         """So many seconds out of nothing, at the active level."""
