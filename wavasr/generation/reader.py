@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from wavasr.audio.pitch import Pitch
 from wavasr.config import from_dict, to_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.files import write_whole
+from wavasr.generation.conversion import Conversion
 from wavasr.generation.frames import REFERENCE_LAG, described
 from wavasr.generation.network import Network
 from wavasr.generation.phrases import Pronounce, Token, Word, arrays, sentences, tokens
@@ -39,18 +40,6 @@ MOST_SEMITONES = 12.0
 _SENTENCE_PAUSE_S = 0.15
 
 
-class Shift(NamedTuple):
-    """What one speaker's frames have more than another's, in the mean.
-
-    Attributes:
-        log_mel: (bands,).
-        log_lag: of the pitch period.
-    """
-
-    log_mel: Array
-    log_lag: float
-
-
 class Reader:
     """A voice that reads text.
 
@@ -59,14 +48,19 @@ class Reader:
         speech: from phones to frames.
         pronounce: words to phones.
         speaker: of a vocoder with several speakers, the one who speaks.
-        shift: what is added to the frames.
+        conversion: of the frames, to that speaker.
     """
 
     def __init__(
-        self, voice: Voice, speech: Speech, pronounce: Pronounce, speaker: str | None = None, shift: Shift | None = None
+        self,
+        voice: Voice,
+        speech: Speech,
+        pronounce: Pronounce,
+        speaker: str | None = None,
+        conversion: Conversion | None = None,
     ) -> None:
         self.voice = voice
-        self._speaker, self._shift = speaker, shift
+        self._speaker, self._conversion = speaker, conversion
         self._speech = speech
         self._pronounce = pronounce
 
@@ -94,7 +88,7 @@ class Reader:
         return cls(Voice(Network.read(path)), speech, pronounce)
 
     def spoken_by(self, voices: Voice, speaker: str, own: str) -> Reader:
-        """This reader with the voice of another speaker, whose mean spectrum and pitch its frames get.
+        """This reader with the voice of another speaker, whose manner its frames get, see `Conversion`.
 
         Args:
             voices: a vocoder with several speakers, and what it knows of their frames (its improviser).
@@ -104,12 +98,13 @@ class Reader:
         Raises:
             ModelError: no such speaker, or nothing is known of the speakers' frames.
         """
-        if voices.network.improviser is None:
-            raise ModelError("nothing is known of the mean spectra of these voices; train them with improviser.steps")
-        means = voices.network.improviser[1]["means"]
-        found = means[voices.network.speaker(speaker)] - means[voices.network.speaker(own)]
-        shift = Shift(found[:-1].astype(np.float32), float(found[-1]))
-        return Reader(voices, self._speech, self._pronounce, speaker, shift)
+        known = voices.network.improviser[1] if voices.network.improviser else {}
+        if "manners" not in known:
+            raise ModelError("nothing is known of the spectra of these voices; train them with improviser.steps")
+        here, there = voices.network.speaker(own), voices.network.speaker(speaker)
+        manners, lags = known["manners"], known["means"][:, -1]
+        conversion = Conversion(manners[here], manners[there], float(lags[there] - lags[here]))
+        return Reader(voices, self._speech, self._pronounce, speaker, conversion)
 
     @property
     def sample_rate(self) -> int:
@@ -174,10 +169,10 @@ class Reader:
         """What the vocoder is told of a sentence."""
         phones, places = arrays(tokens(sentence), self._speech.config.phones)
         found = self._speech(phones, places, speaker, rate, semitones)
-        if self._shift is None:
+        if self._conversion is None:
             return found
-        log_mel, log_lag = found.log_mel + self._shift.log_mel, found.log_lag + np.float32(self._shift.log_lag)
-        return replace(found, log_mel=log_mel, log_lag=log_lag)
+        log_lag = found.log_lag + np.float32(self._conversion.log_lag)
+        return replace(found, log_mel=self._conversion.spectrum(found.log_mel), log_lag=log_lag)
 
 
 def save_reader(

@@ -36,6 +36,7 @@ class Improviser(nn.Module):
     spectra: Tensor  # (codes, bands) relative to the speaker's mean
     pitches: Tensor  # (pitch_codes, 2) voicing, and log lag relative to the speaker's mean
     means: Tensor  # (speakers, bands + 1) of the log-mel bands and of the log lag
+    manners: Tensor  # (speakers, 2, bands), see `generation.conversion.manner`
 
     def __init__(self, config: ImproviserConfig, speakers: int) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class Improviser(nn.Module):
         self.register_buffer("spectra", torch.zeros(config.codes, MEL_BANDS))
         self.register_buffer("pitches", torch.zeros(config.pitch_codes, 2))
         self.register_buffer("means", torch.zeros(speakers, MEL_BANDS + 1))
+        self.register_buffer("manners", torch.zeros(speakers, 2, MEL_BANDS))
 
     def forward(self, codes: Tensor, pitch_codes: Tensor, speaker: Tensor) -> CodeLogits:
         """Logits of frames 1 to T from those before them: (B, T + 1), (B, T + 1), (B,) int64."""

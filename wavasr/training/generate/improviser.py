@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from wavasr.generation.conversion import manner
 from wavasr.network.config import MEL_BANDS, ImproviserConfig
 from wavasr.network.improviser import Improviser
 from wavasr.training.generate.config import ImproviseConfig
@@ -77,7 +78,9 @@ def _encode(
     """Set the model's tables; the recordings as codes, pitch codes and speakers."""
     means = np.zeros((model.means.shape[0], MEL_BANDS + 1), np.float32)
     for speaker in {one.speaker for one in spoken}:
-        rows = np.concatenate([one.features for one in spoken if one.speaker == speaker])
+        own = [one.features for one in spoken if one.speaker == speaker]
+        model.manners[speaker] = torch.from_numpy(manner([one[:, :MEL_BANDS] for one in own]))
+        rows = np.concatenate(own)
         voiced = rows[rows[:, MEL_BANDS] > 0.6] if (rows[:, MEL_BANDS] > 0.6).any() else rows
         means[speaker] = [*rows[:, :MEL_BANDS].mean(axis=0), voiced[:, -1].mean()]
     spectra = [one.features[:, :MEL_BANDS] - means[one.speaker, :-1] for one in spoken]
