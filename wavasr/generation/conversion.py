@@ -1,4 +1,4 @@
-"""Frames of one speaker in the manner of another: the mean and spread of each cepstral coefficient, and the mean pitch."""
+"""Frames of one speaker in the manner of another: mean and spread of each cepstral coefficient, and the mean pitch."""
 
 from __future__ import annotations
 
