@@ -50,6 +50,5 @@ class Conversion(NamedTuple):
 def _cosines() -> npt.NDArray[np.float64]:
     """The orthonormal discrete cosine transform of the mel bands, (bands, coefficients)."""
     bands = np.arange(MEL_BANDS)
-    found = np.cos(np.pi / MEL_BANDS * (bands[:, None] + 0.5) * bands) * np.sqrt(2 / MEL_BANDS)
-    found[:, 0] /= np.sqrt(2)
-    return found
+    scale = np.sqrt(np.where(bands == 0, 1, 2) / MEL_BANDS)
+    return np.asarray(scale * np.cos(np.pi / MEL_BANDS * (bands[:, None] + 0.5) * bands), np.float64)
