@@ -950,3 +950,18 @@ def test_thorough_without_words_says_so(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING, logger="wavasr"):
         assert isinstance(decoder_of(config, model), GreedyDecoder)
     assert "thorough" in caplog.text
+
+
+def test_very_long_words_and_phrases_do_not_end_the_process(tmp_path: Path) -> None:
+    lexicon, letters = tmp_path / "lexicon.txt", tmp_path / "letters.txt"
+    lexicon.write_text(f"a  X\nb  {'Y X ' * 60_000}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"lexicon\.txt: 'b' has 120000 phones; expected 1000 or fewer"):
+        lm_decoder(DecodingConfig(lexicon=lexicon), PHONES, TEXT)
+    letters.write_text(f"a\n{'ab' * 60_000}\n", encoding="utf-8")
+    assert lm_decoder(DecodingConfig(lexicon=letters), CHARACTERS, TEXT).words == ["a"]
+    for config in (
+        DecodingConfig(hotwords=("a " * 60_000,)),
+        DecodingConfig(hotwords=("a " * 60_000,), lexicon=letters),
+    ):
+        with pytest.raises(ConfigError, match="hotword 'a a .* is too long; give words or short phrases"):
+            lm_decoder(config, CHARACTERS, TEXT)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from wavasr.archive import Member, Source, local_file
 from wavasr.decoding.config import DecodingConfig
-from wavasr.decoding.wordlist import WordList, encoded, read_out
+from wavasr.decoding.wordlist import MOST_LABELS, WordList, encoded, read_out
 from wavasr.errors import ConfigError, TextError
 from wavasr.language import kenlm
 from wavasr.language.arpa import vocabulary
@@ -183,6 +183,9 @@ def _hotwords(config: DecodingConfig, units: Units, words: WordList | None, text
             raise ConfigError(f"hotword {hotword!r}: {missing[0]!r} is not in {config.lexicon}; add its pronunciation")
         else:
             labels = [numbers[word] for word in spoken]
+        size = len(labels) if words is None else sum(1 + max(map(len, words.spellings[number])) for number in labels)
+        if size > MOST_LABELS:
+            raise ConfigError(f"hotword {hotword!r} is too long; give words or short phrases")
         yield Hotword(tuple(labels), config.hotword_boost * len(spoken))
 
 

@@ -19,6 +19,7 @@ from wavasr.language.text import Units, normalise
 
 _GUESSES = 3  # pronunciations of a word that a lexicon lacks
 _MOST_GUESSED = 2000  # words of a language model
+MOST_LABELS = 1000  # of a word or phrase: the search's tree takes a call for each, and would end the process
 log = logging.getLogger("wavasr")
 
 
@@ -112,7 +113,7 @@ def _spelled(
             ids = units.encode(word) if word and " " not in word else ()
         except TextError:
             ids = ()
-        if ids:
+        if 0 < len(ids) <= MOST_LABELS:
             count += 1
             yield word, ids
         else:
@@ -131,7 +132,7 @@ def pronunciations(lexicon: Lexicon, units: Units, source: str) -> dict[str, lis
     """The words of a lexicon and their pronunciations in the labels of a phone model; `source` is named in messages.
 
     Raises:
-        ConfigError: the model knows none of the phones.
+        ConfigError: the model knows none of the phones, or a word has very many.
     """
     label_of = {symbol: label for label, symbol in enumerate(units.symbols) if label}
     size = next((len(known) for known in (TIMIT_39, TIMIT_48) if label_of.keys() <= set(known)), 0)
@@ -141,6 +142,10 @@ def pronunciations(lexicon: Lexicon, units: Units, source: str) -> dict[str, lis
     for word, variants in lexicon.pronunciations.items():
         known: list[tuple[int, ...]] = []
         for phones in variants:
+            if len(phones) > MOST_LABELS:
+                raise ConfigError(
+                    f"{source}: {word[:80]!r} has {len(phones)} phones; expected {MOST_LABELS} or fewer: correct it"
+                )
             try:
                 ids = tuple(map(labels_of.__getitem__, phones))
             except KeyError as error:
