@@ -9,6 +9,7 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,25 @@ def test_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         raise KeyboardInterrupt
 
     monkeypatch.setitem(cli.COMMANDS, "info", cli.Command("", interrupt))
+    assert cli.main(["info"]) == 130
+    assert capsys.readouterr().err == "wavasr: interrupted\n"
+
+
+def test_an_interrupt_in_a_library_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Called:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    def work(arguments: list[str]) -> int:
+        called = Called()
+        del called  # Python cannot raise what is raised there, as in a callback of libsndfile
+        for _ in range(1000):
+            time.sleep(0.01)
+        return 0
+
+    monkeypatch.setitem(cli.COMMANDS, "info", cli.Command("", work))
     assert cli.main(["info"]) == 130
     assert capsys.readouterr().err == "wavasr: interrupted\n"
 

@@ -23,6 +23,7 @@ from wavasr.cli.console import (
     complain,
     describe_os_error,
     did_you_mean,
+    interrupts_kept,
     missing_extra,
     prepare_streams,
 )
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         prepare_streams()
         try:
-            code = dispatch(arguments)
+            with interrupts_kept():
+                code = dispatch(arguments)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else BAD_INPUT if stop.code else OK
         sys.stdout.flush()

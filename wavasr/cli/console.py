@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import difflib
 import errno
@@ -10,6 +11,7 @@ import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO, cast
@@ -47,6 +49,24 @@ def describe_os_error(error: OSError) -> str:
     return f"{place}{(error.strerror or str(error) or type(error).__name__).lower()}" + (
         f"; {remedy}" if remedy else ""
     )
+
+
+@contextlib.contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Ctrl-C comes again in a moment where Python can only print it: in what a library written in C calls back."""
+    before = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def complain(message: str) -> None:
