@@ -489,3 +489,20 @@ def test_a_damaged_page_of_ogg_is_not_left_out_in_silence(codec: str, caplog: py
 def test_twenty_megabytes_of_ff_are_refused_at_once() -> None:
     with pytest.raises(AudioError):
         load_audio(b"\xff" * 20_000_000)
+
+
+class Unseekable(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "FLAC", "OGG", "AIFF", "AU", "W64", "CAF", "NIST"])
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_tags_of_mp3_before_other_recordings(kind: str, size: int) -> None:
+    made = io.BytesIO()
+    soundfile.write(made, np.sin(np.arange(8000) / 9) / 3, 16000, format=kind)
+    tag = b"ID3\x03\0\0" + bytes([size >> shift & 127 for shift in (21, 14, 7, 0)]) + bytes(size)
+    expected = load_audio(made.getvalue())
+    assert len(expected) > 7000
+    np.testing.assert_array_equal(load_audio(tag + made.getvalue()), expected)
+    np.testing.assert_array_equal(load_audio(Unseekable(tag + made.getvalue())), expected)

@@ -278,7 +278,11 @@ def test_an_interrupt_in_a_library_is_not_lost(
         return 0
 
     monkeypatch.setitem(cli.COMMANDS, "info", cli.Command("", work))
-    assert cli.main(["info"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may be started deaf to it
+    try:
+        assert cli.main(["info"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "wavasr: interrupted\n"
 
 

@@ -963,5 +963,5 @@ def test_very_long_words_and_phrases_do_not_end_the_process(tmp_path: Path) -> N
         DecodingConfig(hotwords=("a " * 60_000,)),
         DecodingConfig(hotwords=("a " * 60_000,), lexicon=letters),
     ):
-        with pytest.raises(ConfigError, match="hotword 'a a .* is too long; give words or short phrases"):
+        with pytest.raises(ConfigError, match=r"hotword 'a a .* is too long; give words or short phrases"):
             lm_decoder(config, CHARACTERS, TEXT)

@@ -34,6 +34,15 @@ def test_what_kenlm_reads_is_read(tmp_path: Path) -> None:
         assert vocabulary(path) == ["new\u00a0york"]
 
 
+def test_the_mark_of_windows_before_a_file(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain.arpa", tmp_path / "marked.arpa"
+    plain.write_bytes(GOOD.encode())
+    marked.write_bytes("\ufeff".encode() + GOOD.encode())
+    assert vocabulary(marked) == ["new\u00a0york"]
+    scores = [lm.score(lm.start(False), 0)[1] for lm in (_load(path, ["new\u00a0york"]) for path in (plain, marked))]
+    assert scores[0] == scores[1] == pytest.approx(-0.1)
+
+
 def test_a_word_that_is_there_twice_is_one_word(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     entry = "-0.4\tnew\u00a0york\t0\n"

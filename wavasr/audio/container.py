@@ -123,7 +123,7 @@ def announced(peek: Peek, size: int | None) -> Announced:
         return Announced(end=_matroska_end(head))
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return Announced(end=_mov_end(peek))
-    start = _after_id3(peek)
+    start = after_id3(peek)
     if peek(start, 4) == b"fLaC":
         samples = int.from_bytes(peek(start + 21, 5), "big") & _MOST_SAMPLES
         return Announced(samples=samples if 0 < samples < _MOST_SAMPLES else None, flac_at=start)
@@ -403,7 +403,7 @@ def _mov_end(peek: Peek) -> int | None:
     return at if 0 < at < _UNKNOWN_LONG else None
 
 
-def _after_id3(peek: Peek) -> int:
+def after_id3(peek: Peek) -> int:
     """Where the first ID3v2 tags end."""
     at = 0
     for _ in range(16):

@@ -19,6 +19,7 @@ from typing import IO, BinaryIO, cast
 from wavasr.audio.container import (
     FLAC_BYTES,
     RIFFS,
+    after_id3,
     announced,
     is_for_libsndfile,
     is_no_chunk,
@@ -41,6 +42,8 @@ AUDIO_SUFFIXES = tuple(
 
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 1 << 17
+_MOST_TAGS = 1 << 20  # bytes, of a pipe
+_TAGGED = (*RIFFS, b"riff", b"caff", b".snd", b"NIST", b"OggS", b"fLaC")
 _STDIN = "-"
 
 
@@ -70,6 +73,7 @@ class Input:
         """Look at the header of the part that begins here."""
         self._position = 0
         self._is_within_ogg = False
+        self._skip_tags()
         if not self._is_pipe:
             self.size = self._stream.seek(0, io.SEEK_END) - self._start
         self.head = self.peek(0, _HEAD_BYTES)
@@ -79,6 +83,19 @@ class Input:
         if not self._is_pipe:
             self.size = self._limit or self.size
             self._stream.seek(self._start)
+
+    def _skip_tags(self) -> None:
+        """Begin behind ID3 tags that stand before another container than MP3."""
+        peek = self.peek
+        if self._is_pipe:
+            peek = lambda at, count: self._coming(at, count) if at < _MOST_TAGS else b""  # noqa: E731
+        at = after_id3(peek)
+        if not at or peek(at, 4) not in _TAGGED:
+            return
+        if self._is_pipe:
+            self._ahead = self._ahead[at:]
+        else:
+            self._start += at
 
     def peek(self, at: int, count: int) -> bytes:
         """Bytes of this part, without reading on; of a pipe only the first of them."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import os
+import shutil
 import statistics
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,7 +201,7 @@ def _load(path: Source | None, names: Sequence[str]) -> Any:
     if path is None:
         return ZeroLM()
     try:
-        with local_file(path) as local, _quiet():
+        with local_file(path) as opened, _unmarked(opened) as local, _quiet():
             if not _ships(path):  # what ships was looked at when it was made, and has a checksum
                 kenlm.check(local, path)
             return KenLM(str(local), Dictionary(list(names)))
@@ -207,6 +210,20 @@ def _load(path: Source | None, names: Sequence[str]) -> Any:
     except (RuntimeError, UnicodeDecodeError) as error:  # its message may quote bytes of the file
         reason = " ".join(str(error).split("Exception")[-1].split()).strip(" .")
         raise TextError(f"{path}: is no usable language model: {reason[-200:]}; build it anew") from error
+
+
+@contextlib.contextmanager
+def _unmarked(path: Path) -> Iterator[Path]:
+    """A copy without the mark that some Windows programs put before text; the file itself where it has none."""
+    with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            yield path
+            return
+        with tempfile.TemporaryDirectory(prefix="wavasr-", ignore_cleanup_errors=True) as folder:
+            copy = Path(folder) / "copy"
+            with copy.open("wb") as target:
+                shutil.copyfileobj(file, target)
+            yield copy
 
 
 def _ships(path: Source) -> bool:

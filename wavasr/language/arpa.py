@@ -145,7 +145,7 @@ def _declared(path: Source, lines: Iterator[tuple[int, bytes]]) -> int:
 
 def _decoded(raw: bytes, path: Source, number: int) -> str:
     try:
-        return raw.decode("utf-8").strip(" \t\r\n")
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8").strip(" \t\r\n")
     except UnicodeDecodeError as error:
         raise TextError(f"{path}:{number}: not UTF-8; {_ADVICE}") from error
 
