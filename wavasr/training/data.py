@@ -21,12 +21,13 @@ from wavasr.corpora.manifest import Utterance
 from wavasr.errors import CorpusError
 from wavasr.network.recognizer import Recognizer, weights_sha256
 from wavasr.training.config import FitConfig
-from wavasr.training.dataset import FrameLabels, SpeechDataset, SpeechLoader, collate
+from wavasr.training.dataset import Batch, FrameLabels, SpeechDataset, SpeechLoader, collate
 from wavasr.training.frame_cache import CachedFrames, Version
 from wavasr.training.plan import Plan, RankBatches
 from wavasr.training.processes import connected
 from wavasr.training.splits import Split, Splits, encode_split, infeasible, refuse_overlap
 from wavasr.training.unlabelled import MixedLoader, UnlabelledBatches, read_unlabelled
+from wavasr.training.workers import loaded
 
 
 class SpeechData(pl.LightningDataModule):
@@ -104,13 +105,14 @@ class SpeechData(pl.LightningDataModule):
         """Utterances that are not cached yet, with their frames (C, T) and their samples."""
         planned = self._batches(self.train, self.config.augment.speed[0], shuffle=True).batches(version)
         batches = [draws for draws in planned if any(draw.utterance in missing for draw in draws)]
-        loader = DataLoader(
-            self.train,
-            batch_sampler=batches,
-            num_workers=self.config.data.workers,
-            collate_fn=collate,
-        )
-        for batch in tqdm(loader, f"frames of the frozen front end, version {version + 1}", disable=None):
+        workers = self.config.data.workers
+
+        def begin(number: int) -> Iterator[Batch]:
+            left = DataLoader(self.train, batch_sampler=batches[number:], num_workers=workers, collate_fn=collate)
+            return iter(left)
+
+        bar = f"frames of the frozen front end, version {version + 1}"
+        for batch in tqdm(loaded(begin, workers), bar, total=len(batches), disable=None):
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 features = recognizer.front_end_frames(batch.waveform.to(device), batch.lengths.to(device))
             for row, place in enumerate(batch.places):

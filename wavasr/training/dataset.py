@@ -10,8 +10,6 @@ import contextlib
 import logging
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +30,7 @@ from wavasr.language.lexicon import fold_phone
 from wavasr.training.frame_cache import CachedFrames
 from wavasr.training.plan import Draw, RankBatches
 from wavasr.training.splits import Labels
+from wavasr.training.workers import tell_killed, with_own_signals
 
 log = logging.getLogger("wavasr")
 
@@ -39,7 +38,6 @@ Waveform = npt.NDArray[np.float32]
 IGNORED = -100  # frame without a phone: padding, or a phone that the set deletes
 _FULL_SCALE = np.float32(32768.0)
 _SLACK = 16  # samples by which resampling may miss what the manifest says
-_LOADER_TRIES = 3  # how often data workers may be killed at one batch before that is an error
 
 
 class Batch(NamedTuple):
@@ -323,7 +321,8 @@ class SpeechLoader(DataLoader[Batch]):
                 batch = next(loaded)
             except (RuntimeError, EOFError, OSError) as error:
                 tries += 1
-                self._say_killed(error, tries)
+                tell_killed(error, tries, self.num_workers)
+                self._iterator = None  # with the workers in it
                 del loaded
                 loaded = self._begin(epoch, number)
                 continue
@@ -337,22 +336,4 @@ class SpeechLoader(DataLoader[Batch]):
 
     def _begin(self, epoch: int, batch: int) -> Iterator[Batch]:
         self.batches.epoch, self.batches.first_batch = epoch, batch
-        handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
-        loaded = super().__iter__()
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            # torch's own would raise wherever this process happens to be; `next` finds dead workers too.
-            signal.signal(signal.SIGCHLD, handler)
-        return loaded
-
-    def _say_killed(self, error: Exception, tries: int) -> None:
-        """Raise what is no killed worker; a killed one's work is done again by new ones."""
-        gone = "DataLoader worker" in str(error) if isinstance(error, RuntimeError) else self.num_workers > 0
-        if not gone or str(error).startswith("Caught "):  # which is what a living worker met
-            raise error
-        self._iterator = None  # with the workers in it
-        if tries >= _LOADER_TRIES:
-            raise WavasrError(
-                "data workers are killed again and again, most likely for want of memory; lower data.workers, "
-                "data.cache_mb or data.batch_s"
-            ) from error
-        log.warning("a data worker was killed, most likely for want of memory; new ones do its work again")
+        return with_own_signals(super().__iter__)

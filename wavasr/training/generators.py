@@ -21,6 +21,7 @@ from wavasr.training.interruption import Interruption, requeued
 from wavasr.training.recipe import Config, Recipe, add_groups, add_run, new_parser, read
 from wavasr.training.run import logger_of, plugins, running
 from wavasr.training.task import Task
+from wavasr.training.workers import loaded
 
 Item = TypeVar("Item")
 
@@ -58,8 +59,8 @@ class EpochLoader(DataLoader[Item]):
         self._order.done = state["done"]
 
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
-        loaded, done = super().__iter__(), self._order.done
-        for batch in loaded:
+        done, begin = self._order.done, super().__iter__  # it goes on with the next one that was not handed out
+        for batch in loaded(lambda number: begin(), self.num_workers):
             done += self._order.batch
             self._order.done = done if done < self._order.count else 0
             yield batch

@@ -6,10 +6,11 @@ the hours that a raw-waveform network otherwise needs before it recognises anyth
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from wavasr.network.recognizer import Recognizer, load_front_end, save_front_end
 from wavasr.training.dataset import AudioStore
 from wavasr.training.recipe import add_groups, new_parser, read
 from wavasr.training.splits import read_manifests
+from wavasr.training.workers import loaded
 
 BANDS = 80
 CROP_S = 1.5
@@ -95,6 +97,16 @@ class Crops(IterableDataset[Tensor]):
         self.store, self.augmenter, self.seed = store, augmenter, seed
         self.size = round(CROP_S * sample_rate)
 
+    def batches(self, size: int) -> Callable[[int], Iterator[Tensor]]:
+        """From a number on, others for each number: (`size`, CROP_S) by a process of its own."""
+
+        def begin(number: int) -> Iterator[Tensor]:
+            crops = copy.copy(self)
+            crops.seed += number
+            return iter(DataLoader(crops, batch_size=size, num_workers=1, prefetch_factor=8))
+
+        return begin
+
     def __iter__(self) -> Iterator[Tensor]:
         rng = np.random.default_rng(self.seed)
         ends = np.cumsum(self.store.lengths)
@@ -155,7 +167,7 @@ def warm_up(
     load_front_end(task.recognizer, config.encoder.init)
     rate = task.recognizer.sample_rate
     crops = Crops(AudioStore(utterances, rate), Augmenter(config.augment, rate), rate, config.seed)
-    loader = iter(DataLoader(crops, batch_size=config.batch, num_workers=1, prefetch_factor=8))
+    loader = loaded(crops.batches(config.batch), workers=1)
     front_end_and_bands = [*task.recognizer.front_end.parameters(), *task.bands.parameters()]
     optimizer = torch.optim.AdamW(front_end_and_bands, lr=config.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     started, done, steps, loss = time.monotonic(), 0.0, 0, torch.zeros(())

@@ -1,0 +1,65 @@
+"""Processes that load data: those that are killed, most likely for want of memory, are replaced."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from wavasr.errors import WavasrError
+
+_MOST_TRIES = 3  # how often they may be killed at one item before that is an error
+Item = TypeVar("Item")
+log = logging.getLogger("wavasr")
+
+
+def loaded(begin: Callable[[int], Iterator[Item]], workers: int) -> Iterator[Item]:
+    """What data workers load, in order.
+
+    Args:
+        begin: number of an item -> an iterator of a `DataLoader` from that item on, with new workers.
+        workers: how many it has.
+
+    Raises:
+        WavasrError: they are killed again and again.
+    """
+    number, tries, items = 0, 0, with_own_signals(functools.partial(begin, 0))
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except (RuntimeError, EOFError, OSError) as error:
+            tries += 1
+            tell_killed(error, tries, workers)
+            del items
+            items = with_own_signals(functools.partial(begin, number))
+            continue
+        tries, number = 0, number + 1
+        yield item
+
+
+def with_own_signals(begin: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+    """Begin, and keep this process's signal handler."""
+    handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    items = begin()
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        # torch's own would raise wherever this process happens to be; `next` finds dead workers too.
+        signal.signal(signal.SIGCHLD, handler)
+    return items
+
+
+def tell_killed(error: Exception, tries: int, workers: int) -> None:
+    """Raise what is no killed worker; a killed one's work is done again by new ones."""
+    gone = "DataLoader worker" in str(error) if isinstance(error, RuntimeError) else workers > 0
+    if not gone or str(error).startswith("Caught "):  # which is what a living worker met
+        raise error
+    if tries >= _MOST_TRIES:
+        raise WavasrError(
+            "data workers are killed again and again, most likely for want of memory; lower data.workers, "
+            "data.cache_mb or data.batch_s"
+        ) from error
+    log.warning("a data worker was killed, most likely for want of memory; new ones do its work again")
