@@ -20,10 +20,13 @@ import secrets
 import stat
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
+GZIP = b"\x1f\x8b"
+_MOST_UNPACKED = 256 << 20  # bytes
 _MOST_LINKS = 40  # as Linux has it
 _OPEN_FILE = re.compile(r"/(?:dev/(?P<name>stdout|stderr)|(?:dev|proc/(?:self|thread-self))/fd/(?P<number>\d+))")
 _LOOKS: dict[Path, tuple[float, list[str]]] = {}  # of a folder: when to look again, and the temporary files seen there
@@ -33,16 +36,25 @@ _WINDOWS = sys.platform == "win32"
 
 
 def read_text(path: Any) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with its mark, as some Windows programs save it.
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as some Windows programs save it; packed by gzip or not.
 
     Args:
         path: a Path, or a member of a model file.
 
     Raises:
         UnicodeDecodeError: it is in another encoding.
+        ValueError: its packing is damaged.
         OSError: it cannot be read.
     """
     raw = path.read_bytes()
+    if raw.startswith(GZIP):
+        packing = zlib.decompressobj(wbits=31)
+        try:
+            raw = packing.decompress(raw, _MOST_UNPACKED)
+        except zlib.error as error:
+            raise ValueError(f"its packing is damaged: {error}") from error
+        if not packing.eof:
+            raise ValueError("its packing is cut off, or holds more than 256 MiB")
     is_wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return io.TextIOWrapper(io.BytesIO(raw), "utf-16" if is_wide else "utf-8-sig").read()
 

@@ -576,6 +576,43 @@ def test_words_in_another_case_are_looked_up(tmp_path: Path) -> None:
     assert listed(spoken("the cat", LETTERS, doubt=0.6)).text(LETTERS) == "the mat"
 
 
+def test_a_second_language_model_chooses_among_the_results(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    write_arpa(estimate(["the cat sat", "the mat sat"]), path)
+    values = spoken("the cat sat", LETTERS, doubt=0.2)
+
+    class Second:
+        def __call__(self, texts: list[str]) -> NDArray[np.float64]:
+            return np.array([0.0 if "mat" in text else -20.0 for text in texts])
+
+    def found(weight: float) -> Hypothesis:
+        config = DecodingConfig(lm=path, n_best=6, rescorer_weight=weight)
+        decoder = lm_decoder(config, LETTERS, TEXT)
+        assert decoder is not None
+        decoder._rescorer = Second()  # type: ignore[assignment]
+        return decoder(values)
+
+    plain, rescored = found(0.0), found(1.0)
+    before, after = ({one.text(LETTERS): one.score for one in best.alternatives} for best in (plain, rescored))
+    assert plain.text(LETTERS) == "the cat sat" and rescored.text(LETTERS) == "the mat sat"
+    both = before.keys() & after.keys()
+    assert len(both) >= 3
+    assert [after[text] for text in both] == pytest.approx([before[text] - 20 * ("mat" not in text) for text in both])
+    assert list(after.values()) == sorted(after.values(), reverse=True)
+
+
+def test_the_second_language_model_goes_with_the_first(lm: Path) -> None:
+    default = resolve("default")
+    own = language_of(default)
+    assert own.rescorer is not None and own.rescorer_weight > 0
+    config = complete(DecodingConfig(), default)
+    assert (config.rescorer, config.rescorer_weight) == (own.rescorer, own.rescorer_weight)
+    assert complete(DecodingConfig(lexicon=NOTHING), default).rescorer == own.rescorer
+    for other in (DecodingConfig(lm=lm), DecodingConfig(rescorer=NOTHING), GREEDY):
+        assert complete(other, default).rescorer is None
+    assert complete(complete(DecodingConfig(), default), default) == config
+
+
 def test_what_a_model_carries_is_used(tiny_model: Path, speech: Path, tmp_path: Path) -> None:
     """A language model, its weights and a word list in a model file; others, or none, when one says so."""
     model, lm = tmp_path / "m.wavasr", tmp_path / "m.lm.arpa"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from wavasr.decoding.config import DecodingConfig
 
 
+_WEIGHTS = ("lm_weight", "word_score", "blank_penalty", "rescorer_weight")  # of decoding, that a model file may carry
+
+
 def info(arguments: list[str]) -> int:
     """`wavasr info`: what a model file carries."""
     parser = Parser(
@@ -141,6 +144,13 @@ def export(arguments: list[str]) -> int:
     add_language_model(parser)
     add_weights(parser)
     parser.add_argument(
+        "--rescorer",
+        type=Path,
+        metavar="F",
+        help="second language model, see data/lm/README.md (default: the model's own; none: without)",
+    )
+    parser.add_argument("--rescorer-weight", type=float, metavar="W", help="of it (default: the model's own)")
+    parser.add_argument(
         "--attribution",
         action="append",
         metavar="TEXT",
@@ -154,7 +164,7 @@ def export(arguments: list[str]) -> int:
     if args.output.suffix.lower() == SUFFIX and not args.int8:
         configure_logging()
         _export_model(args)
-    elif args.lm or args.lexicon or args.attribution:
+    elif args.lm or args.lexicon or args.rescorer or args.attribution:
         raise ConfigError(f"{args.output}: a graph carries no words; give a name in {SUFFIX}")
     else:
         from wavasr.network.export import export_graph
@@ -171,10 +181,10 @@ def _export_model(args: argparse.Namespace) -> None:
     from wavasr.recognition.models import load_acoustic_model
 
     path = resolve(args.model)
-    weights = {name: getattr(args, name) for name in ("lm_weight", "word_score", "blank_penalty")}
-    config = complete(DecodingConfig(lm=args.lm, lexicon=args.lexicon, **weights), path)
+    weights = {name: getattr(args, name) for name in _WEIGHTS}
+    config = complete(DecodingConfig(lm=args.lm, lexicon=args.lexicon, rescorer=args.rescorer, **weights), path)
     changes = language_changes(config, path)
-    if args.lm or args.lexicon:
+    if args.lm or args.lexicon or args.rescorer:
         decoder_of(config, load_acoustic_model(path))  # tells what does not fit together
     if args.attribution:
         changes["metadata"]["attribution"] = args.attribution
@@ -192,13 +202,13 @@ def language_changes(config: DecodingConfig, path: Path) -> dict[str, Any]:
     from wavasr.network.files import language_of, language_parts, read_header
 
     own = language_of(path)
-    decoding = {name: getattr(config, name) for name in ("lm_weight", "word_score", "blank_penalty")}
+    decoding = {name: getattr(config, name) for name in _WEIGHTS}
     decoding = {name: value for name, value in decoding.items() if value is not None}
     changes: dict[str, Any] = {"decoding": {**decoding, "lm_words_only": config.lm_words_only}, "metadata": {}}
-    if (config.lm, config.lexicon) != (own.lm, own.lexicon):
+    if (config.lm, config.lexicon, config.rescorer) != (own.lm, own.lexicon, own.rescorer):
         maps = read_header(path)["metadata"].get(KEY) or {}  # that of other words tells nothing about these
         changes["metadata"][KEY] = {key: value for key, value in maps.items() if key != "lm"}
-        changes["language"] = language_parts(config.lexicon, config.lm)
+        changes["language"] = language_parts(config.lexicon, config.lm, config.rescorer)
     return changes
 
 

@@ -126,6 +126,12 @@ def add_decoding(parser: Parser) -> None:
         help="recognise at three slightly different speeds: fewer errors, a third as fast",
     )
     group.add_argument(
+        "--no-rescoring",
+        dest="rescoring",
+        action="store_false",
+        help="leave the choice among the best texts to the n-gram language model alone",
+    )
+    group.add_argument(
         "--no-vad",
         dest="vad",
         action="store_false",
@@ -146,7 +152,7 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
 
 def decoding_config(args: argparse.Namespace) -> DecodingConfig:
     """What `add_decoding`'s options say."""
-    from wavasr.decoding.config import DecodingConfig
+    from wavasr.decoding.config import NOTHING, DecodingConfig
 
     return DecodingConfig(
         beam=args.beam,
@@ -159,6 +165,7 @@ def decoding_config(args: argparse.Namespace) -> DecodingConfig:
         hotwords=tuple(args.hotword),
         hotword_boost=args.hotword_boost,
         thorough=args.thorough,
+        rescorer=None if args.rescoring else NOTHING,
         vad=args.vad,
     )
 

@@ -31,6 +31,9 @@ class DecodingConfig:
         hotword_boost: nats that each word of a hotword earns.
         thorough: whether a recording is also decoded a bit slower and faster; of the three texts the one is kept that
             costs least. It takes three times as long, and needs words or a language model.
+        rescorer: a second language model, that chooses among the texts that the search finds best; None: that of the
+            model file which the language model is from, if any; `NOTHING`: none.
+        rescorer_weight: of its logarithms; None: as tuned for the model file.
         vad: whether only what voice activity detection takes for speech is decoded.
     """
 
@@ -45,10 +48,12 @@ class DecodingConfig:
     hotwords: tuple[str, ...] = ()
     hotword_boost: float = 5.0
     thorough: bool = False
+    rescorer: Source | None = None
+    rescorer_weight: float | None = None
     vad: bool = True
 
     def __post_init__(self) -> None:
-        check(self, "", beam="[0, inf)", n_best="[1, inf)", lm_weight="[0, inf)")
+        check(self, "", beam="[0, inf)", n_best="[1, inf)", lm_weight="[0, inf)", rescorer_weight="[0, inf)")
         check(self, "", word_score="(-inf, inf)", blank_penalty="(-inf, inf)", hotword_boost="(-inf, inf)")
         require(
             self.beam == 0 or self.n_best <= self.beam,

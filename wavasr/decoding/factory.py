@@ -19,6 +19,7 @@ from wavasr.decoding.search import LMDecoder
 from wavasr.decoding.wordlist import WordList, word_list
 from wavasr.errors import ConfigError, ModelError
 from wavasr.language.config import TextConfig
+from wavasr.language.rescoring import Rescorer
 from wavasr.language.text import Units
 from wavasr.network.files import SUFFIX, language_of, resolve
 from wavasr.network.runtime import AcousticModel, Cache, cache_of, stamp
@@ -70,11 +71,16 @@ def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
     tuned = own.weights
     if not tuned and config.lm not in (None, NOTHING) and config.lexicon != NOTHING:
         tuned = language_of(model).weights
+    rescorer, second = config.rescorer, config.rescorer_weight
+    if rescorer is None and lm == own.lm:  # without another n-gram model, whose texts may be of another kind
+        rescorer, second = own.rescorer, own.rescorer_weight if second is None else second
     weights: dict[str, Any] = {name: value for name, value in tuned.items() if getattr(config, name) is None}
     return replace(
         config,
         lm=None if lm == NOTHING else lm,
         lexicon=None if lexicon == NOTHING else lexicon,
+        rescorer=None if rescorer == NOTHING else rescorer,
+        rescorer_weight=second,
         lm_words_only=config.lm_words_only or named_alone or (named_none and own.lm_words_only),
         **weights,
     )
@@ -124,6 +130,7 @@ def lm_decoder(
         return None
     cache = cache or Cache()
     files = config.lm, stamp(config.lm), config.lexicon, stamp(config.lexicon)
+    second = config.rescorer if config.rescorer_weight else None
 
     def read() -> tuple[WordList | None, Any]:
         with _uncollected():
@@ -132,9 +139,10 @@ def lm_decoder(
 
     def make() -> LMDecoder:
         words, lm = cache.get("language", (files, config.lm_words_only, config.hotwords), read)
-        return LMDecoder(units, words, LanguageScore.of(config, lm, units, words, text), config, priors)
+        rescorer = cache.get("rescorer", (second, stamp(second)), lambda: Rescorer.read(second)) if second else None
+        return LMDecoder(units, words, LanguageScore.of(config, lm, units, words, text), config, priors, rescorer)
 
-    return cache.get("decoder", (config, files, priors), make)
+    return cache.get("decoder", (config, files, stamp(second), priors), make)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ A hypothesis scores, in nats,
 where P(labels | audio) is the sum over all CTC paths (Graves et al. 2006, arXiv 1609.03193 for the search). Before that
 each label's probability is divided by the square root of its prior, where the model file tells it, and the blank gets
 `blank_penalty` nats less: a trained network prefers what is frequent, blanks above all, and words would be left out.
+The first few results are ranked anew with what a second language model says of their words, see `language.rescoring`.
 Without a word list the search is over the units themselves: phones with a model of phones, or hotwords alone.
 """
 
@@ -33,6 +34,7 @@ from wavasr.decoding.searchtree import Read, SearchTree
 from wavasr.decoding.trellis import Piece, log_likelihoods
 from wavasr.decoding.wordlist import WordList
 from wavasr.language.arpa import vocabulary
+from wavasr.language.rescoring import Rescorer
 from wavasr.language.text import Units, ctc_frames_needed
 from wavasr.language.weights import Weights
 
@@ -46,6 +48,7 @@ _COLUMNS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
 _COPIED_COLUMNS_A_FRAME = 16  # likewise; as good as 24, in four fifths of the time
 _BLANK = 0
 _SURELY = 0.995  # probable, a blank is one: that changes no word in a thousand
+_RESCORED = 8  # texts; as good as 20 on LibriSpeech dev
 _PIECE_FRAMES = 40  # in fewer, results are not cut for their scores
 _NATS = math.log(10)  # KenLM's logarithms are decimal
 
@@ -91,8 +94,10 @@ class LMDecoder(Decoder):
         score: LanguageScore,
         config: DecodingConfig,
         priors: tuple[float, ...] | None = None,
+        rescorer: Rescorer | None = None,
     ) -> None:
         self._units = units
+        self._rescorer = rescorer if words else None
         self._priors = priors
         self._words = words
         self._score = score
@@ -136,6 +141,8 @@ class LMDecoder(Decoder):
             parts.append(
                 f"language model {config.lm.name} (weight {weight:g}, word score {score:g}, blank penalty {penalty:g})"
             )
+        if self._rescorer:
+            parts.append(f"rescored (weight {config.rescorer_weight:g})")
         if config.lexicon:
             parts.append(f"lexicon {config.lexicon.name}")
         if self._priors:
@@ -314,7 +321,7 @@ class LMDecoder(Decoder):
         hypotheses: list[Hypothesis] = []
         # Uncut, if labels need more frames than their pieces have.
         for cuts in (_cuts(results, sure), [0, len(values)]):
-            found = self._ranked(searched, results, cuts)
+            found = self._rescored(self._ranked(searched, results, cuts))
             if hypotheses := [self._hypothesis(values, one, cuts) for one in found[: self.config.n_best]]:
                 break
         if not hypotheses:
@@ -377,6 +384,17 @@ class LMDecoder(Decoder):
             best = joined.get(key)
             joined[key] = one if best is None else replace(best, score=float(np.logaddexp(best.score, one.score)))
         return sorted(joined.values(), key=lambda one: -one.score)
+
+    def _rescored(self, found: list[_Found]) -> list[_Found]:
+        """The first results with what the second language model says of their words, best first; then the others."""
+        weight = self.config.rescorer_weight
+        if self._rescorer is None or self._words is None or weight is None:
+            return found
+        first, others = found[:_RESCORED], found[_RESCORED:]
+        said = self._rescorer([" ".join(self._words.words[number] for number, _, _ in one.words) for one in first])
+        pairs = zip(first, said.tolist(), strict=True)
+        first = [replace(one, score=one.score + weight * nats) for one, nats in pairs]
+        return sorted(first, key=lambda one: -one.score) + others
 
     def _hypothesis(self, values: NDArray[np.float32], found: _Found, cuts: Sequence[int]) -> Hypothesis:
         spans, confidences = best_path(values, found.ids, found.pieces(cuts))

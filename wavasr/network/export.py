@@ -52,7 +52,7 @@ def save_parts(
     parts: dict[str, Any] = {WEIGHTS: stored, **write_parts(header, arrays, str(path))}
     if source:
         language = language_of(source)
-        parts |= language_parts(language.lexicon, language.lm)
+        parts |= language_parts(language.lexicon, language.lm, language.rescorer)
         header |= {key: value for key, value in read_header(source).items() if key == "decoding"}
     write_model(path, header, parts)
 

@@ -30,6 +30,7 @@ import wavasr
 from wavasr.archive import Content, Member, Source, is_archive, members_of, write_archive
 from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
+from wavasr.files import GZIP
 from wavasr.language import kenlm
 from wavasr.language.config import TextConfig
 from wavasr.language.lexicon import TIMIT_39, TIMIT_48, fold
@@ -46,11 +47,12 @@ ONNX_SUFFIX = ".onnx"
 METADATA_KEY = "wavasr"
 HEADER, WEIGHTS = "model.json", "weights.safetensors"
 FRONT, BACK, GRAPH = "front.onnx", "back.onnx", "graph.onnx"
-LEXICON = "lexicon.txt"
+LEXICONS = ("lexicon.txt", "lexicon.txt.gz")
+RESCORER = "rescorer.safetensors"
 IMPROVISER, INSTRUMENT = "improviser.safetensors", "instrument.safetensors"
 LANGUAGE_MODELS = ("lm.bin", "lm.arpa", "lm.arpa.gz")
+_LANGUAGE = (*LEXICONS, *LANGUAGE_MODELS, RESCORER)
 _LONGEST_HEADER = 100_000_000  # bytes
-_GZIP = b"\x1f\x8b"
 
 
 def asset(name: str) -> Path:
@@ -156,12 +158,16 @@ class Language(NamedTuple):
         lm: its language model.
         weights: of this language model, as `wavasr lm tune` chose them, in the terms of `Weights`.
         lm_words_only: whether words of the lexicon that the language model does not know are left out.
+        rescorer: its second language model.
+        rescorer_weight: of that one's logarithms.
     """
 
     lexicon: Member | None = None
     lm: Member | None = None
     weights: Mapping[str, float] = MappingProxyType({})
     lm_words_only: bool = False
+    rescorer: Member | None = None
+    rescorer_weight: float = 0.0
 
 
 def language_of(path: Path | None) -> Language:
@@ -173,30 +179,36 @@ def language_of(path: Path | None) -> Language:
     if path is None:
         return Language()
     decoding, parts = read_header(path).get("decoding") or {}, members_of(path)
-    lm = next((parts[name] for name in LANGUAGE_MODELS if name in parts), None)
+    lexicon, lm = (
+        next((parts[name] for name in names if name in parts), None) for names in (LEXICONS, LANGUAGE_MODELS)
+    )
     try:
         weights = {name: float(decoding[name]) for name in Weights._fields if name in decoding}
-        if not all(map(math.isfinite, weights.values())) or weights.get("lm_weight", 0.0) < 0:
+        second = float(decoding.get("rescorer_weight", 0.0))
+        if not all(map(math.isfinite, (second, *weights.values()))) or min(second, weights.get("lm_weight", 0.0)) < 0:
             raise ValueError
-        return Language(parts.get(LEXICON), lm, weights, bool(decoding.get("lm_words_only")))
+        return Language(lexicon, lm, weights, bool(decoding.get("lm_words_only")), parts.get(RESCORER), second)
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: its decoding weights are damaged; run wavasr lm tune again") from error
 
 
-def language_parts(lexicon: Source | None, lm: Source | None) -> dict[str, Content]:
-    """A lexicon and a language model as members of a model file.
+def language_parts(lexicon: Source | None, lm: Source | None, rescorer: Source | None = None) -> dict[str, Content]:
+    """A lexicon and language models as members of a model file.
 
     Raises:
         ConfigError: there is no such file.
     """
-    for source in (lexicon, lm):
+    for source in (lexicon, lm, rescorer):
         if source and not source.is_file():
             raise ConfigError(f"{source}: no such file; check the path")
-    parts: dict[str, Content] = {LEXICON: lexicon} if lexicon else {}
+    parts: dict[str, Content] = {RESCORER: rescorer} if rescorer else {}
+    if lexicon:
+        with lexicon.open("rb") as stream:
+            parts[LEXICONS[stream.read(len(GZIP)) == GZIP]] = lexicon
     if lm:
         with lm.open("rb") as stream:
             begin = stream.read(len(kenlm.MAGIC))
-        name = "lm.bin" if begin == kenlm.MAGIC else "lm.arpa.gz" if begin.startswith(_GZIP) else "lm.arpa"
+        name = "lm.bin" if begin == kenlm.MAGIC else "lm.arpa.gz" if begin.startswith(GZIP) else "lm.arpa"
         parts[name] = lm
     return parts
 
@@ -227,7 +239,7 @@ def change_model(
     if decoding is not None:
         header["decoding"] = dict(decoding)
     if language is not None:
-        parts = {name: part for name, part in parts.items() if name not in (LEXICON, *LANGUAGE_MODELS)} | dict(language)
+        parts = {name: part for name, part in parts.items() if name not in _LANGUAGE} | dict(language)
     del parts[HEADER]
     write_model(output or path, header, parts)
 
