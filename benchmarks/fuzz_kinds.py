@@ -104,6 +104,18 @@ def _report(folder: Path) -> list[bytes]:
     return [(folder / "report.json").read_bytes()]
 
 
+def _rescorer(_: Path) -> list[bytes]:
+    """Its matrices are long: what stands before and behind them is damaged as often as they."""
+    from safetensors.numpy import load, save
+
+    from wavasr.network.files import language_of, resolve
+
+    member = language_of(resolve("default")).rescorer
+    assert member is not None, "the shipped recogniser has a second language model"
+    stored = load(member.read_bytes())
+    return [save({name: values for name, values in stored.items() if not name.startswith(("2", "3", "4"))})]
+
+
 def _generator(folder: Path) -> Path:
     """A small untrained generator, saved once."""
     import torch
@@ -154,6 +166,7 @@ EXAMPLES: dict[str, Callable[[Path], list[bytes]]] = {
         "\\2-grams:\n-0.1\t<s> yes\n-0.4\tyes no\n-0.2\tno </s>\n\n\\end\\\n"
     ),
     "kenlm": _kenlm,
+    "rescorer": _rescorer,
     "lexicon": _text(
         "YES  Y EH1 S\nNO  N OW1\nNO(2)  N AA1\nTHE  DH AH0 # article\n;;; comment\nO'CLOCK  AH0 K L AA1 K\n"
     ),
@@ -232,6 +245,13 @@ def _read_lexicon(path: Path) -> str:
     return "read"
 
 
+def _read_rescorer(path: Path) -> str:
+    from wavasr.language.rescoring import Rescorer
+
+    Rescorer.read(path)(["the old man", ""])
+    return "read"
+
+
 def _read_model(path: Path) -> str:
     import numpy as np
 
@@ -300,6 +320,7 @@ READERS: dict[str, Callable[[Path], str]] = {
     "arpa": _read_lm,
     "kenlm": _read_lm,
     "lexicon": _read_lexicon,
+    "rescorer": _read_rescorer,
     "model": _read_model,
     "header": _read_member("model.json", _read_model),
     "weights": _read_member("weights.safetensors", _read_weights),
