@@ -104,7 +104,8 @@ def test_files_that_are_none(file: Path, tmp_path: Path) -> None:
     for name, content in spoilt.items():
         path = tmp_path / f"{name}.safetensors"
         path.write_bytes(content)
-        with pytest.raises(ModelError, match=rf"^{re.escape(str(path))}: is no second language model \(.*\); see data/lm"):
+        line = rf"^{re.escape(str(path))}: is no second language model \(.*\); see data/lm"
+        with pytest.raises(ModelError, match=line):
             Rescorer.read(path)
     with pytest.raises(ModelError, match="is no second language model"):
         Rescorer.read(tmp_path / "missing")
