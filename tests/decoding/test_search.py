@@ -611,6 +611,7 @@ def test_the_second_language_model_goes_with_the_first(lm: Path) -> None:
     for other in (DecodingConfig(lm=lm), DecodingConfig(rescorer=NOTHING), GREEDY):
         assert complete(other, default).rescorer is None
     assert complete(complete(DecodingConfig(), default), default) == config
+    assert complete(DecodingConfig(rescorer=own.rescorer, lm=lm), default).rescorer_weight == 0.15
 
 
 def test_what_a_model_carries_is_used(tiny_model: Path, speech: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from wavasr.language.text import Units
 from wavasr.network.files import SUFFIX, language_of, resolve
 from wavasr.network.runtime import AcousticModel, Cache, cache_of, stamp
 
+_RESCORER_WEIGHT = 0.15  # the best on LibriSpeech dev, with the shipped ones
+
 log = logging.getLogger("wavasr")
 
 
@@ -73,7 +75,9 @@ def complete(config: DecodingConfig, model: Path | None) -> DecodingConfig:
         tuned = language_of(model).weights
     rescorer, second = config.rescorer, config.rescorer_weight
     if rescorer is None and lm == own.lm:  # without another n-gram model, whose texts may be of another kind
-        rescorer, second = own.rescorer, own.rescorer_weight if second is None else second
+        rescorer = own.rescorer
+    if rescorer not in (None, NOTHING) and second is None:
+        second = own.rescorer_weight if rescorer == own.rescorer else _RESCORER_WEIGHT
     weights: dict[str, Any] = {name: value for name, value in tuned.items() if getattr(config, name) is None}
     return replace(
         config,
