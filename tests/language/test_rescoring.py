@@ -75,7 +75,7 @@ def test_what_lies_further_back_than_training_saw_is_not_looked_at(file: Path) -
     other = ids.copy()
     other[0, 0] = 2
     blocks = 2
-    away = np.abs(rescorer._logits(ids) - rescorer._logits(other)).max(axis=2)[0]
+    away = np.abs(rescorer._states(ids) - rescorer._states(other)).max(axis=2)[0]
     assert away[: REACH - 1].max() > 1e-3 and away[blocks * (REACH - 1) + 1 :].max() == 0
 
 

@@ -76,17 +76,20 @@ class Rescorer:
         """Nats of each text as a whole sentence, (N,)."""
         coded = [[_BREAK, *self._pieces.EncodeAsIds(text), _BREAK] for text in texts]
         ids = np.zeros((len(coded), max(map(len, coded), default=1)), np.intp)
-        real = np.zeros(ids.shape, np.bool_)
         for row, one in enumerate(coded):
-            ids[row, : len(one)], real[row, : len(one)] = one, True
-        logits = self._logits(ids[:, :-1])
-        highest = logits.max(axis=2, keepdims=True)
-        total = highest[..., 0] + np.log(np.exp(logits - highest).sum(axis=2))
-        said = np.take_along_axis(logits, ids[:, 1:, None], axis=2)[..., 0] - total
-        return np.asarray(np.where(real[:, 1:], said, 0).sum(axis=1, dtype=np.float64))
+            ids[row, : len(one)] = one
+        found = self._states(ids[:, :-1])
+        return np.array([self._nats(states[: len(one) - 1], one[1:]) for states, one in zip(found, coded, strict=True)])
 
-    def _logits(self, ids: NDArray[np.intp]) -> Floats:
-        """Of the next piece behind each: (N, L) -> (N, L, V). Padding at the end changes nothing before it."""
+    def _nats(self, states: Floats, following: list[int]) -> float:
+        """What the states (L, C) say of the pieces that follow each; one text at a time, since it is (L, V) numbers."""
+        logits = states @ self._weights["embedding"].T
+        highest = logits.max(axis=1)
+        total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+        return float((logits[np.arange(len(following)), following] - total).sum(dtype=np.float64))
+
+    def _states(self, ids: NDArray[np.intp]) -> Floats:
+        """Behind each piece: (N, L) -> (N, L, C). Padding at the end changes nothing before it."""
         weights = self._weights
         x = weights["embedding"][ids] * np.float32(_LOUDNESS)
         place = np.arange(ids.shape[1])
@@ -99,7 +102,7 @@ class Rescorer:
             inner = _normal(x, weights[f"{block}.second_norm"]) @ weights[f"{block}.gate_up"].T
             gate, up = np.split(inner, 2, axis=2)
             x = x + (gate * (1 + np.tanh(gate / 2)) / 2 * up) @ weights[f"{block}.down"].T
-        return np.asarray(_normal(x, weights["output.norm"]) @ weights["embedding"].T)
+        return _normal(x, weights["output.norm"])
 
     def _attended(self, x: Floats, block: str, turn: tuple[Floats, Floats], hidden: Floats) -> Floats:
         weights = self._weights

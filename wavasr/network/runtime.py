@@ -5,6 +5,8 @@ What is read for a model, such as its language model, is kept with it: see `cach
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import sys
 import threading
@@ -21,6 +23,10 @@ from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig
 from wavasr.network.geometry import receptive_field
+
+_SET_THREADS = tuple(  # of OpenBLAS, by how it was built
+    f"{prefix}openblas_set_num_threads{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")
+)
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -113,6 +119,20 @@ def cache_of(model: object) -> Cache:
             return _CACHES.setdefault(model, Cache())
     except TypeError:  # without a hash, or without weak references
         return Cache()
+
+
+def multiply_on_one_thread() -> None:
+    """Keep NumPy's products to one thread in this process, on Linux: in workers, of which there is one for each core.
+
+    The other threads of its OpenBLAS would turn in circles between products, and take the cores from other workers.
+    """
+    with contextlib.suppress(OSError):
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        for path in {line.split(maxsplit=5)[-1] for line in mapped if "openblas" in line}:
+            library = ctypes.CDLL(path)
+            for name in _SET_THREADS:
+                if hasattr(library, name):
+                    getattr(library, name)(1)
 
 
 def wanted_threads() -> int:

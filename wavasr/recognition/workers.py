@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.network.runtime import wanted_threads
+from wavasr.network.runtime import multiply_on_one_thread, wanted_threads
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -169,6 +169,7 @@ def _become_worker(work: Work[Any], parent: int) -> None:
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process reports it
+    multiply_on_one_thread()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

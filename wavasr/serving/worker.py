@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from wavasr.audio.reading import stream_audio
 from wavasr.decoding.config import DecodingConfig
 from wavasr.errors import AudioError, WavasrError
+from wavasr.network.runtime import multiply_on_one_thread
 from wavasr.recognition.models import opened
 from wavasr.recognition.stream import Event, Stream
 
@@ -133,6 +134,7 @@ def run(connection: Connection, models: tuple[str, ...]) -> None:
     """The worker's life: load the models, then answer until the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"  # one core each: the workers are as many as there are cores
+    multiply_on_one_thread()
     try:
         for model in models:
             Stream(model)
