@@ -117,16 +117,3 @@ def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usable_processes() == 0
     monkeypatch.setattr(sys, "platform", "darwin")
     assert usable_processes() == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
-def test_products_in_a_worker_take_one_thread() -> None:
-    def threads(_: object) -> int:
-        large = np.ones((600, 600), np.float32)
-        for _ in range(3):
-            large @ large
-        return len(list(Path("/proc/self/task").iterdir()))
-
-    with Workers(threads, 2) as workers:
-        found = workers.submit(np.zeros(1, np.float32)).result()
-    assert found <= 2  # the worker's own, and the one that looks after its parent
