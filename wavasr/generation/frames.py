@@ -27,7 +27,8 @@ ACTIVE_LEVEL = 0.1  # root mean square that recordings are brought to, where the
 _MEL_WINDOW_MS = 40.0
 _FLOOR = 1e-9  # power of a sample in silence
 REFERENCE_LAG = 100.0
-VOICING = MEL_BANDS  # its column among the features
+_VOICING = MEL_BANDS  # its column among the features
+_VOICED_FROM, _VOICED_TO = 0.4, 0.8  # voicing between noise and a tone
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.level)
+
+    @property
+    def voiced(self) -> Array:
+        """How far each frame is a tone, (F,) in [0, 1]; the features have to tell voicing."""
+        share = (self.features[:, _VOICING] - _VOICED_FROM) / (_VOICED_TO - _VOICED_FROM)
+        return np.asarray(np.clip(share, 0, 1), dtype=np.float32)
 
     def __getitem__(self, part: slice | npt.NDArray[np.int64]) -> Frames:
         return Frames(*(values[part] for values in vars(self).values()))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from wavasr.generation.frames import VOICING, Frames, analysis, log_mel_of, mel_window
+from wavasr.generation.frames import Frames, analysis, log_mel_of, mel_window
 from wavasr.network.config import MEL_BANDS, GeneratorConfig
 
 Array = npt.NDArray[np.float32]
@@ -22,7 +22,6 @@ Array = npt.NDArray[np.float32]
 MARGIN = 12  # frames on either side of a sample, that it depends on
 _PASSES = 2
 _LEAST, _MOST = -6.0, 2.0  # nats of power that a band is changed by
-_VOICED_FROM, _VOICED_TO = 0.4, 0.8  # voicing over which the comb comes in
 
 
 def filtered_blocks(blocks: Iterable[Array], frames: Frames, config: GeneratorConfig) -> Iterator[Array]:
@@ -63,8 +62,7 @@ def filtered(samples: Array, frames: Frames, config: GeneratorConfig) -> Array:
 
 def _combed(samples: Array, frames: Frames, hop: int) -> Array:
     """The mean of each sample and those a pitch period before and behind it, the more so the more voiced."""
-    voiced = np.clip((frames.features[:, VOICING] - _VOICED_FROM) / (_VOICED_TO - _VOICED_FROM), 0, 1)
-    share, lags = np.repeat(voiced, hop), np.repeat(frames.lag_samples, hop)
+    share, lags = np.repeat(frames.voiced, hop), np.repeat(frames.lag_samples, hop)
     here, last = np.arange(len(samples)), len(samples) - 1
     before, behind = here - lags, here + lags
     around = np.where(before >= 0, samples[np.maximum(before, 0)], 0)

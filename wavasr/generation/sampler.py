@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavasr.errors import WavasrError
-from wavasr.generation.frames import VOICING, Frames, frames_of_past, past_samples
+from wavasr.generation.frames import Frames, frames_of_past, past_samples
 from wavasr.generation.network import REACH, Network
 from wavasr.generation.stepping import Drawn, Orders, Stepper
 
@@ -24,7 +24,6 @@ Array = npt.NDArray[np.float32]
 Backend = Literal["auto", "numba", "numpy"]
 
 BLOCK_FRAMES = 50
-_VOICED_FROM, _VOICED_TO = 0.4, 0.8  # voicing over which `voiced_sharpness` comes in
 
 
 class Steps(Protocol):
@@ -130,9 +129,7 @@ class Sampler:
     def _sharpness(self, frames: Frames) -> Array:
         if not frames.features.shape[1] or not self._voiced_sharpness:
             return np.full(len(frames), 1 / self._temperature, np.float32)
-        voicing = frames.features[:, VOICING]
-        voiced = np.clip((voicing - _VOICED_FROM) / (_VOICED_TO - _VOICED_FROM), 0, 1)
-        return np.asarray((1 + self._voiced_sharpness * voiced) / self._temperature, dtype=np.float32)
+        return np.asarray((1 + self._voiced_sharpness * frames.voiced) / self._temperature, dtype=np.float32)
 
 
 def _rows(first: int, last: int, count: int) -> npt.NDArray[np.int64]:
