@@ -76,7 +76,8 @@ def _matched(samples: Array, log_mel: Array, config: GeneratorConfig) -> Array:
     taper, _ = analysis(window, config.sample_rate)
     over = _bands_over_bins(window, config.sample_rate)
     size, before = 2 * (over.shape[1] - 1), (window - hop) // 2
-    gain = np.exp(np.clip(log_mel - log_mel_of(samples, config), _LEAST, _MOST) / 2 @ over)
+    change = np.clip(log_mel - log_mel_of(samples, config), _LEAST, _MOST) / 2
+    gain = np.exp(np.einsum("fb,bk->fk", change, over))  # sums in one order, with however many threads
     padded = np.pad(samples, (before, window))
     windows = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][: len(log_mel)]
     parts = np.fft.irfft(np.fft.rfft(windows * taper, size) * gain, size)[:, :window] * taper
