@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -115,6 +116,15 @@ def test_a_recogniser_that_is_too_slow_is_told(pretended: list[Any], monkeypatch
     monkeypatch.setattr(microphone, "_MOST_BLOCKS", 5)
     with pytest.raises(AudioError, match="behind the microphone"):
         list(microphone.microphone("0", 16000))
+
+
+def test_a_microphone_that_is_unplugged_is_told(pretended: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "_SILENT_S", 0.05)
+    blocks = microphone.microphone("", 16000)
+    assert len(list(itertools.islice(blocks, 10))) == 10
+    with pytest.raises(AudioError, match=r"has sent nothing for 0\.05 s; connect it again"):
+        next(blocks)
+    assert pretended[-1] == {"closed": True}
 
 
 def test_microphones_are_listed(pretended: list[Any]) -> None:

@@ -21,6 +21,7 @@ from wavasr.serving.samples import Samples
 Floats = NDArray[np.float32]
 BLOCK_S = 0.1
 _MOST_BLOCKS = 600  # a minute, in which the recogniser may catch up
+_SILENT_S = 5.0  # without a block: the microphone is gone
 
 
 def devices() -> list[str]:
@@ -47,7 +48,8 @@ def microphone(device: str, rate: int) -> Iterator[Floats]:
         rate: samples a second.
 
     Raises:
-        AudioError: there is no such microphone, PortAudio is missing, or the recogniser is too slow.
+        AudioError: there is no such microphone, PortAudio is missing, the microphone is unplugged, or the recogniser is
+            too slow.
     """
     found = _sounddevice()
     blocks: queue.Queue[Floats] = queue.Queue(_MOST_BLOCKS)
@@ -67,10 +69,18 @@ def microphone(device: str, rate: int) -> Iterator[Floats]:
         raise AudioError(f"the microphone cannot be used ({error}); see wavasr listen --devices") from error
     with stream:
         while not overflowed:
-            yield blocks.get()
+            yield _next(blocks)
     raise AudioError(
         f"the recogniser is more than {_MOST_BLOCKS * BLOCK_S:g} s behind the microphone; close other programs"
     )
+
+
+def _next(blocks: queue.Queue[Floats]) -> Floats:
+    try:
+        return blocks.get(timeout=_SILENT_S)
+    except queue.Empty:
+        message = f"the microphone has sent nothing for {_SILENT_S:g} s; connect it again, see wavasr listen --devices"
+        raise AudioError(message) from None
 
 
 def stand_in(source: str, rate: int, paced: bool) -> Iterator[Floats]:
