@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,23 @@ def test_realtime_answers_mistakes_and_goes_on(server: Running, message: dict[st
             assert (event["error"]["code"], event["error"]["event_id"]) == (code, "mine")
 
 
+@pytest.mark.parametrize("detection", [None, {"type": "server_vad"}])
+def test_realtime_forgets_what_is_cleared(server: Running, pcm: bytes, detection: dict[str, Any] | None) -> None:
+    """Also what the recogniser has been given already."""
+    session = {"format": {"type": "audio/pcm", "rate": RATE}, "turn_detection": detection}
+    append = {"type": "input_audio_buffer.append", "audio": base64.b64encode(pcm).decode()}
+    with connect(f"ws://{server.host}/v1/realtime") as socket:
+        for message in (
+            {"type": "session.update", "session": {"audio": {"input": session}}},
+            append,
+            {"type": "input_audio_buffer.clear"},
+            {"type": "input_audio_buffer.commit"},
+        ):
+            socket.send(json.dumps(message))
+        events = list(itertools.takewhile(lambda event: event["type"] != "error", messages(socket)))
+    assert not any(event["type"].endswith((".committed", ".completed")) for event in events)
+
+
 # vosk -----------------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +222,15 @@ def test_vosk_resets(server: Running, pcm: bytes, text: str) -> None:
 # Wyoming --------------------------------------------------------------------------------------------------------------
 
 
+async def answer_to(server: Running, content: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming_port)
+    writer.write(content)
+    writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
 def test_wyoming_client(server: Running, pcm: bytes, text: str) -> None:
     async def use() -> tuple[Info, list[str]]:
         async with AsyncTcpClient("127.0.0.1", server.wyoming_port) as client:
@@ -228,6 +255,12 @@ def test_wyoming_client(server: Running, pcm: bytes, text: str) -> None:
     assert texts == [text, "", text]
 
 
+def test_wyoming_takes_whole_numbers_with_a_decimal_point(server: Running) -> None:
+    content = b'{"type": "audio-start", "data": {"rate": 16000.0, "width": 2.0, "channels": 1.0}}\n'
+    content += b'{"type": "audio-chunk", "payload_length": 2}\n' + bytes(2) + b'{"type": "audio-stop"}\n'
+    assert b'"type": "transcript"' in asyncio.run(answer_to(server, content))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -244,12 +277,4 @@ def test_wyoming_client(server: Running, pcm: bytes, text: str) -> None:
     ],
 )
 def test_wyoming_refuses_what_is_not_its_protocol(server: Running, content: bytes) -> None:
-    async def send() -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.wyoming_port)
-        writer.write(content)
-        writer.write_eof()
-        answer = await asyncio.wait_for(reader.read(), 10)
-        writer.close()
-        return answer
-
-    assert b'"type": "error"' in asyncio.run(send())
+    assert b'"type": "error"' in asyncio.run(answer_to(server, content))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import json
 import os
 import signal
 import time
 from pathlib import Path
+from socket import create_connection as socket_to
 
 import httpx
 import numpy as np
@@ -117,11 +119,41 @@ def test_a_lost_worker_loses_no_upload(tiny_model: Path, tmp_path: Path) -> None
         stopped(running)
 
 
+def test_metrics_count_the_audio_of_sessions_whose_client_just_goes(server: Running) -> None:
+    def seconds(route: str) -> float:
+        lines = httpx.get(server.url + "/metrics").text.splitlines()
+        return sum(
+            float(line.split()[1]) for line in lines if line.startswith(f'wavasr_audio_seconds_total{{route="{route}"')
+        )
+
+    second = {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(48000)).decode()}
+    started = {"type": "audio-start", "data": {"rate": 16000, "width": 2, "channels": 1}}
+    chunk = {"type": "audio-chunk", "payload_length": 32000}
+    routes = ("/v1/stream", "/v1/realtime", "vosk", "wyoming")
+    before = {route: seconds(route) for route in routes}
+    for path, messages in (
+        ("/v1/stream", ['{"sample_rate": 16000}', bytes(32000)]),
+        ("/v1/realtime", [json.dumps(second)]),
+        ("/", ['{"config": {"sample_rate": 16000}}', bytes(32000)]),
+    ):
+        with connect(f"ws://{server.host}{path}") as socket:
+            for message in messages:
+                socket.send(message)
+    with socket_to(("127.0.0.1", server.wyoming_port)) as plain:
+        plain.sendall(json.dumps(started).encode() + b"\n" + json.dumps(chunk).encode() + b"\n" + bytes(32000))
+    deadline = time.monotonic() + 20
+    while (found := {route: seconds(route) - before[route] for route in routes}) != pytest.approx(
+        dict.fromkeys(routes, 1.0)
+    ):
+        assert time.monotonic() < deadline, found
+
+
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
-def test_signals_end_sessions_and_the_workers(tiny_model: Path, sign: int, code: int) -> None:
-    running = started("--workers", "1", "--wyoming-port", "0", "--model", f"tiny={tiny_model}")
+def test_signals_end_sessions_and_the_workers(tiny_model: Path, free_port: int, sign: int, code: int) -> None:
+    wyoming = free_port + 1
+    running = started("--workers", "1", "--wyoming-port", str(wyoming), "--model", f"tiny={tiny_model}")
     workers = running.workers()
-    with connect(f"ws://{running.host}/v1/stream") as live:
+    with connect(f"ws://{running.host}/v1/stream") as live, socket_to(("127.0.0.1", wyoming)) as plain:
         live.send('{"sample_rate": 16000}')
         live.send(bytes(3200))
         time.sleep(0.2)
@@ -129,6 +161,7 @@ def test_signals_end_sessions_and_the_workers(tiny_model: Path, sign: int, code:
         with pytest.raises(ConnectionClosed):
             while True:
                 live.recv(5)
+        assert plain.recv(1) == b""  # closed
     assert live.close_code == 1001
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{worker}").exists() for worker in workers):

@@ -42,7 +42,7 @@ def application(state: State) -> Starlette:
             Route("/v1/audio/voices", speech.voices),
             Route("/v1/models", transcriptions.models),
             Route("/v1/models/{id:path}", transcriptions.model),
-            WebSocketRoute("/v1/realtime", realtime.realtime),
+            WebSocketRoute(realtime.ROUTE, realtime.realtime),
             WebSocketRoute("/v1/stream", streams.stream),
             WebSocketRoute("/", streams.vosk),
         ],

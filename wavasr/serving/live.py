@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavasr.recognition.stream import Event
-from wavasr.serving.pool import Pool, Session
+from wavasr.serving.pool import Session
 from wavasr.serving.settings import Limits
+from wavasr.serving.state import State
 from wavasr.serving.worker import Options
 
 Floats = NDArray[np.float32]
@@ -78,10 +79,11 @@ class Live:
         for event in await self._session.finish():
             await self._emit(event)
 
-    def clear(self) -> None:
-        """Drop samples that the recogniser has not been given yet."""
-        self._pieces.clear()
-        self._waiting_samples = 0
+    async def discard(self) -> None:
+        """Forget all that was pushed since the last `finish`, without events; a new utterance may follow."""
+        self._forget_waiting()
+        await self._until_idle()
+        await self._session.finish()
 
     async def close(self) -> None:
         """End the session; safe to call twice."""
@@ -103,23 +105,33 @@ class Live:
             self._arrived.clear()
             while self._pieces:
                 samples = np.concatenate(self._pieces)
-                self.clear()
+                self._forget_waiting()
                 for event in await self._session.feed(samples):
                     await self._emit(event)
             self._idle.set()
 
+    def _forget_waiting(self) -> None:
+        self._pieces.clear()
+        self._waiting_samples = 0
+
 
 @contextlib.asynccontextmanager
-async def live_session(
-    pool: Pool, options: Options, sample_rate: int, emit: Emit, limits: Limits
-) -> AsyncIterator[Live]:
-    """A session that is closed at the end of the block, whatever happens.
+async def live_session(state: State, route: str, options: Options, sample_rate: int, emit: Emit) -> AsyncIterator[Live]:
+    """A session that is closed at the end of the block, whatever happens, and whose audio is counted.
+
+    Args:
+        state: of the server.
+        route: the session's name in the metrics.
+        options: what the client chose.
+        sample_rate: of its samples.
+        emit: called with each event, in order.
 
     Raises:
         Busy: the server has as many sessions as it allows.
     """
-    live = Live(await pool.open(options, sample_rate), sample_rate, emit, limits)
+    live = Live(await state.pool.open(options, sample_rate), sample_rate, emit, state.settings.limits)
     try:
         yield live
     finally:
+        state.metrics.audio_s[route] += live.audio_s
         await live.close()

@@ -305,6 +305,7 @@ class _Process:
                 self._answers[answer.id].put_nowait(answer)
         elif self.is_alive:
             self.is_alive = False
+            self._outgoing.put(None)  # its thread waits for messages that nobody will send
             for id, queue in self._answers.items():
                 queue.put_nowait(Answer(id, error=_LOST))
             self._on_end(self)

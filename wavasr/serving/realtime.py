@@ -24,6 +24,7 @@ from wavasr.serving.security import error_body
 from wavasr.serving.state import State
 from wavasr.serving.streams import guarded, parsed, received
 
+ROUTE = "/v1/realtime"
 _ENCODINGS = {"audio/pcm": "s16le", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _OLD_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _RATES = {"audio/pcm": 24000, "audio/pcmu": 8000, "audio/pcma": 8000}
@@ -34,7 +35,7 @@ async def realtime(socket: WebSocket) -> None:
     """WebSocket /v1/realtime."""
     offered = socket.headers.get("sec-websocket-protocol", "")
     await socket.accept("realtime" if "realtime" in [name.strip() for name in offered.split(",")] else None)
-    await guarded(socket, "/v1/realtime", lambda state: _Session(socket, state).serve())
+    await guarded(socket, ROUTE, lambda state: _Session(socket, state).serve())
 
 
 class _Mistake(Exception):  # noqa: N818 - an answer to the client: the session goes on
@@ -62,10 +63,9 @@ class _Session:
         self._previous: str | None = None
         self._committed_samples = 0
 
-    async def serve(self) -> float:
-        """Until the client goes; returns the seconds of audio."""
+    async def serve(self) -> None:
+        """Until the client goes."""
         await self._send("session.created", session=self._described())
-        limits = self._state.settings.limits
         while self._live is None:  # the format is known when the first audio comes
             message = await self._next()
             if message.get("type") != "input_audio_buffer.append":
@@ -74,11 +74,10 @@ class _Session:
             options = self._state.options(self._model)
             if options is None:
                 raise AudioError(f"there is no model {self._model!r}")
-            async with live_session(self._state.pool, options, self._rate, self._emit, limits) as self._live:
+            async with live_session(self._state, ROUTE, options, self._rate, self._emit) as self._live:
                 await self._guard(message)
                 while True:
                     await self._guard(await self._next())
-        return self._live.audio_s
 
     async def _next(self) -> dict[str, Any]:
         message = await received(self._socket, self._state.settings.limits.idle_s)
@@ -106,7 +105,8 @@ class _Session:
                 await self._commit()
             case "input_audio_buffer.clear":
                 if self._live:
-                    self._live.clear()
+                    await self._live.discard()
+                    self._committed_samples, self._item = self._live.samples, _Item()
                 await self._send("input_audio_buffer.cleared")
             case other:
                 raise _Mistake(f"unknown event type {other!r}", "unknown_event", "type")

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from wavasr.errors import AudioError
 
 Floats = NDArray[np.float32]
-ENCODINGS = ("s16le", "f32le", "mulaw", "alaw")
 LOWEST_HZ, HIGHEST_HZ = 4000, 192_000
 _BYTES = {"s16le": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 
@@ -19,8 +18,8 @@ class Samples:
     """Decodes a stream of bytes; a sample that is cut in two by a message's end waits for the next one."""
 
     def __init__(self, encoding: str = "s16le") -> None:
-        if encoding not in ENCODINGS:
-            raise AudioError(f"the audio format is {encoding!r}; expected one of {', '.join(ENCODINGS)}")
+        if encoding not in _BYTES:
+            raise AudioError(f"the audio format is {encoding!r}; expected one of {', '.join(_BYTES)}")
         self._encoding = encoding
         self._rest = b""
 

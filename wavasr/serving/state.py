@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from wavasr.config import require
 from wavasr.serving.metrics import Metrics
@@ -31,6 +33,20 @@ class State:
     metrics: Metrics = field(default_factory=Metrics)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     open_sessions: int = 0
+
+    async def carry_out(self, session: Coroutine[Any, Any, None]) -> bool:
+        """A session until it ends, or until the server stops, which ends it; whether it ended by itself."""
+        serving, stopping = asyncio.ensure_future(session), asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+                return True
+            return False
+        finally:
+            stopping.cancel()
+            serving.cancel()
+            await asyncio.wait({serving})
 
     def options(self, model: str = "", hotwords: tuple[str, ...] = ()) -> Options | None:
         """What a worker needs for a client's choice of model; None where there is no such model.

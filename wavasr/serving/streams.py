@@ -30,26 +30,22 @@ NORMAL, GOING_AWAY, UNSUPPORTED, TOO_BIG, FAILED, TRY_AGAIN = 1000, 1001, 1003, 
 _VOSK_RATE = 8000  # of vosk's server, where the client says nothing
 
 
-async def guarded(socket: WebSocket, route: str, serve: Callable[[State], Coroutine[Any, Any, float]]) -> None:
+async def guarded(socket: WebSocket, route: str, serve: Callable[[State], Coroutine[Any, Any, None]]) -> None:
     """Run one session; every way in which it can end closes the socket with the code that tells which.
 
     Args:
         socket: accepted.
         route: its name in the metrics.
-        serve: the session; returns the seconds of audio.
+        serve: the session.
     """
     state: State = socket.app.state.wavasr
-    code, reason, audio_s = NORMAL, "", 0.0
-    serving, stopping = asyncio.ensure_future(serve(state)), asyncio.ensure_future(state.stopping.wait())
+    code, reason = FAILED, "internal error"
     state.open_sessions += 1
     try:
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            audio_s = serving.result()
-        else:
-            code, reason = GOING_AWAY, "the server stops"
+        by_itself = await state.carry_out(serve(state))
+        code, reason = (NORMAL, "") if by_itself else (GOING_AWAY, "the server stops")
     except WebSocketDisconnect:
-        pass
+        code = NORMAL
     except Busy as error:
         code, reason = TRY_AGAIN, str(error)
     except LimitReached as error:
@@ -61,16 +57,12 @@ async def guarded(socket: WebSocket, route: str, serve: Callable[[State], Corout
     except (WorkerLost, RuntimeError) as error:
         code, reason = FAILED, f"the recogniser failed: {error}"
     finally:
-        stopping.cancel()
-        serving.cancel()
         try:
             if socket.application_state is WebSocketState.CONNECTED and socket.client_state is WebSocketState.CONNECTED:
                 await socket.close(code, reason.encode()[:120].decode(errors="ignore"))
         finally:
             state.open_sessions -= 1
-        if not serving.done():
-            await asyncio.wait({serving})
-        state.metrics.finished(route, code, audio_s)
+        state.metrics.finished(route, code)
 
 
 async def received(socket: WebSocket, idle_s: float) -> str | bytes:
@@ -111,7 +103,7 @@ async def stream(socket: WebSocket) -> None:
     await guarded(socket, "/v1/stream", lambda state: _stream(socket, state))
 
 
-async def _stream(socket: WebSocket, state: State) -> float:
+async def _stream(socket: WebSocket, state: State) -> None:
     limits = state.settings.limits
     first = await received(socket, limits.idle_s)
     config = parsed(first) if isinstance(first, str) else {}
@@ -124,7 +116,7 @@ async def _stream(socket: WebSocket, state: State) -> float:
     async def emit(event: Event) -> None:
         await socket.send_text(json.dumps(to_dict(event), ensure_ascii=False))
 
-    async with live_session(state.pool, options, rate, emit, limits) as live:
+    async with live_session(state, "/v1/stream", options, rate, emit) as live:
         if isinstance(first, bytes):
             live.push(decode(first))
         while True:
@@ -134,7 +126,7 @@ async def _stream(socket: WebSocket, state: State) -> float:
             elif parsed(message).get("type") == "finish":
                 await live.finish()
                 await socket.send_json({"type": "finished", "duration_s": round(live.audio_s, 3)})
-                return live.audio_s
+                return
 
 
 def to_dict(event: Event) -> dict[str, Any]:
@@ -185,7 +177,7 @@ async def vosk(socket: WebSocket) -> None:
     await guarded(socket, "vosk", lambda state: _vosk(socket, state))
 
 
-async def _vosk(socket: WebSocket, state: State) -> float:
+async def _vosk(socket: WebSocket, state: State) -> None:
     config, session, samples, decode, partial = _VoskConfig(), None, 0, Samples(), ""
     try:
         while True:
@@ -196,7 +188,7 @@ async def _vosk(socket: WebSocket, state: State) -> float:
             elif "eof" in command or "reset" in command:
                 await socket.send_text(_vosk_result(await session.finish() if session else (), config))
                 if "eof" in command:
-                    return samples / config.rate
+                    return
             elif isinstance(message, bytes):
                 session = session or await _vosk_session(state, config)
                 piece = decode(message)
@@ -208,6 +200,7 @@ async def _vosk(socket: WebSocket, state: State) -> float:
                 found = any(isinstance(event, Final) for event in events)
                 await socket.send_text(_vosk_result(events, config) if found else _vosk_partial(partial))
     finally:
+        state.metrics.audio_s["vosk"] += samples / config.rate
         if session:
             await session.close()
 

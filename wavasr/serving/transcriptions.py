@@ -25,6 +25,7 @@ from wavasr.decoding.times import Word
 from wavasr.errors import ConfigError
 from wavasr.recognition.formats import render
 from wavasr.recognition.stream import Final
+from wavasr.recognition.stretches import sureness
 from wavasr.recognition.transcribe import Transcript
 from wavasr.serving.pool import BadRequestError, Busy, WorkerLost
 from wavasr.serving.security import error_body
@@ -312,9 +313,8 @@ def _segment(index: int, final: Final) -> dict[str, Any]:
 
 
 def _rendered(found: Recognised, wanted: Wanted) -> Response:
-    words = found.words
-    confidence = sum(word.confidence for word in words) / len(words) if words else None
-    transcript = Transcript("upload", found.duration_s, found.text, confidence, words, wanted.options.model)
+    words, model = found.words, wanted.options.model
+    transcript = Transcript("upload", found.duration_s, found.text, sureness(words), words, model)
     return PlainTextResponse(render([transcript], {"text": "txt"}.get(wanted.format, wanted.format)))
 
 

@@ -5,7 +5,7 @@ searches go on, so that little is left for final texts, and only then partial te
 
 server                         worker
 Open, Feed, Finish, Close  ->  a stream of the recogniser for each live session
-Upload, Cancel             ->  recordings, which are decoded and recognised in pieces of a few seconds
+Upload, Speak, Close       ->  recordings and texts, which are recognised or said in pieces of a few seconds
                            <-  Answer: the events of one message, or the reason why there are none
 """
 

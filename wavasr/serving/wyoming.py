@@ -100,17 +100,19 @@ async def serve(state: State, host: str, port: int) -> asyncio.Server:
     """
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        status: object = "ok"
+        status = "error"
+        state.open_sessions += 1
         try:
-            await _Client(state, reader, writer).serve()
+            await state.carry_out(_Client(state, reader, writer).serve())
+            status = "ok"
         except (ConnectionError, TimeoutError):
             status = "disconnected"
         except (WavasrError, Busy, LimitReached, WorkerLost, RuntimeError) as error:
-            status = "error"
             with contextlib.suppress(ConnectionError):
                 writer.write(packed("error", {"text": str(error), "code": type(error).__name__}))
                 await writer.drain()
         finally:
+            state.open_sessions -= 1
             state.metrics.finished("wyoming", status)
             writer.close()
 
@@ -158,9 +160,8 @@ class _Client:
             if isinstance(event, Final):
                 texts.append(event.text)
 
-        limits = self._state.settings.limits
-        async with live_session(self._state.pool, options, rate, emit, limits) as live:
-            await self._push_until_stop(live, width, channels)
+        async with live_session(self._state, "wyoming", options, rate, emit) as live:
+            await self._push_until_stop(live, int(width), int(channels))  # JSON may have them as 2.0
             await live.finish()
         await self._send("transcript", {"text": " ".join(texts)})
 
