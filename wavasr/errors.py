@@ -16,6 +16,11 @@ def shortened(message: str) -> str:
     return message if len(message) <= _HEAD + _TAIL else f"{message[:_HEAD]} ... {message[-_TAIL:]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 word", "2,000 words"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class WavasrError(Exception):
     """A mistake in an input. The message is one line that names the file or key and the remedy."""
 

@@ -15,7 +15,9 @@ import pytest
 from wavasr import cli
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance, write_manifest
+from wavasr.generation import sampler
 from wavasr.generation.speaking import write_wav
+from wavasr.generation.stepping import Stepper
 from wavasr.network.files import read_header
 
 Make = Callable[[Path, Path, Path], list[str]]
@@ -165,3 +167,30 @@ def test_sound_begins_where_its_stream_is(tmp_path: Path) -> None:
     content = (tmp_path / "all.bin").read_bytes()
     assert content[:10] == b"beforeRIFF"
     assert np.abs(load_audio(content[6:], 8000) - sound).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "command", [["speak", "Hello."], ["generate", "--seconds", "1"], ["align", "x.wav", "--text", "x"]]
+)
+@pytest.mark.parametrize("name", ["x.mp3", "x.srt"])
+def test_a_name_of_another_format_is_refused(
+    command: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command[0] == "align" and name == "x.mp3":
+        name = "x.vtt"
+    output = tmp_path / name
+    assert cli.main([*command, "-o", str(output)]) == 2
+    message = capsys.readouterr().err
+    assert str(output) in message and message.count("\n") == 1
+    assert (".ctm" if command[0] == "align" else ".wav") in message, "with a remedy"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_why_sound_takes_so_long_is_told(
+    compiled: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "has_numba", lambda: compiled)
+    monkeypatch.setattr(sampler, "make_steps", lambda network, streams, backend: Stepper(network, streams))
+    assert cli.main(["generate", "--seconds", "0.02", "-o", str(tmp_path / "x.wav")]) == 0
+    assert ("pip install 'wavasr[generate]'" in caplog.text) is not compiled

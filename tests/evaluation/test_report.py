@@ -326,7 +326,7 @@ def test_a_better_system_is_found(evaluation: Evaluation, better: Evaluation, tm
     judged = kaldialign.bootstrap_wer_ci(references, *systems, replications=10_000)
     assert found.paired.probability_b_better == pytest.approx(judged["p_s2_improv_over_s1"], abs=0.01)
     assert found.decided and found.paired.difference < 0
-    assert found.verdict.startswith("This system makes fewer errors than the baseline: ")
+    assert found.verdict.startswith("This system makes fewer errors than the baseline, by ")
     assert "difference −" in str(found)
     assert len(found.improved) == found.paired.b_wins and len(found.worsened) == found.paired.a_wins
     assert found.paired_speakers is not None
@@ -334,7 +334,7 @@ def test_a_better_system_is_found(evaluation: Evaluation, better: Evaluation, tm
     assert report.compare(*files) == found, "from the files alone"
     reverse = report.compare(evaluation, better)
     assert reverse.paired.difference == -found.paired.difference
-    assert reverse.verdict.startswith("The baseline makes fewer errors than this system: ")
+    assert reverse.verdict.startswith("The baseline makes fewer errors than this system, by ")
 
 
 def test_a_comparison_is_part_of_the_report(evaluation: Evaluation, better: Evaluation, tmp_path: Path) -> None:

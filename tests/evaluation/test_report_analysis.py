@@ -269,3 +269,15 @@ def test_the_calibration_plot_stands_on_its_axis() -> None:
     assert 'cx="95.00%" cy="29.0"' in picture, "nine of ten are right: 12 + 0.1 * 170"
     assert '<line class="gap" x1="95.00%" x2="95.00%" y1="29.0" y2="20.5">' in picture
     assert "confidence 0.9 to 1.0, 0.95 on average: 90.0 % (59.6 – 98.2) of 10 words right" in picture
+
+
+def test_figures_in_words_of_one_and_of_many() -> None:
+    alone = assemble([result("a", "the", "the cat sat on the cat sat on a cat and sat")])
+    assert "Of 100 words 0 are replaced by others and 0 are missing; 1,100 are added." in report.markdown(alone)
+    assert "11 errors in 1 word: " in report.summary(alone) and "1 utterance (0 without an error)" in report.summary(
+        alone
+    )
+    hundred = ["the"] * 200
+    few = assemble([result("a", " ".join(hundred), " ".join(["cat", *hundred[1:]]))])
+    assert "Of 100 words 0.5 are replaced by others" in report.markdown(few)
+    assert "1 error in 200 words: " in report.summary(few)

@@ -12,7 +12,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from wavasr.cli import main
 from wavasr.corpora.manifest import Utterance, write_manifest
@@ -81,6 +83,20 @@ def test_shards_and_folders_are_units_too(manifest: Path, tmp_path: Path, tiny_m
     assert [row["text"] for row in of_shards] == [row["text"] for row in of_folder]
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_warnings_of_workers_are_those_of_the_command(
+    quiet: bool, tmp_path: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recording = tmp_path / "calls" / "a.wav"
+    recording.parent.mkdir()
+    tone = 0.3 * np.sin(np.arange(16_000) / 5)
+    sf.write(recording, np.stack([tone, -tone], axis=1), 16_000)
+    command = arguments(tmp_path / "calls", tmp_path / "out", tiny_model)
+    assert main([part for part in command if quiet or part != "--quiet"]) == 0
+    warned = f"wavasr: {recording}: its channels cancel each other out; one of them is read"
+    assert (warned in capfd.readouterr().err.splitlines()) is not quiet
+
+
 def test_a_rerun_does_what_is_missing_and_tells_failures_again(
     manifest: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,7 +111,7 @@ def test_a_rerun_does_what_is_missing_and_tells_failures_again(
     before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
     capsys.readouterr()
     assert main(arguments(manifest, output, tiny_model)) == 1
-    assert "2 of 3 units were done before" in capsys.readouterr().out
+    assert "2 of 3 units done before" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert files(output) == whole
     assert main(arguments(manifest, output, tiny_model, "--max-errors", "0")) == 1

@@ -166,4 +166,4 @@ def _resampled(blocks: Iterable[tuple[int, Samples]], wanted: int) -> Iterator[S
 
 def _refuse_empty(is_there: bool, name: str) -> None:
     if not is_there:
-        raise AudioError(f"{name}: holds no samples (a header only); record or convert it again")
+        raise AudioError(f"{name}: has no samples, or too few; record or convert it again")

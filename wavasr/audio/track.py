@@ -267,7 +267,7 @@ class Track:
 
     def _cut_off(self, missing: str) -> AudioError:
         return AudioError(
-            f"{self.file.source_name}: is cut off, {missing} of what its header announces are missing; copy it again"
+            f"{self.file.source_name}: is cut off: {missing} announced by its header are missing; copy it again"
         )
 
 

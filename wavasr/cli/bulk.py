@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging, starting
 from wavasr.cli.options import Parser, add_decoding, add_model, count, decoding_config
+from wavasr.errors import counted
 
 if TYPE_CHECKING:
     from wavasr.recognition.bulk import Bulk, Done, Unit
@@ -92,19 +93,23 @@ class _Counts:
         if done.lost:
             complain(f"{done.name}: its worker was killed twice, perhaps for lack of memory; it is not done")
         elif done.failed:
-            complain(f"{self.work.output / done.name}.errors.jsonl: {done.failed} recordings could not be read")
+            complain(
+                f"{self.work.output / done.name}.errors.jsonl: {counted(done.failed, 'recording')} could not be read"
+            )
 
     def conclude(self) -> int:
         """Tell what was done; the exit code."""
         hours = self.duration_s / 3600
-        line = f"{self.work.output}: {self.recordings} recordings, {hours:.2f} h of audio"
+        line = f"{self.work.output}: {counted(self.recordings, 'recording')}, {hours:.2f} h of audio"
         if self.recordings:
             line += f", {hours / (time.monotonic() - self.started_s) * 3600:.0f} x real time"
-        print(f"{line}; {self.earlier} of {len(self.units)} units were done before")
+        print(f"{line}; {self.earlier} of {counted(len(self.units), 'unit')} done before")
         if not self.failed:
             return OK
         stopped = "; stopped, since --max-errors is less" if self.too_many else ""
-        complain(f"{self.failed} recordings failed{stopped}; to try a unit again, remove its result NAME.jsonl")
+        complain(
+            f"{counted(self.failed, 'recording')} failed{stopped}; to try a unit again, remove its result NAME.jsonl"
+        )
         return SOME_FAILED
 
 

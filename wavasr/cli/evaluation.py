@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wavasr.cli.console import OK, SOME_FAILED, complain, configure_logging, tell_about, tell_written
 from wavasr.cli.options import Parser, add_decoding, add_manifest, add_model, decoding_config
-from wavasr.errors import WavasrError
+from wavasr.errors import WavasrError, counted
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -83,7 +83,7 @@ def _evaluate_recogniser(args: argparse.Namespace, command: str) -> int:
         complain(failure.message)
     if evaluation.failures:
         total = len(evaluation.failures) + len(evaluation.utterances)
-        complain(f"{len(evaluation.failures)} of {total} utterances failed; they are not in the figures")
+        complain(f"{len(evaluation.failures)} of {counted(total, 'utterance')} failed; they are not in the figures")
     return SOME_FAILED if evaluation.failures or incomparable else OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from wavasr.cli.console import OK, configure_logging, one_line, tell_written
 from wavasr.cli.options import Parser, count
+
+log = logging.getLogger("wavasr")
 
 if TYPE_CHECKING:
     from wavasr.generation.voice import Array, Voice
@@ -50,25 +53,50 @@ def generate(arguments: list[str]) -> int:
     parser.add_argument(
         "--temperature", type=float, default=1.0, metavar="T", help="below 1 surer, above 1 rougher (default: 1)"
     )
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="the WAV file to write; - for standard output"
-    )
+    add_sound_output(parser)
     args = parser.parse_args(arguments)
     configure_logging()
     _check(parser, args)
     from wavasr.files import check_writable
     from wavasr.generation.voice import Voice, default_model, write_sound
 
-    output = "/dev/stdout" if args.output == "-" else args.output
-    check_writable(Path(output))
+    check_writable(output := args.output)
     if args.inpaint:
         write_sound(output, *_filled_in(args))
         tell_written(output)
         return OK
+    warn_if_slow()
     voice = Voice.load(args.model or default_model(bool(args.like), bool(args.notes)), args.temperature)
     write_sound(output, _made(voice, args), voice.config.sample_rate)
     tell_written(output)
     return OK
+
+
+def add_sound_output(parser: Parser) -> None:
+    """--output of a command that makes sound: a path, that of standard output for `-`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=_wav_file,
+        required=True,
+        metavar="FILE",
+        help="the WAV file to write; - for standard output",
+    )
+
+
+def _wav_file(name: str) -> Path:
+    path = Path("/dev/stdout" if name == "-" else name)
+    if path.suffix and path.suffix.lower() != ".wav" and not path.is_relative_to("/dev"):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a .wav file; only WAV is written, convert it afterwards")
+    return path
+
+
+def warn_if_slow() -> None:
+    """Why the sound takes so long, where it does."""
+    from wavasr.generation.sampler import has_numba
+
+    if not has_numba():
+        log.warning("without numba this takes about thirty times as long; pip install 'wavasr[generate]'")
 
 
 def _span(text: str) -> tuple[float, float]:
@@ -154,6 +182,7 @@ def evaluate_generator(args: argparse.Namespace) -> int:
     utterances = read_manifest(args.manifest)
     if args.report:
         check_writable_folder(args.report)
+    warn_if_slow()
     voice = Voice.load(args.model)
     reader = reader_of(args.model) if "speech" in read_header(args.model, GENERATOR_FORMAT) else None
     results: list[Result] = []

@@ -21,7 +21,7 @@ from wavasr.cli.console import (
     tell_written,
 )
 from wavasr.cli.options import Parser, add_choice, add_decoding, add_model, count, decoding_config, one_of
-from wavasr.errors import ConfigError, TextError, WavasrError, reading
+from wavasr.errors import ConfigError, TextError, WavasrError, counted, reading
 from wavasr.files import read_text
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "textgrid")
@@ -166,7 +166,9 @@ class Failures:
         if self.files == 1:
             return BAD_INPUT
         some = self.count < self.files
-        complain(f"{self.count} of {self.files} recordings failed" + ("; the others are done" if some else ""))
+        complain(
+            f"{self.count} of {counted(self.files, 'recording')} failed" + ("; the others are done" if some else "")
+        )
         return SOME_FAILED
 
 
@@ -192,6 +194,8 @@ def align(arguments: list[str]) -> int:
     if args.manifest:
         return _align_manifest(parser, args)
     suffix = args.output.suffix.lower().removeprefix(".") if args.output else ""
+    if not args.format and suffix in set(FORMATS) - {*ALIGN_FORMATS, "txt"}:
+        parser.error(f"{args.output}: times are not written as {suffix}; give a name in .textgrid, .ctm or .json")
     written = args.format or (suffix if suffix in ALIGN_FORMATS else "textgrid")
     spoken = args.text if args.text is not None else text_of(args.text_file)
     configure_logging()
@@ -279,7 +283,7 @@ def _align_manifest(parser: Parser, args: argparse.Namespace) -> int:
         raise TextError(f"{args.manifest}: none of its texts can be aligned; see the messages above")
     write_manifest(args.output, aligned)
     done = "pronounced" if without_model else "aligned"
-    tell_written(args.output, f"{args.output}: {len(aligned)} of {len(utterances)} utterances {done}")
+    tell_written(args.output, f"{args.output}: {len(aligned)} of {counted(len(utterances), 'utterance')} {done}")
     return SOME_FAILED if failures.count else OK
 
 

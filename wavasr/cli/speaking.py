@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wavasr.cli.console import OK, configure_logging, tell_written
+from wavasr.cli.generation import add_sound_output, warn_if_slow
 from wavasr.cli.options import Parser, count
 from wavasr.errors import TextError
 
@@ -39,18 +40,16 @@ def speak(arguments: list[str]) -> int:
     parser.add_argument("--rate", type=float, default=1.0, metavar="R", help="2 is twice as fast (default: 1)")
     parser.add_argument("--pitch", type=float, default=0.0, metavar="N", help="semitones to add (default: 0)")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="start of the random choices (default: 0)")
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="the WAV file to write; - for standard output"
-    )
+    add_sound_output(parser)
     args = parser.parse_args(arguments)
     configure_logging()
     text = _text(args.text, args.file)
     from wavasr.files import atomic_bytes, check_writable
     from wavasr.generation.speaking import reader_of, write_wav
 
-    output = Path("/dev/stdout" if args.output == "-" else args.output)
-    check_writable(output)
+    check_writable(output := args.output)
     reader = reader_of(args.voice)
+    warn_if_slow()
     blocks = reader.blocks(text, args.speaker, args.rate, args.pitch, args.seed)
     with atomic_bytes(output) as stream:
         write_wav(stream, blocks, reader.sample_rate)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from wavasr.cli.console import BAD_INPUT, OK, SOME_FAILED, configure_logging, help_stream, require, tell_written
 from wavasr.cli.options import Parser, add_language_model, add_model, one_of
 from wavasr.cli.recordings import Failures, sources
-from wavasr.errors import ConfigError, WavasrError
+from wavasr.errors import ConfigError, WavasrError, counted
 
 if TYPE_CHECKING:
     from wavasr.corpora.manifest import Utterance
@@ -252,5 +252,8 @@ def shard(arguments: list[str]) -> int:
     bar = tqdm(utterances, "writing shards", unit=" utterances", disable=None, delay=1)
     for _ in write_shards(bar, args.output, args.size):
         shards += 1
-    print(f"{url_of(args.output) or args.output}: {len(utterances)} utterances in {shards} shards and index.jsonl")
+    print(
+        f"{url_of(args.output) or args.output}: {counted(len(utterances), 'utterance')} in "
+        f"{counted(shards, 'shard')} and index.jsonl"
+    )
     return OK

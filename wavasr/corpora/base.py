@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wavasr.audio.source import AUDIO_SUFFIXES, printable
 from wavasr.corpora.manifest import AlignedPhone, Utterance
-from wavasr.errors import AudioError, CorpusError, reading
+from wavasr.errors import AudioError, CorpusError, counted, reading
 from wavasr.files import read_text
 
 # A segment may end this much after its file: transcribers' clocks are not the sound card's.
@@ -90,7 +90,9 @@ def build(
         _refuse_duplicates(name, split, group)
         usable = [u for draft in group if (u := _utterance(draft, lengths[draft.audio], found)) is not None]
         if clipped := sum(_overshoots(draft, lengths[draft.audio]) for draft in group):
-            said.append(f"{clipped} utterances of {split} end after their files, by {OVERSHOOT_S} s at most: cut there")
+            said.append(
+                f"{counted(clipped, 'utterance')} of {split} cut at the end of the file, by {OVERSHOOT_S} s at most"
+            )
         if not usable:
             reason = f", e.g. {found[-1]}" if found else ""
             raise CorpusError(f"{name}: no utterance of {split!r} can be used{reason}")
@@ -130,7 +132,11 @@ def hold_out(drafts: Sequence[Draft], share: float) -> tuple[dict[str, list[Draf
         raise CorpusError(
             f"dev_share={share:g} of {len(drafts)} utterances leaves none for training; give a smaller one"
         )
-    what = f"{len(held)} speakers with {count} utterances" if by_speaker else f"{count} utterances"
+    what = (
+        f"{counted(len(held), 'speaker')} with {counted(count, 'utterance')}"
+        if by_speaker
+        else counted(count, "utterance")
+    )
     notes = [f"dev is {what} held out of train; the corpus has no dev set of its own"]
     if not by_speaker:
         notes.append("too few speakers are known to hold whole ones out: dev has the voices of train")
@@ -286,7 +292,7 @@ def _shared_speakers(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
     for split, group in splits.items():
         shared = trained & {u.speaker for u in group}
         if shared and not split.startswith("train"):
-            notes.append(f"{len(shared)} speakers of {split} also speak in train: it does not measure new voices")
+            notes.append(f"speakers of {split} who are also in train: {len(shared)}; it does not measure new voices")
     return notes
 
 
@@ -296,5 +302,5 @@ def _shared_recordings(splits: Mapping[str, Sequence[Utterance]]) -> list[str]:
     for split, group in splits.items():
         shared = [u for u in group if (u.audio, u.offset_s) in trained and not split.startswith("train")]
         if shared:
-            problems.append(f"{len(shared)} utterances of {split} are also in train, e.g. {shared[0].audio}")
+            problems.append(f"utterances of {split} that are also in train: {len(shared)}, e.g. {shared[0].audio}")
     return problems

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wavasr.audio.source import AUDIO_SUFFIXES
 from wavasr.corpora.base import Corpus, Draft, build, find_audio, folders, hold_out, need_folder, read_lines
-from wavasr.errors import CorpusError
+from wavasr.errors import CorpusError, counted
 
 LAYOUT = "sound files, each with a .txt of the same name beside it"
 _SPLITS = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev",
@@ -35,7 +35,7 @@ def read(root: Path, *, dev_share: float = 0.1, progress: bool = True) -> Corpus
     drafts = {split: _drafts(root, part, problems, notes) for split, part in parts.items()}
     outside = sum(not any(audio.is_relative_to(part) for part in parts.values()) for audio in find_audio(root))
     if outside:
-        notes.append(f"{outside} recordings lie outside {', '.join(p.name for p in parts.values())}: left out")
+        notes.append(f"{counted(outside, 'recording')} outside {', '.join(p.name for p in parts.values())}: left out")
     if "train" in drafts and "dev" not in drafts:
         held, note = hold_out(drafts.pop("train"), dev_share)
         drafts, notes = held | drafts, notes + note

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from wavasr.audio.pitch import Pitch, track_pitch
 from wavasr.corpora.manifest import Utterance
 from wavasr.corpora.recordings import load_utterance
-from wavasr.errors import CorpusError
+from wavasr.errors import CorpusError, counted
 from wavasr.files import atomic_text
 from wavasr.generation.expectation import expected
 from wavasr.generation.frames import active_gain, frames_of, log_mel_of
@@ -97,7 +97,7 @@ class VocoderResult:
     @property
     def verdict(self) -> str:
         """What was done."""
-        return f"{self.recordings:,} recordings, {self.audio_s:.0f} s, spoken again"
+        return f"{counted(self.recordings, 'recording')}, {self.audio_s:.0f} s, spoken again"
 
     @property
     def measures(self) -> list[Measure]:

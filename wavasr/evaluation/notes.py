@@ -18,7 +18,7 @@ import numpy.typing as npt
 from wavasr.audio.reading import load_audio
 from wavasr.audio.scores import HIGHEST_KEY, LOWEST_KEY, Note, read_midi
 from wavasr.corpora.manifest import Utterance
-from wavasr.errors import CorpusError
+from wavasr.errors import CorpusError, counted
 from wavasr.evaluation.generation import Measure, density_measure
 from wavasr.generation.expectation import expected
 from wavasr.generation.voice import Voice
@@ -57,7 +57,7 @@ class NotesResult:
     @property
     def verdict(self) -> str:
         """What was done."""
-        return f"{self.recordings:,} recordings, {self.audio_s:.0f} s, played from their notes"
+        return f"{counted(self.recordings, 'recording')}, {self.audio_s:.0f} s, played from their notes"
 
     @property
     def measures(self) -> list[Measure]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import wavasr
 from wavasr.corpora.manifest import file_of
 from wavasr.corpora.remote import read_bytes
+from wavasr.errors import counted
 from wavasr.evaluation.results import Provenance
 from wavasr.language.config import TextConfig
 from wavasr.network.runtime import AcousticModel
@@ -55,7 +56,7 @@ def file_sha256(path: Path) -> str:
 def machine() -> str:
     """Processor, cores and system; no host name, since reports are passed on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}"
+    return f"{_processor()}, {counted(cores or 1, 'core')}, {platform.system()}"
 
 
 def _processor() -> str:

@@ -5,6 +5,7 @@ carry_out(units, Processes(work), 2)    or    carry_out(units, Actors(work, "aut
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from wavasr.errors import ConfigError, WavasrError
 from wavasr.files import remove_leftovers
 from wavasr.recognition.bulk import Bulk, Done, Unit, result_of, transcribe_unit
 from wavasr.recognition.models import opened
+from wavasr.recognition.workers import show_warnings
 
 _ATTEMPTS = 2
 _END_S = 10.0  # that an actor may take to end
@@ -139,7 +141,7 @@ class Processes:
     backups = False
 
     def __init__(self, work: Bulk) -> None:
-        self._arguments = work.output, work.model, work.decoding
+        self._arguments = work.output, work.model, work.decoding, logging.getLogger("wavasr").getEffectiveLevel()
         self._busy: dict[Connection, tuple[SpawnProcess, Unit]] = {}
         self._idle: list[tuple[SpawnProcess, Connection]] = []
 
@@ -191,8 +193,9 @@ def _received(pipe: Connection) -> Done | Exception | None:
         return None
 
 
-def _work(pipe: Connection, output: Path, model: str, decoding: DecodingConfig) -> None:
+def _work(pipe: Connection, output: Path, model: str, decoding: DecodingConfig, log_level: int) -> None:
     """Do units as they come, until the first process is done or gone."""
+    show_warnings(log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process reports it
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # removes what is half-written
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -36,6 +36,13 @@ _ORPHAN_CHECK_S = 2.0
 
 log = logging.getLogger("wavasr")
 
+
+def show_warnings(level: int) -> None:
+    """In a process that was spawned: warnings as the first process prints them, unless its level is higher."""
+    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+    log.setLevel(max(level, logging.WARNING))
+
+
 _work: Work[Any] | None = None  # of this process, where it is a worker
 
 

@@ -232,7 +232,8 @@ class _Process:
     def __init__(self, models: tuple[str, ...], on_end: Callable[[_Process], None]) -> None:
         context = get_context("spawn")  # the server has threads, which do not survive a fork
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=run, args=(theirs, models), daemon=True, name="wavasr worker")
+        level = logging.getLogger("wavasr").getEffectiveLevel()
+        self._process = context.Process(target=run, args=(theirs, models, level), daemon=True, name="wavasr worker")
         self._process.start()
         theirs.close()
         self._loop = asyncio.get_running_loop()

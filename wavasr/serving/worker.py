@@ -30,6 +30,7 @@ from wavasr.errors import AudioError, WavasrError
 from wavasr.network.runtime import multiply_on_one_thread
 from wavasr.recognition.models import opened
 from wavasr.recognition.stream import Event, Stream
+from wavasr.recognition.workers import show_warnings
 
 PROMPT_S = 0.1  # that samples waited here at most where their partial text is made at once
 PATIENCE_S = 0.5  # that samples wait while there is other work
@@ -130,8 +131,9 @@ class Answer:
 Message = Open | Feed | Finish | Close | Upload | Speak
 
 
-def run(connection: Connection, models: tuple[str, ...]) -> None:
+def run(connection: Connection, models: tuple[str, ...], log_level: int) -> None:
     """The worker's life: load the models, then answer until the server is gone."""
+    show_warnings(log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides when to stop
     os.environ["OMP_NUM_THREADS"] = "1"  # one core each: the workers are as many as there are cores
     multiply_on_one_thread()

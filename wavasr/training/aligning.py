@@ -16,7 +16,7 @@ from pathlib import Path
 from wavasr.corpora.listing import places
 from wavasr.corpora.manifest import Utterance, file_of, read_manifest, write_manifest
 from wavasr.corpora.remote import join, read_bytes
-from wavasr.errors import ConfigError, TextError
+from wavasr.errors import ConfigError, TextError, counted
 from wavasr.language.spoken import spoken
 from wavasr.language.text import normalise
 from wavasr.network.files import resolve
@@ -76,8 +76,8 @@ def _align(source: Path, target: Path, model: AcousticModel) -> None:
     if missing := sorted(set(lexicon.missing(list(dict.fromkeys(words))))):
         more = ", ..." if len(missing) > _NAMED else ""
         log.info(
-            "%s: %d words are not in the lexicon and are pronounced by rule: %s%s",
-            source, len(missing), ", ".join(missing[:_NAMED]), more,
+            "%s: %s not in the lexicon, pronounced by rule: %s%s",
+            source, counted(len(missing), "word"), ", ".join(missing[:_NAMED]), more,
         )  # fmt: skip
     aligned = list(align_manifest(utterances, model, lexicon))
     if not aligned:

@@ -49,7 +49,7 @@ class Comparison:
         better, other = (
             ("This system", "the baseline") if self.paired.difference < 0 else ("The baseline", "this system")
         )
-        return f"{better} makes fewer errors than {other}: {size} of {self.metric.upper()}."
+        return f"{better} makes fewer errors than {other}, by {size} of {self.metric.upper()}."
 
     @property
     def improved(self) -> tuple[tuple[UtteranceResult, UtteranceResult], ...]:
@@ -82,7 +82,7 @@ class Comparison:
         found = [
             f"difference {wording.difference(paired)}",
             f"fewer errors than the baseline in {wording.percent(paired.probability_b_better, 1)} of the resamples",
-            f"{paired.b_wins:,} utterances better, {paired.a_wins:,} worse, {paired.ties:,} with as many errors",
+            f"utterances better: {paired.b_wins:,}, worse: {paired.a_wins:,}, equal: {paired.ties:,}",
         ]
         if self.paired_speakers:
             found.insert(1, f"resampling speakers: {wording.difference(self.paired_speakers)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from wavasr.errors import counted
 from wavasr.evaluation.metrics import Interval
 from wavasr.evaluation.report import analysis, charts, wording
 from wavasr.evaluation.report.comparison import Comparison
@@ -123,7 +124,7 @@ def cards(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     right = total - wrong
     found.append(("Without an error", wording.percent(right / total, 1), f"{right:,} of {total:,} utterances"))
     speakers = len(evaluation.speakers())
-    spoken = f"{speakers:,} speakers" if speakers else f"{total:,} utterances"
+    spoken = counted(speakers, "speaker") if speakers else counted(total, "utterance")
     found.append(("Speech scored", wording.duration(evaluation.audio_s), spoken))
     device = f" on {evaluation.provenance.device}" if evaluation.provenance.device else ""
     factor = f"real time (factor {evaluation.real_time_factor:.3g}){device}"
@@ -183,7 +184,7 @@ def _without_lm(evaluation: Evaluation) -> Panel | None:
     ]
     points = [
         f"difference: {wording.difference(gain)}",
-        f"{gain.b_wins:,} utterances better, {gain.a_wins:,} worse, {gain.ties:,} with as many errors",
+        f"utterances better: {gain.b_wins:,}, worse: {gain.a_wins:,}, equal: {gain.ties:,}",
     ]
     return Panel(
         "With and without",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from wavasr.decoding.confidence import ConfidenceMap
+from wavasr.errors import counted
 from wavasr.evaluation.metrics import ErrorCounts, Interval, PairedResult
 from wavasr.evaluation.report import analysis
 from wavasr.evaluation.results import Evaluation, Rate, speaker_rates
@@ -70,13 +71,18 @@ def verdict(evaluation: Evaluation) -> str:
     if not found.errors:
         return f"Every {one} is right."
     kinds = (found.substitutions, found.deletions, found.insertions)
-    replaced, missed, added = (f"{100 * n / found.reference:.2g}" for n in kinds)
+    replaced, missed, added = (_of_hundred(n / found.reference) for n in kinds)
     text = f"Of 100 {one}s {replaced} are replaced by others and {missed} are missing; {added} are added."
     rates = [(rate.value, name) for name, rate in speaker_rates(evaluation).items() if rate.counts.reference]
     if len(rates) < 2:
         return text
     (low, best), (high, worst) = min(rates), max(rates)
     return f"{text} Speaker {best} has the fewest errors ({percent(low, 1)}), {worst} the most ({percent(high, 1)})."
+
+
+def _of_hundred(share: float) -> str:
+    """Whole numbers; below ten, where they come from, one decimal."""
+    return f"{100 * share:,.0f}" if share >= 0.0995 else f"{100 * share:.2g}"
 
 
 def model_name(evaluation: Evaluation) -> str:
@@ -94,8 +100,8 @@ def system_name(evaluation: Evaluation) -> str:
 def counts(found: ErrorCounts, what: str) -> str:
     """In words: "46 errors in 773 words: 30 substituted, 5 inserted, 11 deleted"."""
     return (
-        f"{found.errors:,} errors in {found.reference:,} {what}: {found.substitutions:,} substituted, "
-        f"{found.insertions:,} inserted, {found.deletions:,} deleted"
+        f"{counted(found.errors, 'error')} in {counted(found.reference, what.removesuffix('s'))}: "
+        f"{found.substitutions:,} substituted, {found.insertions:,} inserted, {found.deletions:,} deleted"
     )
 
 
@@ -142,7 +148,7 @@ def unlisted(evaluation: Evaluation) -> str:
     different = f", {len(found.examples):,} different" if found.words else ""
     return (
         f"out of vocabulary ({vocabulary.size:,} words of {vocabulary.source}): {percent(found.share)}, "
-        f"{found.words:,} of {found.reference:,} words{different}"
+        f"{found.words:,} of {counted(found.reference, 'word')}{different}"
     )
 
 
@@ -188,8 +194,8 @@ def scope(evaluation: Evaluation) -> str:
     utterances = len(evaluation.utterances)
     speakers = len(evaluation.speakers())
     parts = [
-        f"{utterances:,} utterances ({utterances - evaluation.sentence_errors:,} without an error)",
-        f"{speakers:,} speakers" if speakers else "",
+        f"{counted(utterances, 'utterance')} ({utterances - evaluation.sentence_errors:,} without an error)",
+        counted(speakers, "speaker") if speakers else "",
         f"{duration(evaluation.audio_s)} of speech",
         speed(evaluation) if evaluation.compute_s else "",
     ]
