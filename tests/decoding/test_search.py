@@ -601,6 +601,28 @@ def test_a_second_language_model_chooses_among_the_results(tmp_path: Path) -> No
     assert list(after.values()) == sorted(after.values(), reverse=True)
 
 
+def test_a_second_language_model_is_asked_for_near_results_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa"
+    write_arpa(estimate(["the cat sat", "the mat sat"]), path)
+    asked: list[str] = []
+
+    class Second:
+        def __call__(self, texts: list[str]) -> NDArray[np.float64]:
+            asked[:] = texts
+            return np.zeros(len(texts))
+
+    decoder = lm_decoder(DecodingConfig(lm=path, rescorer_weight=1.0), LETTERS, TEXT)
+    wide = lm_decoder(DecodingConfig(lm=path, rescorer_weight=1.0, n_best=3), LETTERS, TEXT)
+    assert decoder is not None and wide is not None
+    decoder._rescorer = wide._rescorer = Second()  # type: ignore[assignment]
+    decoder(np.logaddexp(spoken("the cat sat", LETTERS), spoken("the mat sat", LETTERS)) - np.log(2).astype(np.float32))
+    assert sorted(asked)[:2] == ["the cat sat", "the mat sat"]
+    decoder(spoken("the cat sat", LETTERS, doubt=0.001))
+    assert asked == ["the cat sat"]
+    wide(spoken("the cat sat", LETTERS, doubt=0.001))
+    assert len(asked) == 3  # each alternative's score has both
+
+
 def test_the_second_language_model_goes_with_the_first(lm: Path) -> None:
     default = resolve("default")
     own = language_of(default)

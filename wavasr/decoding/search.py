@@ -38,17 +38,19 @@ from wavasr.language.rescoring import Rescorer
 from wavasr.language.text import Units, ctc_frames_needed
 from wavasr.language.weights import Weights
 
-DEFAULT_BEAM = 500  # 6 points of WER better than 64 on LibriSpeech dev with the model `default`; 1000 another point
+DEFAULT_BEAM = 500
+_COPIED_BEAM = 700  # where labels have copies, as with the shipped model: docs/ablations.md, "How wide the search is"
 _FREE_HOTWORD_BEAM = 100  # without a list of words the scores of hotwords are made in Python
 DEFAULT_WEIGHTS = Weights(0.4, 1.5)  # near the best on AN4 dev
 _DRAFT_BEAM = 64
 _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
-_COPIED_BEAM_THRESHOLD = 9.0  # where labels have copies: as good as 10.5 on LibriSpeech dev, in 3/4 of the time
+_COPIED_BEAM_THRESHOLD = 9.5
 _COLUMNS_A_FRAME = 24  # as good as 64 on LibriSpeech dev, in half the time
-_COPIED_COLUMNS_A_FRAME = 16  # likewise; as good as 24, in four fifths of the time
+_COPIED_COLUMNS_A_FRAME = 12
 _BLANK = 0
 _SURELY = 0.995  # probable, a blank is one: that changes no word in a thousand
-_RESCORED = 8  # texts; as good as 20 on LibriSpeech dev
+_RESCORED = 8  # texts at most; as good as 20 on LibriSpeech dev
+_RESCORED_NATS = 2.5  # behind the best one; of 226 stretches the second model preferred none further behind than 2
 _PIECE_FRAMES = 40  # in fewer, results are not cut for their scores
 _NATS = math.log(10)  # KenLM's logarithms are decimal
 
@@ -207,7 +209,8 @@ class LMDecoder(Decoder):
     @property
     def _beam(self) -> int:
         slow = self._score.hotwords and self._words is None
-        return self.config.beam or (_FREE_HOTWORD_BEAM if slow else DEFAULT_BEAM)
+        default = _COPIED_BEAM if self._copied else DEFAULT_BEAM
+        return self.config.beam or (_FREE_HOTWORD_BEAM if slow else default)
 
     @property
     def _is_zero(self) -> bool:
@@ -386,11 +389,13 @@ class LMDecoder(Decoder):
         return sorted(joined.values(), key=lambda one: -one.score)
 
     def _rescored(self, found: list[_Found]) -> list[_Found]:
-        """The first results with what the second language model says of their words, best first; then the others."""
+        """The likeliest results with what the second language model says of their words, best first; then the others."""
         weight = self.config.rescorer_weight
         if self._rescorer is None or self._words is None or weight is None:
             return found
-        first, others = found[:_RESCORED], found[_RESCORED:]
+        near = sum(one.score >= found[0].score - _RESCORED_NATS for one in found[:_RESCORED])
+        count = max(near, self.config.n_best)  # all whose score is told
+        first, others = found[:count], found[count:]
         said = self._rescorer([" ".join(self._words.words[number] for number, _, _ in one.words) for one in first])
         pairs = zip(first, said.tolist(), strict=True)
         first = [replace(one, score=one.score + weight * nats) for one, nats in pairs]

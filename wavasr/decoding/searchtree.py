@@ -133,23 +133,29 @@ class SearchTree:
             column = self._first_end + self._ends.index((self._last(ids), hotword.column_nats))
             for spelling in endings(ids, column):
                 insert(spelling, number, lm.score(start, number)[1] + hotword.column_nats / scale)
-        alike: dict[tuple[int, ...], int] = {}
         scores = probs.tolist()
-        for number in np.lexsort((unknown, -probs)).tolist():  # the most probable first, of equals those that it knows
+        # By spelling: what begins alike lies together in memory, which halves the time here and quickens the search.
+        for ids, numbers in sorted(self._by_spelling(np.lexsort((unknown, -probs)), lm_unknown).items()):
+            for number in numbers[:_HOMOPHONES]:
+                for spelling in endings(ids):
+                    insert(spelling, number, scores[number])
+        self.trie.smear(flashlight.SmearingMode.MAX)
+
+    def _by_spelling(self, order: NDArray[np.intp], lm_unknown: frozenset[int]) -> dict[tuple[int, ...], list[int]]:
+        """The words to search, under each spelling in this order, beside the hotwords."""
+        found: dict[tuple[int, ...], list[int]] = {}
+        for number in order.tolist():
             searched_as = number
-            for ids in words.spellings[number]:
+            for ids in self._words.spellings[number]:
                 if ids in self._expected and self._expected[ids].words == ((number, ids),):
                     continue
                 if number in lm_unknown:
-                    if ids in self._lm_unknown or ids in words.spellings[self._rarest]:
+                    if ids in self._lm_unknown or ids in self._words.spellings[self._rarest]:
                         continue
                     self._lm_unknown[ids] = number
                     searched_as = self._rarest
-                alike[ids] = count = alike.get(ids, 0) + 1
-                if count <= _HOMOPHONES:
-                    for spelling in endings(ids):
-                        insert(spelling, searched_as, scores[number])
-        self.trie.smear(flashlight.SmearingMode.MAX)
+                found.setdefault(ids, []).append(searched_as)
+        return found
 
     def _expectations(
         self, hotwords: Sequence[Hotword], lm_unknown: frozenset[int], stand_in: int
