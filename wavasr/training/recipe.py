@@ -245,7 +245,7 @@ def _refuse_classes(values: Any, where: str) -> None:
 
 def _parser() -> ArgumentParser:
     parser = new_parser("Train a recogniser from a recipe; any key can be overridden.", [shipped_dir() / BASE_NAME])
-    parser.add_argument("--start", default=FitConfig.start, help="a model file to go on from: fine-tuning")
+    parser.add_argument("--start", default=FitConfig.start, help="a model file to go on from: fine-tuning; '' for none")
     parser.add_argument(
         "--checkpoint_minutes",
         type=float,
