@@ -27,8 +27,8 @@ from wavasr.decoding.decoder import BeamDecoder, Decoder, GreedyDecoder
 from wavasr.decoding.factory import complete, decoder_of, lm_decoder
 from wavasr.decoding.greedy import Hypothesis, greedy, penalised, prefix_beam, priors_of
 from wavasr.decoding.hotwords import Phrases
-from wavasr.decoding.search import DEFAULT_WEIGHTS, LMDecoder, _cuts, _Found, _pauses, ctc_log_probs
-from wavasr.decoding.trellis import Piece
+from wavasr.decoding.search import DEFAULT_WEIGHTS, LMDecoder, _cuts, _Found, _pauses
+from wavasr.decoding.trellis import Piece, ctc_log_probs
 from wavasr.errors import ConfigError, ModelError, TextError
 from wavasr.language.arpa import vocabulary, write_arpa
 from wavasr.language.config import TextConfig

@@ -17,7 +17,8 @@ from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import read_manifest
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.factory import decoder_of
-from wavasr.decoding.search import LMDecoder, ctc_log_probs
+from wavasr.decoding.search import LMDecoder
+from wavasr.decoding.trellis import ctc_log_probs
 from wavasr.evaluation.metrics import wer
 from wavasr.network.crf import Competitors
 from wavasr.network.files import language_of, read_header, resolve

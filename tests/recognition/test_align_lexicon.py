@@ -11,8 +11,8 @@ import torch
 from wavasr import cli
 from wavasr.corpora.manifest import SILENCE, read_manifest
 from wavasr.decoding.config import NOTHING
-from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align
+from wavasr.decoding.trellis import ctc_log_probs
 from wavasr.decoding.wordlist import read_out
 from wavasr.errors import TextError
 from wavasr.language.config import TextConfig

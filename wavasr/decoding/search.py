@@ -39,7 +39,7 @@ from wavasr.language.text import Units, ctc_frames_needed
 from wavasr.language.weights import Weights
 
 DEFAULT_BEAM = 500
-_COPIED_BEAM = 700  # where labels have copies, as with the shipped model: docs/ablations.md, "How wide the search is"
+_COPIED_BEAM = 700  # where labels have copies; docs/ablations.md has what other numbers give
 _FREE_HOTWORD_BEAM = 100  # without a list of words the scores of hotwords are made in Python
 DEFAULT_WEIGHTS = Weights(0.4, 1.5)  # near the best on AN4 dev
 _DRAFT_BEAM = 64
@@ -394,12 +394,11 @@ class LMDecoder(Decoder):
         if self._rescorer is None or self._words is None or weight is None:
             return found
         near = sum(one.score >= found[0].score - _RESCORED_NATS for one in found[:_RESCORED])
-        count = max(near, self.config.n_best)  # all whose score is told
-        first, others = found[:count], found[count:]
+        first = found[: max(near, self.config.n_best)]  # all whose scores are told
         said = self._rescorer([" ".join(self._words.words[number] for number, _, _ in one.words) for one in first])
         pairs = zip(first, said.tolist(), strict=True)
         first = [replace(one, score=one.score + weight * nats) for one, nats in pairs]
-        return sorted(first, key=lambda one: -one.score) + others
+        return sorted(first, key=lambda one: -one.score) + found[len(first) :]
 
     def _hypothesis(self, values: NDArray[np.float32], found: _Found, cuts: Sequence[int]) -> Hypothesis:
         spans, confidences = best_path(values, found.ids, found.pieces(cuts))
@@ -444,9 +443,3 @@ def _ends_of_runs(labels: Sequence[int]) -> list[int]:
 def _read_freely(labels: Sequence[int]) -> Read:
     """What a result of the search without a word list says: of each frame its label."""
     return Read(tuple(label for label, _ in itertools.groupby(labels) if label))
-
-
-def ctc_log_probs(log_probs: NDArray[np.float32], labellings: Sequence[Sequence[int]]) -> list[float]:
-    """Log-probability of each labelling of (T, V), summed over all its CTC paths, see `trellis.log_likelihoods`."""
-    found = log_likelihoods(log_probs, [Piece(0, len(log_probs), tuple(ids)) for ids in labellings])
-    return [float(score) for score in found]

@@ -124,6 +124,12 @@ def log_likelihoods(log_probs: NDArray[np.float32], pieces: Sequence[Piece]) -> 
     return total
 
 
+def ctc_log_probs(log_probs: NDArray[np.float32], labellings: Sequence[Sequence[int]]) -> list[float]:
+    """Log-probability of each labelling of all frames, (T, V), see `log_likelihoods`."""
+    found = log_likelihoods(log_probs, [Piece(0, len(log_probs), tuple(ids)) for ids in labellings])
+    return [float(score) for score in found]
+
+
 def _sums(probs: NDArray[np.float64], pieces: Sequence[Piece]) -> NDArray[np.float64]:
     rows = _Rows(pieces)
     waiting = np.zeros((1, probs.shape[1]))

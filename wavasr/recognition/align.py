@@ -24,8 +24,8 @@ from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.factory import complete
 from wavasr.decoding.greedy import Hypothesis
-from wavasr.decoding.search import ctc_log_probs
 from wavasr.decoding.times import Word, forced_align, unit_times, word_times
+from wavasr.decoding.trellis import ctc_log_probs
 from wavasr.decoding.wordlist import pronunciations, read_out
 from wavasr.errors import AudioError, TextError
 from wavasr.language.config import TextConfig
