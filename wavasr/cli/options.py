@@ -105,8 +105,8 @@ def add_decoding(parser: Parser) -> None:
         type=count,
         default=0,
         metavar="N",
-        help="hypotheses of a beam search (default: with a language model or lexicon 500, of phones or SentencePiece 700; "
-        "with hotwords alone 100)",
+        help="hypotheses of a beam search (default: 500 with a language model or lexicon, 700 if phones or "
+        "SentencePiece, 100 with hotwords alone)",
     )
     group.add_argument("--n-best", type=count, default=1, metavar="N", help="the N best texts, in JSON")
     add_language_model(group)

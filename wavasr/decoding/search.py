@@ -389,7 +389,7 @@ class LMDecoder(Decoder):
         return sorted(joined.values(), key=lambda one: -one.score)
 
     def _rescored(self, found: list[_Found]) -> list[_Found]:
-        """The likeliest results with what the second language model says of their words, best first; then the others."""
+        """The likeliest results with what the second language model says of their words, best first; then the rest."""
         weight = self.config.rescorer_weight
         if self._rescorer is None or self._words is None or weight is None:
             return found
