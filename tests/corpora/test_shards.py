@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from wavasr import corpora
 from wavasr.cli import main
 from wavasr.corpora.listing import read_listing
 from wavasr.corpora.manifest import AlignedPhone, Utterance, read_manifest, write_manifest
@@ -81,6 +82,23 @@ def test_pieces_keep_their_samples(tmp_path: Path) -> None:
     piece, loud_piece = (load_utterance(u, 16000) for u in read_manifest(tmp_path / "out"))
     assert np.array_equal(piece, samples[800:2400] / np.float32(32768))
     np.testing.assert_allclose(loud_piece, np.clip(load_utterance(said[1], 16000), -1, 1), atol=1e-4)
+
+
+def test_a_recording_that_is_damaged_is_named(manifest: Path, tmp_path: Path) -> None:
+    long = tmp_path / "long.wav"
+    long.write_bytes(long.read_bytes()[:50000])
+    with pytest.raises(AudioError, match=r"long\.wav: is cut off"):
+        list(write_shards(read_listing([manifest]), tmp_path / "out"))
+    long.unlink()
+    with pytest.raises(AudioError, match=r"long\.wav: cannot be read"):
+        list(write_shards(read_listing([manifest]), tmp_path / "out"))
+
+
+def test_shards_of_shards_keep_names_and_bytes(manifest: Path, tmp_path: Path) -> None:
+    list(write_shards(read_listing([manifest]), tmp_path / "out"))
+    list(write_shards(read_listing([tmp_path / "out"]), tmp_path / "again"))
+    first, again = ((tmp_path / name / "000000.tar").read_bytes() for name in ("out", "again"))
+    assert first == again
 
 
 def test_commands_take_them(
@@ -155,6 +173,31 @@ def test_lhotse_shar_is_read_where_it_lies(tmp_path: Path, capsys: pytest.Captur
     assert [(u.id, u.text, u.speaker) for u in found] == [(n, f"said {n}", "anna") for n in waveforms]
     for utterance, waveform in zip(found, waveforms.values(), strict=True):
         assert np.abs(load_utterance(utterance, RATE) - waveform).max() < 1e-4
+
+
+def test_cuts_of_shar_that_lack_something_are_named(tmp_path: Path) -> None:
+    whole = {"id": "a", "duration": 0.1, "supervisions": [{"text": "yes"}]}
+    broken = [
+        {**whole, "duration": None},
+        {**whole, "duration": -1},
+        {**whole, "supervisions": None},
+        {**whole, "supervisions": [{"text": 5}]},
+        {**whole, "id": "elsewhere"},
+        {},
+    ]
+    with (
+        gzip.open(tmp_path / "cuts.000000.jsonl.gz", "wt", encoding="utf-8") as cuts,
+        tarfile.open(tmp_path / "recording.000000.tar", "w") as tar,
+    ):
+        cuts.writelines(json.dumps(cut) + "\n" for cut in [whole, *broken])
+        tar.addfile(tarfile.TarInfo("a.wav"))
+    corpus = corpora.read("shar", tmp_path, progress=False)
+    assert [u.text for u in corpus.splits["train"]] == ["yes"]
+    assert len(corpus.problems) == len(broken) and all("cuts.000000.jsonl.gz: cut" in line for line in corpus.problems)
+    with gzip.open(tmp_path / "cuts.000000.jsonl.gz", "wt", encoding="utf-8") as cuts:
+        cuts.write("[1]\n")
+    with pytest.raises(CorpusError, match=r"cuts\.000000\.jsonl\.gz: cannot be read \(a line is no JSON object\)"):
+        corpora.read("shar", tmp_path)
 
 
 @pytest.mark.parametrize("first", [10**6, 1 << 63, 10**400])

@@ -121,14 +121,14 @@ def test_every_unusable_sentence_is_named(tmp_path: Path) -> None:
     (folder / "SX2.WAV").unlink()
     (folder / "SX3.PHN").unlink()
     (folder / "SX4.PHN").write_text("0 800 h#\n800 900 xx\n", encoding="utf-8")
-    (folder / "SX5.PHN").write_text("0 800\n", encoding="utf-8")
+    (folder / "SX5.PHN").write_text("0 800²\n", encoding="utf-8")
     (folder / "SX6.WAV").write_bytes((folder / "SX6.WAV").read_bytes()[:5000])
     (folder / "SX7.PHN").write_text("0 800 h#\n700 900 b\n", encoding="utf-8")
     corpus = timit.read(tmp_path)
     assert [u.id for u in corpus.splits["train"]] == ["FTRA0_SX1"]
     messages = [
         "SX2: no .WAV beside SX2.PHN", "SX3.WAV: no .PHN with its phones", "SX4.PHN:2: 'xx' is no phone of TIMIT",
-        "SX5.PHN:1: '0 800' found", "SX7.PHN:2: begins at sample 700", "SX6.WAV: is cut off",
+        "SX5.PHN:1: '0 800²' found", "SX7.PHN:2: begins at sample 700", "SX6.WAV: is cut off",
     ]  # fmt: skip
     assert len(corpus.problems) == len(messages)
     assert all(message in problem for message, problem in zip(messages, corpus.problems, strict=True))

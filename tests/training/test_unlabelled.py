@@ -18,7 +18,7 @@ from wavasr.training.config import DataConfig
 from wavasr.training.dataset import Batch
 from wavasr.training.recipe import parse
 from wavasr.training.run import fit
-from wavasr.training.splits import fingerprints, read_splits
+from wavasr.training.splits import fingerprints, read_splits, refuse_overlap
 from wavasr.training.unlabelled import MixedLoader, UnlabelledBatches, read_unlabelled
 
 RATE = 8000
@@ -94,8 +94,19 @@ def test_a_batch_is_decided_by_its_number(corpus: Path) -> None:
     first, again, other = batches_of(found)(7), batches_of(found)(7), batches_of(found)(8)
     assert torch.equal(first.waveform, again.waveform) and not torch.equal(first.waveform, other.waveform)
     assert first.waveform.shape == (3, 3 * RATE) and not first.target_lengths.any()
-    long = sum(name.count("talk") for number in range(20) for name in batches_of(found)(number).ids)
+    talks = {utterance.id for utterance in found[:3]}
+    long = sum(name in talks for number in range(20) for name in batches_of(found)(number).ids)
     assert long > 60 * 0.6  # 15 of 19 s
+
+
+def test_recordings_to_measure_on_are_found_in_a_folder_with_a_relative_name(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus)
+    found = read_unlabelled(DataConfig(dev_speakers=1, unlabelled=("talk",)))
+    dev = [Utterance("dev", corpus / "talk" / "9.wav", 5.0, "aa")]
+    with pytest.raises(CorpusError, match=r"9\.wav: is in the training set and in a dev or test set"):
+        refuse_overlap(found, dev)
 
 
 def test_shards_are_read_as_their_recordings(corpus: Path, tmp_path: Path) -> None:
@@ -166,7 +177,7 @@ def test_the_share_is_kept_and_a_resumed_run_goes_on_with_the_next_batch(share: 
 
 def test_what_can_not_be_used_is_refused(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CorpusError, match=r"data.unlabelled: .*empty holds no sound files"):
+    with pytest.raises(CorpusError, match=r"empty: holds no recordings"):
         read_unlabelled(DataConfig(root=tmp_path, dev_speakers=1, unlabelled=("empty",)))
     with pytest.raises(CorpusError, match="is in the training set and in a dev or test set"):
         train(tmp_path, corpus, unlabelled=["train.jsonl"], dev_speakers=0, dev=["train.jsonl"], train=["train.jsonl"])

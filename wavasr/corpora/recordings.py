@@ -1,12 +1,33 @@
-"""The waveforms of utterances."""
+"""Utterances wherever they lie, and their waveforms."""
 
 from __future__ import annotations
 
-from wavasr.audio.reading import Samples, load_audio
-from wavasr.corpora.manifest import Utterance
+from pathlib import Path
+
+from wavasr.audio.reading import Samples, audio_duration_s, load_audio
+from wavasr.corpora.base import find_audio
+from wavasr.corpora.manifest import Utterance, file_of, read_manifest
 from wavasr.corpora.remote import url_of
-from wavasr.corpora.shards import recording_bytes, stretch_of
-from wavasr.errors import AudioError
+from wavasr.corpora.shards import reading_bytes, recording_bytes, stretch_of
+from wavasr.errors import CorpusError
+
+
+def read_recordings(path: Path) -> list[Utterance]:
+    """The utterances of a manifest or of shards; of a folder its recordings, without texts, the folder their speaker.
+
+    Raises:
+        CorpusError: a manifest cannot be used, or a folder holds no recordings.
+        AudioError: a recording in a folder cannot be read.
+    """
+    if url_of(path) or not file_of(path).is_dir():
+        return read_manifest(path)
+    found = [
+        Utterance(file.relative_to(path).as_posix(), file.absolute(), audio_duration_s(file), "", path.absolute().name)
+        for file in find_audio(path)
+    ]
+    if not found:
+        raise CorpusError(f"{path}: holds no recordings; give a folder that does, or a manifest")
+    return found
 
 
 def load_utterance(utterance: Utterance, sample_rate: int, to_end: bool = False) -> Samples:
@@ -20,11 +41,5 @@ def load_utterance(utterance: Utterance, sample_rate: int, to_end: bool = False)
     audio, span = utterance.audio, (utterance.offset_s, None if to_end else utterance.duration_s)
     if stretch_of(audio) is None and url_of(audio) is None:
         return load_audio(audio, sample_rate, *span)
-    try:
-        content = recording_bytes(audio)
-    except OSError as error:
-        raise AudioError(f"{audio}: cannot be read ({error.strerror}); check the path") from error
-    try:
-        return load_audio(content, sample_rate, *span)
-    except AudioError as error:  # names the bytes
-        raise AudioError(f"{audio}: {str(error).partition(': ')[2] or error}") from error
+    with reading_bytes(audio):
+        return load_audio(recording_bytes(audio), sample_rate, *span)

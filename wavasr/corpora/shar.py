@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from wavasr.corpora.base import Corpus, need_folder
 from wavasr.corpora.manifest import Utterance
@@ -18,12 +21,13 @@ from wavasr.errors import CorpusError
 LAYOUT = "cuts.000000.jsonl.gz and recording.000000.tar"
 
 
-def read(root: Path, *, split: str = "train") -> Corpus:
+def read(root: Path, *, split: str = "train", progress: bool = True) -> Corpus:
     """Read the cuts that have a text and a recording.
 
     Args:
         root: the folder of the shards.
         split: what to call them.
+        progress: show a progress bar on stderr.
 
     Raises:
         CorpusError: it is no such folder, or a file in it is damaged.
@@ -33,15 +37,14 @@ def read(root: Path, *, split: str = "train") -> Corpus:
         raise CorpusError(f"{root}: no cuts.*.jsonl.gz; expected {LAYOUT}")
     found: list[Utterance] = []
     problems: list[str] = []
-    for path in cuts:
+    for path in tqdm(cuts, "reading shar", unit="file", disable=None if progress else True, delay=1):
         tar = root / path.name.replace("cuts.", "recording.").removesuffix(".jsonl.gz")
         recordings = _stretches(tar.with_name(f"{tar.name}.tar"))
         for cut in _cuts(path):
-            utterance = _utterance(cut, recordings)
-            if utterance is None:
-                problems.append(f"{path}: cut {cut.get('id')!r} has no text or no recording")
-            else:
-                found.append(utterance)
+            try:
+                found.append(_utterance(cut, recordings))
+            except (AttributeError, KeyError, TypeError, ValueError):
+                problems.append(f"{path}: cut {cut.get('id')!r} has no text, no duration or no recording")
     if not found:
         raise CorpusError(f"{root}: no cut can be used, e.g. {problems[0]}")
     return Corpus("shar", {split: found}, problems, [])
@@ -51,7 +54,9 @@ def _cuts(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             for line in stream:
-                yield json.loads(line)
+                if not isinstance(cut := json.loads(line), dict):
+                    raise ValueError("a line is no JSON object")
+                yield cut
     except (OSError, EOFError, ValueError) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); copy it again") from error
 
@@ -66,10 +71,13 @@ def _stretches(path: Path) -> dict[str, str]:
         raise CorpusError(f"{path}: cannot be read ({error}); copy it again") from error
 
 
-def _utterance(cut: dict[str, Any], recordings: dict[str, str]) -> Utterance | None:
-    said = [one for one in cut.get("supervisions") or () if one.get("text")]
-    audio = recordings.get(str(cut.get("id")))
-    if not said or audio is None:
-        return None
+def _utterance(cut: dict[str, Any], recordings: dict[str, str]) -> Utterance:
+    """Raises all kinds where the cut lacks something."""
+    name = str(cut["id"])
+    said = [one for one in cut["supervisions"] if one.get("text")]
     text = " ".join(" ".join(one["text"].split()) for one in said)
-    return Utterance(str(cut["id"]), Path(audio), float(cut["duration"]), text, str(said[0].get("speaker") or ""))
+    speaker = str(said[0].get("speaker") or "") if said else ""
+    duration_s = float(cut["duration"])
+    if not text or not 0 < duration_s < math.inf:
+        raise ValueError(name)
+    return Utterance(name, Path(recordings[name]), duration_s, text, speaker)

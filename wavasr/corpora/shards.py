@@ -9,6 +9,7 @@ FLAC of 16 bits.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -23,7 +24,7 @@ import numpy as np
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import INDEX_NAME, Utterance, manifest_line
 from wavasr.corpora.remote import read_bytes, write_bytes
-from wavasr.errors import CorpusError
+from wavasr.errors import AudioError, CorpusError
 
 _STRETCH = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
 _RATE = 16000  # of pieces that are encoded anew
@@ -52,6 +53,17 @@ def recording_bytes(audio: Path) -> bytes:
     if not within or len(content) < size:
         raise CorpusError(f"{path}: ends before the recording at byte {first} does; copy the shard again")
     return content
+
+
+@contextlib.contextmanager
+def reading_bytes(audio: Path) -> Iterator[None]:
+    """What goes wrong with the bytes of a recording names the recording."""
+    try:
+        yield
+    except OSError as error:
+        raise AudioError(f"{audio}: cannot be read ({error.strerror}); check the path") from error
+    except AudioError as error:  # names the bytes
+        raise AudioError(f"{audio}: {str(error).partition(': ')[2] or error}") from error
 
 
 def write_shards(utterances: Iterable[Utterance], output: Path, shard_mb: float = 100.0) -> Iterator[tuple[str, int]]:
@@ -101,17 +113,26 @@ def _groups(utterances: Iterable[Utterance], limit: float) -> Iterator[list[Entr
 
 def _recording(utterance: Utterance) -> tuple[str, bytes]:
     """Suffix and bytes; a piece of a longer recording is cut out."""
-    whole = recording_bytes(utterance.audio)
-    stretch = stretch_of(utterance.audio)
-    suffix = ".flac" if stretch else utterance.audio.suffix.lower()
-    if not utterance.offset_s and _is_all(whole, utterance):
-        return suffix, whole
+    with reading_bytes(utterance.audio):
+        whole = recording_bytes(utterance.audio)
+        if not utterance.offset_s and _is_all(whole, utterance):
+            return _suffix(utterance.audio), whole
+        piece = load_audio(whole, _RATE, utterance.offset_s, utterance.duration_s)
     import soundfile
 
-    piece = load_audio(whole, _RATE, utterance.offset_s, utterance.duration_s)
     encoded = io.BytesIO()
     soundfile.write(encoded, np.clip(np.rint(piece * 32768), -32768, 32767).astype(np.int16), _RATE, format="FLAC")
     return ".flac", encoded.getvalue()
+
+
+def _suffix(audio: Path) -> str:
+    """How a recording's name ends; the name of one in a tar file stands 512 bytes before it."""
+    stretch = stretch_of(audio)
+    if stretch is None:
+        return audio.suffix.lower()
+    path, first, _ = stretch
+    name = read_bytes(path, max(0, first - tarfile.BLOCKSIZE), tarfile.LENGTH_NAME)
+    return Path(name.partition(b"\0")[0].decode("utf-8", "replace")).suffix.lower() or ".flac"
 
 
 def _is_all(recording: bytes, utterance: Utterance) -> bool:

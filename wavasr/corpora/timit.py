@@ -203,7 +203,7 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[int, int, str]]]:
         if not line.strip():
             continue
         start, end, text = (*line.split(maxsplit=2), "", "", "")[:3]
-        if not (start.isdigit() and end.isdigit() and text.strip()) or int(start) > int(end):
+        if not (start.isdecimal() and end.isdecimal() and text.strip()) or int(start) > int(end):
             raise CorpusError(f"{path}:{number}: {line.strip()!r} found; expected <first sample> <end sample> <text>")
         yield number, (int(start), int(end), text.strip())
 

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from wavasr.audio.reading import audio_duration_s
-from wavasr.corpora.base import find_audio
-from wavasr.corpora.manifest import Utterance, file_of, read_manifest
-from wavasr.corpora.recordings import load_utterance
-from wavasr.corpora.remote import join, url_of
-from wavasr.errors import CorpusError
+from wavasr.corpora.manifest import Utterance
+from wavasr.corpora.recordings import load_utterance, read_recordings
+from wavasr.corpora.remote import join
 from wavasr.training.config import DataConfig
 from wavasr.training.dataset import Batch, SpeechLoader, Waveform
 
@@ -30,17 +27,7 @@ def read_unlabelled(data: DataConfig) -> list[Utterance]:
         CorpusError: a manifest can not be used, or a folder holds no sound files.
         AudioError: a sound file can not be read.
     """
-    found: list[Utterance] = []
-    for name in data.unlabelled:
-        path = file_of(join(data.root, name))
-        if url_of(path) or not path.is_dir():
-            found += read_manifest(path)
-            continue
-        files = list(find_audio(path))
-        if not files:
-            raise CorpusError(f"data.unlabelled: {path} holds no sound files; give a folder that does, or a manifest")
-        found += [Utterance(file.as_posix(), file, audio_duration_s(file), "") for file in files]
-    return found
+    return [utterance for name in data.unlabelled for utterance in read_recordings(join(data.root, name))]
 
 
 class UnlabelledBatches:

@@ -6,7 +6,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from wavasr.audio.reading import audio_duration_s
 from wavasr.audio.scores import Note, read_midi
-from wavasr.corpora.manifest import Utterance, file_of, read_manifest, report_dropped
-from wavasr.corpora.recordings import load_utterance
-from wavasr.corpora.remote import join, url_of
+from wavasr.corpora.manifest import Utterance, report_dropped
+from wavasr.corpora.recordings import load_utterance, read_recordings
+from wavasr.corpora.remote import join
 from wavasr.errors import AudioError, ConfigError, CorpusError
 from wavasr.generation.frames import Frames, frames_of_past, past_samples
 from wavasr.generation.inputs import QUANTILE, QUANTILE_AT, Gains, density_bits, excitation, fit_gains, lesson, prepared
@@ -38,7 +36,6 @@ Array = npt.NDArray[np.float32]
 MARGIN_FRAMES = 2  # before a crop, whose excitation the pitch taps of the first frames see
 DEV_CROP_FRAMES = 60
 _PIECE_S = 30.0  # longer recordings are learnt in pieces of this length
-_SUFFIXES = {".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a"}
 _ROUGH_LEVEL, _ROUGH_NOISE = 0.4, 0.6  # of the past of notes; see `_roughened`
 _KEPT_S = 3000.0  # of prepared recordings in memory
 
@@ -104,7 +101,7 @@ def read_voices(config: RecordingsConfig, frames: int = 26) -> Voices:
         CorpusError: a manifest or recording cannot be used.
         ConfigError: a speaker is not in the manifests.
     """
-    whole = [utterance for name in config.train for utterance in _read(join(config.root, name))]
+    whole = [utterance for name in config.train for utterance in read_recordings(join(config.root, name))]
     found = [piece for utterance in whole for piece in _pieces(utterance)]
     found = [replace(u, speaker=config.names.get(u.speaker, u.speaker)) for u in found]
     known = sorted({u.speaker for u in found})
@@ -115,11 +112,14 @@ def read_voices(config: RecordingsConfig, frames: int = 26) -> Voices:
     short = {u.id: f"{u.duration_s:.2f} s" for u in found if u.duration_s < 0.01 * frames}
     report_dropped(f"less than {frames} frames", short)
     found = [u for u in found if u.id not in short]
-    names = sorted({u.speaker for u in found})
+    spoken = {name: [u for u in found if u.speaker == name] for name in sorted({u.speaker for u in found})}
+    lone = {own[0].id: f"speaker {name!r}" for name, own in spoken.items() if len(own) == 1}
+    report_dropped("no second recording of their speaker", lone)
+    names = [name for name, own in spoken.items() if len(own) > 1]
     train: list[Utterance] = []
     dev: list[Utterance] = []
     for name in names:
-        own = [u for u in found if u.speaker == name]
+        own = spoken[name]
         held = _last(own, config.dev_share * sum(u.duration_s for u in own))
         train += own[:-held]
         dev += own[-held:]
@@ -135,16 +135,6 @@ def _last(utterances: Sequence[Utterance], seconds: float) -> int:
         count += 1
         total += utterances[-count].duration_s
     return count
-
-
-def _read(path: Path) -> list[Utterance]:
-    """A manifest's or shards' utterances, or the recordings of a folder."""
-    if url_of(path) or not file_of(path).is_dir():
-        return read_manifest(path)
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise CorpusError(f"{path}: no recordings ({', '.join(sorted(_SUFFIXES))}) in this folder")
-    return [Utterance(p.relative_to(path).as_posix(), p.absolute(), audio_duration_s(p), "", path.name) for p in files]
 
 
 def _pieces(utterance: Utterance) -> list[Utterance]:
