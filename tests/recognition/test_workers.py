@@ -117,3 +117,29 @@ def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usable_processes() == 0
     monkeypatch.setattr(sys, "platform", "darwin")
     assert usable_processes() == 0
+
+
+_PRODUCTS = """
+import ctypes
+from pathlib import Path
+import numpy
+libraries = [ctypes.CDLL(str(path)) for path in (Path(numpy.__file__).parent.parent / "numpy.libs").glob("*openblas*")]
+names = [f"{first}openblas_{{}}_num_threads{last}" for first in ("scipy_", "") for last in ("64_", "")]
+found = [(one, name) for one in libraries for name in names if hasattr(one, name.format("get"))]
+for library, name in found:
+    getattr(library, name.format("set"))(3)
+from wavasr.network.runtime import multiply_on_one_thread
+threads = [[getattr(library, name.format("get"))() for library, name in found]]
+multiply_on_one_thread()
+threads.append([getattr(library, name.format("get"))() for library, name in found])
+print(threads)
+"""
+
+
+@needs_fork
+def test_products_are_kept_to_one_thread() -> None:
+    """In a process of its own: what else this one has loaded does not matter."""
+    done = subprocess.run([sys.executable, "-c", _PRODUCTS], capture_output=True, text=True, check=True)
+    if done.stdout.strip() == "[[], []]":
+        pytest.skip("NumPy here has no OpenBLAS of its own")
+    assert done.stdout.strip() == "[[3], [1]]"

@@ -16,8 +16,9 @@ def serve(arguments: list[str]) -> int:
     args = _serve_parser().parse_args(arguments)
     configure_logging()
     require("starlette", "uvicorn", "websockets", "python_multipart")
+    from wavasr.network.runtime import usable_cores
     from wavasr.serving.server import serve as run
-    from wavasr.serving.settings import Limits, Settings, usable_cores
+    from wavasr.serving.settings import Limits, Settings
 
     environment = os.environ.get("WAVASR_API_KEY")
     run(

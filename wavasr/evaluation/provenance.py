@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
 import platform
 import sys
 from dataclasses import replace
@@ -17,7 +16,7 @@ from wavasr.corpora.remote import read_bytes
 from wavasr.errors import counted
 from wavasr.evaluation.results import Provenance
 from wavasr.language.config import TextConfig
-from wavasr.network.runtime import AcousticModel
+from wavasr.network.runtime import AcousticModel, usable_cores
 
 _PACKAGES = ("torch", "torchaudio", "onnxruntime", "numpy", "av", "soundfile", "soxr", "jiwer")
 
@@ -55,8 +54,7 @@ def file_sha256(path: Path) -> str:
 
 def machine() -> str:
     """Processor, cores and system; no host name, since reports are passed on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {counted(cores or 1, 'core')}, {platform.system()}"
+    return f"{_processor()}, {counted(usable_cores(), 'core')}, {platform.system()}"
 
 
 def _processor() -> str:

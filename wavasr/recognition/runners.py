@@ -24,6 +24,7 @@ from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.factory import decoder_of
 from wavasr.errors import ConfigError, WavasrError
 from wavasr.files import remove_leftovers
+from wavasr.network.runtime import usable_cores
 from wavasr.recognition.bulk import Bulk, Done, Unit, result_of, transcribe_unit
 from wavasr.recognition.models import opened
 from wavasr.recognition.workers import show_warnings
@@ -148,8 +149,7 @@ class Processes:
     @property
     def processors(self) -> int:
         """Those that this process may use."""
-        available = getattr(os, "sched_getaffinity", None)
-        return len(available(0)) if available else os.cpu_count() or 1
+        return usable_cores()
 
     def begin(self, unit: Unit) -> None:
         """Send it to a process."""

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wavasr.network.runtime import multiply_on_one_thread, wanted_threads
+from wavasr.network.runtime import multiply_on_one_thread, usable_cores, wanted_threads
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -50,7 +50,7 @@ def usable_processes() -> int:
     """How many workers keep the cores busy: as OMP_NUM_THREADS says, else one for each core, 8 at most; 0 for none."""
     if sys.platform != "linux":
         return 0
-    count = min(_MOST, len(os.sched_getaffinity(0)), wanted_threads())
+    count = min(_MOST, usable_cores(), wanted_threads())
     return count if count > 1 else 0
 
 
