@@ -8,11 +8,19 @@ import stat
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 
-from wavasr.files import atomic_bytes, atomic_text, check_writable, check_writable_folder, read_text, write_whole
+from wavasr.files import (
+    atomic_bytes,
+    atomic_text,
+    check_writable,
+    check_writable_folder,
+    open_file,
+    read_text,
+    write_whole,
+)
 
 ROOT = os.geteuid() == 0
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -157,6 +165,11 @@ def test_a_fifo_reaches_its_reader(tmp_path: Path) -> None:
         stream.write("through")
     reader.join(10)
     assert found == [b"through"] and stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_standard_output_has_its_name_on_windows_too() -> None:
+    assert open_file(PureWindowsPath("/dev/stdout")) == open_file(PurePosixPath("/dev/stdout")) == 1
+    assert open_file(PureWindowsPath("stdout")) is None
 
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link"])

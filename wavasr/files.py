@@ -22,7 +22,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TextIO, cast
 
 GZIP = b"\x1f\x8b"
@@ -199,12 +199,20 @@ def _destination(path: Path) -> Path | int:
     """Where a path leads through symbolic links: a file, there or not, or the descriptor of one that is open."""
     _refuse_url(path)
     for _ in range(_MOST_LINKS):
-        if found := _OPEN_FILE.fullmatch(str(path)):
-            return int(found["number"]) if found["number"] else ("stdout", "stderr").index(found["name"]) + 1
+        if (handle := open_file(path)) is not None:
+            return handle
         if not path.is_symlink() or path.is_relative_to("/proc"):  # the texts of links there are no paths
             return _checked(path)
         path = path.parent / path.readlink()
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def open_file(path: PurePath) -> int | None:
+    """The descriptor that a path means where it names a file that is open already, as /dev/stdout does; else None."""
+    found = _OPEN_FILE.fullmatch(path.as_posix())
+    if found is None:
+        return None
+    return int(found["number"]) if found["number"] else ("stdout", "stderr").index(found["name"]) + 1
 
 
 def _checked(path: Path) -> Path:

@@ -137,6 +137,8 @@ def test_what_cannot_be_aligned_is_named(tiny_model: Path, phone_model: Path, sp
         assert "\n" not in str(caught.value) and "out_of_inventory" not in str(caught.value)
     with pytest.raises(TextError, match="is silent"):
         align(quiet, "fox", tiny_model)
+    with pytest.raises(TextError, match="is silent"):
+        align(np.zeros(0, np.float32), "fox", tiny_model, sample_rate=16000)
 
 
 def test_labels_follow_the_models_own_normalisation() -> None:

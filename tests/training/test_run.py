@@ -225,7 +225,7 @@ def test_main_prints_the_model_and_its_reports(
 ) -> None:
     (tones / "other.jsonl").write_text((tones / "train.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr("wavasr.training.splits.refuse_overlap", lambda train, other: None)
-    path = recipe_file(tmp_path, tones, trainer={"max_epochs": 1}, data={"test": ["other.jsonl"]})
+    path = recipe_file(tmp_path, tones, trainer={"max_epochs": 1}, data={"test": [f"file://{tones}/other.jsonl"]})
     assert main(["--config", str(path), "--run_dir", str(tmp_path / "run")]) == 0
     model, dev, test = capsys.readouterr().out.splitlines()
     assert model == f"model: {tmp_path / 'run' / 'model.wavasr'}"

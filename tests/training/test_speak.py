@@ -63,6 +63,11 @@ def trained(vocoder: Path, repository: Path, tmp_path_factory: pytest.TempPathFa
     return folder / "run"
 
 
+def lessons_file(run: Path) -> Path:
+    (found,) = run.glob("train-lessons-*.npz")
+    return found
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_shipped_recipes_are_read(name: str) -> None:
     recipe = parse(["--config", name])
@@ -70,7 +75,7 @@ def test_shipped_recipes_are_read(name: str) -> None:
 
 
 def test_lessons_add_up(trained: Path) -> None:
-    lessons = load_lessons(trained / "train-lessons.npz")
+    lessons = load_lessons(lessons_file(trained))
     assert len(lessons) >= 2
     for lesson in lessons:
         assert lesson.durations.sum() == len(lesson.log_mel) == len(lesson.voicing)
@@ -83,10 +88,21 @@ def test_the_loss_falls_and_a_run_goes_on(trained: Path) -> None:
     before_rows = rows(trained)
     losses = [float(row["train_loss"]) for row in before_rows if row["train_loss"]]
     assert losses[-1] < losses[0]
-    before = (trained / "train-lessons.npz").stat().st_mtime_ns
+    before = lessons_file(trained).stat().st_mtime_ns
     assert cli.main(["fit", "--run_dir", str(trained), "--resume", "--trainer.max_epochs", "3"]) == 0
-    assert (trained / "train-lessons.npz").stat().st_mtime_ns == before  # nothing is aligned again
+    assert lessons_file(trained).stat().st_mtime_ns == before  # nothing is aligned again
     assert len(rows(trained)) > len(before_rows)
+
+
+def test_lessons_of_another_recipe_are_made_anew(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was killed before its first checkpoint, and is begun again with other settings."""
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "last.ckpt").unlink()
+    recipe = ["--config", str(trained / "recipe.yaml"), "--run_dir", str(tmp_path / "run")]
+    assert cli.main(["fit", *recipe, "--data.least_confidence", "1"]) == 2
+    assert "no recording can be learnt from" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
@@ -206,7 +222,7 @@ def test_durations_are_whole_frames() -> None:
 
 
 def test_every_recording_once_an_epoch(trained: Path) -> None:
-    lessons = load_lessons(trained / "train-lessons.npz")
+    lessons = load_lessons(lessons_file(trained))
     first, again, next_epoch = (list(order(lessons, 2, 0, epoch)) for epoch in (0, 0, 1))
     assert sorted(index for batch in first for index in batch) == list(range(len(lessons)))
     assert first == again

@@ -207,7 +207,7 @@ def test_the_command_writes_a_front_end_that_starts_a_model(
     tmp_path: Path, tiny_preset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     noises = tmp_path / "private" / "noises"
-    corpus(noises, "n", clips=1)
+    corpus(noises, "n", clips=1, seconds=0.5)  # shorter than a crop
     rooms = tmp_path / "private" / "rooms"
     rooms.mkdir()
     soundfile.write(rooms / "room.wav", np.exp(-np.arange(800) / 40.0), 16000)

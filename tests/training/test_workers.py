@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from wavasr.audio.augment import Augmenter
 from wavasr.audio.config import AugmentConfig
-from wavasr.errors import WavasrError
+from wavasr.errors import AudioError, WavasrError
 from wavasr.training.generators import EpochLoader
 from wavasr.training.warmup import Crops
 from wavasr.training.workers import loaded
@@ -55,19 +55,33 @@ def test_crops_of_a_warm_up_go_on(caplog: pytest.LogCaptureFixture) -> None:
     assert "a data worker was killed" in caplog.text
 
 
-def test_killed_again_and_again_is_one_line() -> None:
+@pytest.mark.parametrize(
+    ("said", "failure", "message"),
+    [
+        ("DataLoader worker (pid 1) is killed by signal: Killed.", WavasrError, "are killed again and again"),
+        ("Caught ValueError in DataLoader worker process 0.", RuntimeError, "Caught ValueError"),
+    ],
+)
+def test_what_ends_the_loading(said: str, failure: type[Exception], message: str) -> None:
     def begin(number: int) -> Iterator[int]:
-        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+        raise RuntimeError(said)
         yield number
 
-    with pytest.raises(WavasrError, match="data workers are killed again and again"):
+    with pytest.raises(failure, match=message):
         list(loaded(begin, 1))
 
 
-def test_what_a_living_worker_met_is_raised() -> None:
-    def begin(number: int) -> Iterator[int]:
-        raise RuntimeError("Caught ValueError in DataLoader worker process 0.")
-        yield number
+class Unreadable(Dataset[int]):
+    def __len__(self) -> int:
+        return 1
 
-    with pytest.raises(RuntimeError, match="Caught ValueError"):
-        list(loaded(begin, 1))
+    def __getitem__(self, index: int) -> int:
+        raise AudioError(f"{'long/' * 200}a.wav: Error: is cut off")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_that_a_worker_met_is_one_line(workers: int) -> None:
+    with pytest.raises(AudioError) as caught:
+        list(loaded(lambda number: iter(DataLoader(Unreadable(), num_workers=workers)), workers))
+    assert "DataLoader" not in str(caught.value) and "Traceback" not in str(caught.value)
+    assert str(caught.value).endswith("is cut off")

@@ -144,10 +144,10 @@ def _log_probs(pieces: Iterable[Samples], model: AcousticModel, name: str) -> tu
             samples, audible = samples + len(piece), audible or is_audible(piece)
             yield piece
 
-    log_probs = np.concatenate(list(stream_log_probs(model, noted())))
+    parts = list(stream_log_probs(model, noted()))
     if not audible:
         raise TextError(f"{name}: is silent, so no text can be aligned; check the recording")
-    return log_probs, samples
+    return np.concatenate(parts), samples
 
 
 def as_written(text: str, words: Sequence[Word], config: TextConfig, lexicon: Lexicon) -> Iterator[Word]:

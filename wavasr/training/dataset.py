@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +24,12 @@ from tqdm import tqdm
 from wavasr.corpora.listing import durations_s, take
 from wavasr.corpora.manifest import AlignedPhone, Utterance
 from wavasr.corpora.recordings import load_utterance
-from wavasr.errors import WavasrError
 from wavasr.language.lexicon import fold_phone
+from wavasr.network.runtime import usable_cores
 from wavasr.training.frame_cache import CachedFrames
 from wavasr.training.plan import Draw, RankBatches
 from wavasr.training.splits import Labels
-from wavasr.training.workers import tell_killed, with_own_signals
+from wavasr.training.workers import loaded
 
 log = logging.getLogger("wavasr")
 
@@ -141,7 +140,7 @@ class AudioStore:
         self._kept = int(np.searchsorted(ends, min(limit_mb, 1e12) * 2**20 / 2, side="right"))
         self._starts = (ends - self.lengths - _SLACK)[: self._kept]
         self._samples = np.zeros(int(ends[self._kept - 1]) if self._kept else 0, np.int16)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             decoded = pool.map(self._decode, range(self._kept))
             hidden = None if progress else True  # None: no bar where there is no terminal
             for index, piece in enumerate(tqdm(decoded, "decoding audio", self._kept, "file", disable=hidden, delay=1)):
@@ -313,27 +312,22 @@ class SpeechLoader(DataLoader[Batch]):
         self._epoch, self._batch = state["epoch"], state["batch"]
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        epoch, number, tries, total = self._epoch, self._batch, 0, len(self.batches)
-        loaded = self._begin(epoch, number)
-        while number < total:
+        epoch, first, total = self._epoch, self._batch, len(self.batches)
+        begin, begun = super().__iter__, False
+
+        def from_place(number: int) -> Iterator[Batch]:
+            nonlocal begun
+            if begun:
+                self._iterator = None  # with the workers that were killed
+            begun = True
+            self.batches.epoch, self.batches.first_batch = epoch, first + number
+            return begin()
+
+        items = loaded(from_place, self.num_workers)
+        for number in range(first + 1, total + 1):
             started = time.perf_counter()
-            try:
-                batch = next(loaded)
-            except (RuntimeError, EOFError, OSError) as error:
-                tries += 1
-                tell_killed(error, tries, self.num_workers)
-                self._iterator = None  # with the workers in it
-                del loaded
-                loaded = self._begin(epoch, number)
-                continue
-            except WavasrError as error:  # with a worker's traceback in its message
-                raise type(error)(str(error).rstrip().rpartition("Error: ")[2]) from None
-            tries, number = 0, number + 1
+            batch = next(items)
             self.waited_s += time.perf_counter() - started
             # The consumer may save its state as soon as it has the batch, and does not come back after the last one.
             self._epoch, self._batch = (epoch, number) if number < total else (epoch + 1, 0)
             yield batch
-
-    def _begin(self, epoch: int, batch: int) -> Iterator[Batch]:
-        self.batches.epoch, self.batches.first_batch = epoch, batch
-        return with_own_signals(super().__iter__)

@@ -27,7 +27,8 @@ Config = TypeVar("Config")  # of a task
 
 BASE_NAME = "base.yaml"
 _PRINT = "--print_config"
-_LIST_KEYS = ("data.train", "data.dev", "data.test", "data.sources")  # of which one value may stand without brackets
+# Of these one value may stand without brackets.
+_LIST_KEYS = ("data.train", "data.dev", "data.test", "data.unlabelled", "data.speakers", "data.sources")
 _GROUPS = {
     "encoder": EncoderConfig,
     "auxiliary": AuxiliaryConfig,

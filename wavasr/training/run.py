@@ -356,7 +356,7 @@ def measure(config: FitConfig, name: str, utterances: Sequence[Utterance]) -> st
         return ""
     path = config.run_dir / MODEL_NAME
     names = config.data.test if name == "test" else config.data.dev
-    manifest = config.data.root / names[0] if len(names) == 1 else None
+    manifest = join(config.data.root, names[0]) if len(names) == 1 else None
     model = load_acoustic_model(path)
     decoder = decoder_of(GREEDY if model.units.is_phones and not config.data.align else DecodingConfig(), model)
     evaluation = evaluate(

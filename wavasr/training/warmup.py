@@ -24,6 +24,7 @@ from tqdm import tqdm
 from wavasr.audio.augment import Augmenter
 from wavasr.audio.config import AugmentConfig
 from wavasr.audio.features import log_mel
+from wavasr.audio.reading import audio_duration_s
 from wavasr.config import SEEDS, check, to_dict
 from wavasr.corpora.manifest import Utterance
 from wavasr.errors import ConfigError
@@ -39,6 +40,7 @@ from wavasr.training.workers import loaded
 
 BANDS = 80
 CROP_S = 1.5
+_NOISE_S = 1.0  # of each noise recording, which is used alone too, not only mixed in
 LOG_MEL_SCALE = (-6.0, 4.0)  # about the mean and deviation of speech's log-mel, so that the targets have unit range
 _log = logging.getLogger("wavasr")
 
@@ -206,7 +208,7 @@ def main(arguments: Sequence[str]) -> int:
     if overlap:
         raise ConfigError(f"data.dev: speaker {min(overlap)} is in data.train too; give speakers that are not")
     noises = Augmenter(config.augment, config.encoder.sample_rate).noises.files
-    utterances += [Utterance(path.stem, path, 1.0, "") for path in noises]  # mixed in, and used alone
+    utterances += [Utterance(path.stem, path, min(_NOISE_S, audio_duration_s(path)), "") for path in noises]
     task, figures = warm_up(config, utterances, unseen)
     save_front_end(task.recognizer, output, record_of(config, figures))
     _log.info("explained variance of log-mel on %d unseen utterances: %.4f", len(unseen), figures["explained_variance"])

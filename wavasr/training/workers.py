@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from wavasr.errors import WavasrError
 
+_CAUGHT = "Caught "  # how torch's messages about what a living worker met begin
 _MOST_TRIES = 3  # how often they may be killed at one item before that is an error
 Item = TypeVar("Item")
 log = logging.getLogger("wavasr")
@@ -24,9 +25,9 @@ def loaded(begin: Callable[[int], Iterator[Item]], workers: int) -> Iterator[Ite
         workers: how many it has.
 
     Raises:
-        WavasrError: they are killed again and again.
+        WavasrError: they are killed again and again, or what one of them met.
     """
-    number, tries, items = 0, 0, with_own_signals(functools.partial(begin, 0))
+    number, tries, items = 0, 0, _with_own_signals(functools.partial(begin, 0))
     while True:
         try:
             item = next(items)
@@ -34,15 +35,20 @@ def loaded(begin: Callable[[int], Iterator[Item]], workers: int) -> Iterator[Ite
             return
         except (RuntimeError, EOFError, OSError) as error:
             tries += 1
-            tell_killed(error, tries, workers)
+            _tell_killed(error, tries, workers)
             del items
-            items = with_own_signals(functools.partial(begin, number))
+            items = _with_own_signals(functools.partial(begin, number))
             continue
+        except WavasrError as error:
+            said = str(error.args[0])
+            if not said.startswith(_CAUGHT):
+                raise
+            raise type(error)(said.rstrip().rpartition("Error: ")[2]) from None  # without the worker's traceback
         tries, number = 0, number + 1
         yield item
 
 
-def with_own_signals(begin: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+def _with_own_signals(begin: Callable[[], Iterator[Item]]) -> Iterator[Item]:
     """Begin, and keep this process's signal handler."""
     handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
     items = begin()
@@ -52,10 +58,10 @@ def with_own_signals(begin: Callable[[], Iterator[Item]]) -> Iterator[Item]:
     return items
 
 
-def tell_killed(error: Exception, tries: int, workers: int) -> None:
+def _tell_killed(error: Exception, tries: int, workers: int) -> None:
     """Raise what is no killed worker; a killed one's work is done again by new ones."""
     gone = "DataLoader worker" in str(error) if isinstance(error, RuntimeError) else workers > 0
-    if not gone or str(error).startswith("Caught "):  # which is what a living worker met
+    if not gone or str(error).startswith(_CAUGHT):  # which is what a living worker met
         raise error
     if tries >= _MOST_TRIES:
         raise WavasrError(

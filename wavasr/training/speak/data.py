@@ -5,17 +5,15 @@ Each recording is aligned once (`wavasr.recognition.align`); what was found is k
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
-import soundfile
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -41,7 +39,6 @@ from wavasr.training.speak.config import SpeakConfig
 log = logging.getLogger("wavasr")
 
 Array = npt.NDArray[np.float32]
-LESSONS_NAME = "lessons.npz"
 _SHORTEST_PAUSE_S = 0.06
 VOICED = 0.6  # voicing from which on a frame counts as voiced
 _LONGEST_FRAMES = 1500
@@ -97,7 +94,7 @@ def _lesson(
 ) -> Lesson:
     samples = load_utterance(utterance, generator.sample_rate)
     text = spoken(utterance.text)
-    aligned = align_samples(samples, generator.sample_rate, text, aligner)
+    aligned = align(samples, text, aligner, sample_rate=generator.sample_rate)
     if (aligned.confidence or 0.0) < config.data.least_confidence:
         raise TextError(f"the text has a mean probability of {aligned.confidence:.2f} only")
     frames = frames_of(samples * active_gain(samples), generator)
@@ -112,13 +109,6 @@ def _lesson(
     features = frames.features
     voicing, log_lag = features[:, MEL_BANDS], features[:, MEL_BANDS + 1]
     return Lesson(phones, places, durations, features[:, :MEL_BANDS], _bridged(log_lag, voicing), voicing, speaker)
-
-
-def align_samples(samples: Array, rate: int, text: str, aligner: AcousticModel) -> AlignedText:
-    """The words and phones of a text in samples (S,)."""
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
-    return align(file.getvalue(), text, aligner)
 
 
 def _timed_words(text: str, aligned: AlignedText, duration_s: float) -> tuple[list[Word], list[float], list[bool]]:
@@ -331,6 +321,4 @@ def phones_of(aligner: AcousticModel) -> tuple[str, ...]:
 
 def new_speech(config: SpeechConfig, aligner: AcousticModel, speakers: Sequence[str]) -> SpeechConfig:
     """The network's shape with its phones and speakers filled in."""
-    from dataclasses import replace
-
     return replace(config, phones=config.phones or phones_of(aligner), speakers=tuple(speakers))

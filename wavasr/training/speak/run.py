@@ -1,10 +1,12 @@
 """A voice learns to read: from a recipe to a model file that holds a vocoder and the network from text to its frames.
 
-Beside what every run leaves in its folder (`wavasr.training.folder`), `lessons.npz` holds the aligned recordings.
+Beside what every run leaves in its folder (`wavasr.training.folder`), `*-lessons-*.npz` hold the aligned recordings.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from wavasr.config import to_dict
 from wavasr.errors import ConfigError
 from wavasr.network.config import SpeechConfig
 from wavasr.network.files import GENERATOR_FORMAT, read_header
@@ -27,7 +30,6 @@ from wavasr.training.interruption import Interruption
 from wavasr.training.recipe import Recipe
 from wavasr.training.speak.config import ReadingConfig, SpeakConfig
 from wavasr.training.speak.data import (
-    LESSONS_NAME,
     Lesson,
     LessonData,
     lessons_of,
@@ -74,7 +76,7 @@ def fit(recipe: Recipe[SpeakConfig], stop: Interruption | None = None) -> Path:
     config = replace(config, speech=new_speech(config.speech, opened(config.data.aligner), voices.names))
     record, last = claim(recipe, config)
     torch.manual_seed(config.seed)
-    train_lessons, dev = _lessons(voices, config)
+    train_lessons, dev = _lessons(voices, config, record["manifests_sha256"])
     scale = scale_of(train_lessons)
     task = SpeakTask(config.speech, scale, config)
     frames = sum(len(lesson.log_mel) for lesson in train_lessons)
@@ -85,11 +87,14 @@ def fit(recipe: Recipe[SpeakConfig], stop: Interruption | None = None) -> Path:
     return train(recipe, task, LessonData(train_lessons, dev, scale, config), rows, keeper, last)
 
 
-def _lessons(voices: Voices, config: SpeakConfig) -> tuple[list[Lesson], list[Lesson]]:
-    """Those of training and of validation: kept in the run's folder from the first time on."""
+def _lessons(voices: Voices, config: SpeakConfig, prints: dict[str, str]) -> tuple[list[Lesson], list[Lesson]]:
+    """Those of training and of validation: kept in the run's folder, under a name that tells what they were made of."""
+    data = {key: value for key, value in to_dict(config.data).items() if key not in ("root", "sources", "batch")}
+    made_of = json.dumps([data, config.speech.phones, prints], sort_keys=True)
+    digest = hashlib.sha256(made_of.encode()).hexdigest()[:12]
     found = []
     for part, utterances in (("train", voices.train), ("dev", voices.dev)):
-        path = config.run_dir / f"{part}-{LESSONS_NAME}"
+        path = config.run_dir / f"{part}-lessons-{digest}.npz"
         if not path.is_file():
             save_lessons(path, lessons_of(utterances, voices, config))
         found.append(load_lessons(path))
