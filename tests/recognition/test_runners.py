@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -200,7 +201,7 @@ def test_ray_gives_the_same_bytes_whatever_is_killed(corpus: Path, tmp_path: Pat
         before = files(output) if output.exists() else {}
         with subprocess.Popen([sys.executable, "-m", "wavasr", *ray], stdout=subprocess.DEVNULL) as driver:
             wait_for(partial(has_more_than, len(before) + 2, output))
-            os.kill(driver.pid if victim == "driver" else actors()[0], signal.SIGKILL)
+            os.kill(driver.pid if victim == "driver" else actors_of(driver.pid)[0], signal.SIGKILL)
         assert driver.returncode == (-signal.SIGKILL if victim == "driver" else 0)
         assert victim == "actor" or 0 < len(files(output)) < RECORDINGS
         assert before.items() <= files(output).items()
@@ -219,17 +220,16 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def actors() -> list[int]:
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            try:
-                name = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if name.startswith(b"ray::_Actor"):
-                found.append(int(process.name))
-    return found
+def actors_of(driver: int) -> list[int]:
+    """Not those of another run of these tests."""
+    actors, below = [], [driver]
+    while below:
+        process = Path(f"/proc/{below.pop()}")
+        with suppress(OSError):  # it has just ended
+            below += map(int, (process / "task" / process.name / "children").read_text(encoding="utf-8").split())
+            if (process / "cmdline").read_bytes().startswith(b"ray::_Actor"):
+                actors.append(int(process.name))
+    return actors
 
 
 def test_ray_that_is_missing_or_does_not_answer_is_told(
