@@ -1,1 +1,1 @@
-"""Recordings: reading and augmentation."""
+"""Recordings: reading, augmentation, features, pitch; notes."""

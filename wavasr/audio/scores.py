@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wavasr.errors import AudioError
+from wavasr.errors import AudioError, WavasrError
 
 LOWEST_KEY, HIGHEST_KEY = 21, 108  # of a piano
 _DRUMS = 9  # the channel whose keys are no pitches
@@ -65,8 +65,6 @@ def _opened(path: str | Path) -> Any:
         import mido
         from mido.midifiles.meta import KeySignatureError
     except ImportError:
-        from wavasr.errors import WavasrError
-
         raise WavasrError("reading notes needs mido; pip install 'wavasr[generate]'") from None
     try:
         return mido.MidiFile(path, clip=True)

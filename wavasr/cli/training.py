@@ -214,10 +214,10 @@ def prepare(arguments: list[str]) -> int:
 
 
 def shipped_recipes() -> list[str]:
-    """File names of the recipes in the package (or, in a source tree, beside it)."""
+    """File names of the recipes in the package (or, in a source tree, beside it), without what they all begin with."""
     package = Path(__file__).resolve().parent.parent
-    folders = (package.parent / "configs", package / "configs")
-    return next((sorted(path.name for path in folder.glob("*.yaml")) for folder in folders if folder.is_dir()), [])
+    folder = next((one for one in (package.parent / "configs", package / "configs") if one.is_dir()), package)
+    return sorted(path.name for path in folder.glob("*.yaml") if path.name != "base.yaml")
 
 
 def shard(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
 """How good a model is on a manifest: every utterance through the path of `transcribe`, scored and counted.
 
-    utterances -> load -> batches of like length -> model -> decode -> Evaluation
+    utterances -> load some -> network, one after the other -> decode, in workers -> score -> Evaluation
 
 Nothing is skipped in silence: an utterance that cannot be read is a `Failure`, named in every report.
 """
@@ -61,8 +61,7 @@ def evaluate(
     Args:
         model: a model in eval mode.
         utterances: what `read_manifest` returns.
-        batch_s: seconds of audio, padding included, that go through the network together; longer recordings go in
-            chunks. The results do not depend on it.
+        batch_s: seconds of audio that are in memory together. The results do not depend on it.
         decoder: as in `transcribe`. Phones with a lexicon come out as words, and are scored as words.
         phone_set: for models of TIMIT phones: the set to score on.
         model_name: the model's file or shipped name, for the report.
@@ -162,15 +161,15 @@ def both_ways(decode: Decoder) -> Callable[[Any], BothWays]:
 
 
 def _batches(utterances: Sequence[Utterance], batch_s: float) -> Iterator[list[int]]:
-    """Indices of utterances of like length, longest first, so that running out of memory shows at once."""
+    """Indices of neighbours that last at most so long together, of one at least."""
     batch: list[int] = []
-    longest = 0.0
-    for i in sorted(range(len(utterances)), key=lambda i: -utterances[i].duration_s):
-        if batch and longest * (len(batch) + 1) > batch_s:
+    total_s = 0.0
+    for i, utterance in enumerate(utterances):
+        if batch and total_s + utterance.duration_s > batch_s:
             yield batch
-            batch = []
-        longest = longest if batch else utterances[i].duration_s
+            batch, total_s = [], 0.0
         batch.append(i)
+        total_s += utterance.duration_s
     if batch:
         yield batch
 
@@ -205,7 +204,7 @@ def _recognise_batch(
     for i in indices:
         try:
             waveforms[i] = load_utterance(utterances[i], sample_rate)
-        except WavasrError as error:
+        except (WavasrError, OSError) as error:
             outcomes[i] = _failure(utterances[i], error)
     try:
         return outcomes | _timed(waveforms, recognise)
@@ -219,7 +218,7 @@ def _recognise_batch(
     return outcomes
 
 
-def _failure(utterance: Utterance, error: WavasrError) -> Failure:
+def _failure(utterance: Utterance, error: Exception) -> Failure:
     return Failure(utterance.id, utterance.audio.as_posix(), str(error))
 
 

@@ -150,7 +150,7 @@ def _embedded(u: UtteranceResult) -> str:
     try:
         utterance = Utterance(u.id, Path(u.audio), u.duration_s, u.reference, offset_s=u.offset_s)
         samples = load_utterance(utterance, _AUDIO_HZ)
-    except WavasrError:
+    except (WavasrError, OSError):
         return ""
     return sound_address(samples, _AUDIO_HZ)
 

@@ -215,7 +215,6 @@ def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("manifest", p.manifest),
         ("manifest (SHA-256)", p.manifest_sha256),
         ("decoder", p.decoder),
-        ("batch", f"up to {p.batch_s:g} s of audio" if p.batch_s else ""),
         ("compute time", f"{duration(evaluation.compute_s)} for {duration(evaluation.audio_s)} of speech"),
         ("with reading", duration(evaluation.wall_s) if evaluation.wall_s else ""),
         ("device", p.device),
