@@ -173,7 +173,7 @@ class Failures:
 
 
 def sources(files: Iterable[str], failures: Failures) -> Iterator[Path | BinaryIO]:
-    """What the arguments name: paths, or the standard input for `-`; folders are failures with advice."""
+    """What the arguments name: paths, or the standard input for `-`, a failure where that is a terminal."""
     for name in files:
         path = Path(name)
         if name == "-":

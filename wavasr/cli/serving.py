@@ -33,20 +33,15 @@ def serve(arguments: list[str]) -> int:
             strict_models=args.strict_models,
             workers=args.workers or usable_cores(),
             voice_activity=not args.no_vad,
-            limits=Limits(
-                upload_mb=args.upload_mb,
-                audio_s=args.audio_s,
-                queue=args.queue,
-                sessions=args.sessions,
-                session_s=args.session_s,
-                idle_s=args.idle_s,
-            ),
+            limits=Limits(**{name: getattr(args, name) for name in _LIMITS}),
         )
     )
     return OK
 
 
 def _serve_parser() -> Parser:
+    from wavasr.serving.settings import DEFAULT_PORT, WYOMING_PORT, Limits
+
     parser = Parser(
         prog="wavasr serve",
         description="A server that recognises speech: a page for browsers, and the protocols of OpenAI (transcription "
@@ -59,11 +54,13 @@ examples:
   WAVASR_API_KEY=secret wavasr serve --host 0.0.0.0""",
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="A", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=count, default=8000, metavar="N", help="0: any free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=count, default=DEFAULT_PORT, metavar="N", help="0: any free one (default: %(default)s)"
+    )
     parser.add_argument(
         "--wyoming-port",
         type=count,
-        default=10300,
+        default=WYOMING_PORT,
         metavar="N",
         help="of the Wyoming protocol; 0: none (default: %(default)s)",
     )
@@ -86,8 +83,9 @@ examples:
         "--workers", type=count, default=0, metavar="N", help="processes that recognise (default: one a core)"
     )
     parser.add_argument("--no-vad", action="store_true", help="decode all sound, not only what may be speech")
-    limits = parser.add_argument_group("limits")
-    for option, default, text in _LIMITS:
+    limits, usual = parser.add_argument_group("limits"), Limits()
+    for name, text in _LIMITS.items():
+        option, default = f"--{name.replace('_', '-')}", getattr(usual, name)
         limits.add_argument(
             option, type=type(default), default=default, metavar="N", help=f"{text} (default: %(default)g)"
         )
@@ -148,14 +146,14 @@ examples:
 
 
 _CAPTION_FORMATS = ("txt", "srt", "vtt", "json", "tsv")
-_LIMITS: tuple[tuple[str, float, str], ...] = (
-    ("--upload-mb", 100.0, "largest upload in MB"),
-    ("--audio-s", 14400.0, "longest recording in seconds"),
-    ("--queue", 32, "uploads that may wait; more get 429"),
-    ("--sessions", 64, "live sessions; more are refused"),
-    ("--session-s", 14400.0, "longest live session in seconds"),
-    ("--idle-s", 60.0, "seconds after which a silent client is disconnected"),
-)
+_LIMITS = {  # of `serving.settings.Limits`
+    "upload_mb": "largest upload in MB",
+    "audio_s": "longest recording in seconds",
+    "queue": "uploads that may wait; more get 429",
+    "sessions": "live sessions; more are refused",
+    "session_s": "longest live session in seconds",
+    "idle_s": "seconds after which a silent client is disconnected",
+}
 
 
 def _named(models: list[str]) -> dict[str, str]:

@@ -154,8 +154,10 @@ async def _wanted(request: Request, state: State) -> Wanted:
         raise Refused(400, str(error), "keywords") from error
     if options is None:
         raise Refused(404, f"there is no model {name!r}; see /v1/models", "model", "model_not_found")
+    content = await file.read()
+    await form.close()  # its copy of the file lies on the disk, and the request may wait for long
     return Wanted(
-        content=await file.read(),
+        content=content,
         options=options,
         format=format,
         language=str(form.get("language") or "english"),
