@@ -22,7 +22,7 @@ from wavasr.network.export import export_graph
 from wavasr.network.files import BACK, FRONT, GRAPH, WEIGHTS, read_arrays, read_header
 from wavasr.network.inference import FastModel
 from wavasr.network.recognizer import Recognizer, load_model, save_model
-from wavasr.recognition.chunks import Plan, log_probs_of
+from wavasr.recognition.chunks import ChunkPlan, log_probs_of
 from wavasr.recognition.transcribe import transcribe, transcribe_many
 
 NOISE = DecodingConfig(vad=False)
@@ -136,7 +136,7 @@ def test_eight_bits_are_near_and_do_not_depend_on_neighbours(front_end: Recogniz
 def test_chunked_is_whole(front_end: Recognizer, int8: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = exported(front_end, tmp_path, int8=int8)
     monkeypatch.setattr("wavasr.recognition.chunks.CHUNK_S", 0.5)
-    assert Plan.of(runtime) == Plan.of(front_end)
+    assert ChunkPlan.of(runtime) == ChunkPlan.of(front_end)
     waveform = sound(40_000)
     whole, _ = runtime.infer(waveform[None], np.array([40_000]))
     assert np.abs(log_probs_of(runtime, waveform) - whole[0]).max() < 1e-3

@@ -10,7 +10,7 @@ from wavasr.audio.reading import load_audio
 from wavasr.decoding.config import DecodingConfig
 from wavasr.decoding.greedy import Hypothesis
 from wavasr.recognition.activity import ActivityConfig, SpeechProbability, Utterances
-from wavasr.recognition.chunks import SAME, Level
+from wavasr.recognition.chunks import SAME, LevelChange
 from wavasr.recognition.models import opened
 from wavasr.recognition.stretches import accepted
 from wavasr.recognition.transcribe import transcribe
@@ -108,10 +108,12 @@ def test_level_and_offset_change_hardly_a_word(speech: np.ndarray, gain: float, 
 
 
 def test_usual_levels_are_left_as_they_are(speech: np.ndarray) -> None:
-    assert Level.of(speech[:RATE]) == SAME and Level.of(0.3 * speech[:RATE]) == SAME
-    assert Level.of(0.09 * speech[:RATE]).gain > 3  # 20 dB below usual it costs two points of word errors
-    assert Level.of(0.01 * speech[:RATE]).gain > 10 and Level.of(speech[:RATE] + 0.1).offset == pytest.approx(0.1, 0.05)
-    assert Level()(speech) is speech
+    assert LevelChange.of(speech[:RATE]) == SAME and LevelChange.of(0.3 * speech[:RATE]) == SAME
+    assert LevelChange.of(0.09 * speech[:RATE]).gain > 3  # 20 dB below usual it costs two points of word errors
+    assert LevelChange.of(0.01 * speech[:RATE]).gain > 10 and LevelChange.of(
+        speech[:RATE] + 0.1
+    ).offset == pytest.approx(0.1, 0.05)
+    assert LevelChange()(speech) is speech
 
 
 def test_without_activity_detection_everything_is_decoded(speech: np.ndarray) -> None:

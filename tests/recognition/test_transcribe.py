@@ -23,7 +23,7 @@ from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
 from wavasr.network.recognizer import Recognizer, load_model
-from wavasr.recognition.chunks import Plan, log_probs_of, stream_log_probs
+from wavasr.recognition.chunks import ChunkPlan, log_probs_of, stream_log_probs
 from wavasr.recognition.stretches import Cutter, joined
 from wavasr.recognition.transcribe import Transcript, recognise
 from wavasr.recognition.transcribe import transcribe as transcribe_speech
@@ -106,7 +106,7 @@ def test_chunked_is_the_one_pass(context: str, samples: int) -> None:
 
 @pytest.mark.usefixtures("short_chunks")
 def test_every_length_around_the_edges_of_windows(plain: Recognizer) -> None:
-    plan = Plan.of(plain)
+    plan = ChunkPlan.of(plain)
     for windows in (0, 1, 2):
         for extra in (-161, -160, -1, 0, 1, 160, 161):
             samples = plan.window + windows * plan.chunk + extra
@@ -122,7 +122,7 @@ def test_the_pieces_of_a_stream_do_not_matter(plain: Recognizer, piece: int) -> 
 
 
 def test_plan_is_in_hops_and_covers_what_a_frame_sees(model: Recognizer) -> None:
-    plan, (before, after) = Plan.of(model), model.receptive_field
+    plan, (before, after) = ChunkPlan.of(model), model.receptive_field
     assert 0 <= plan.before - before < 160 and 0 <= plan.after - after < 160
     assert plan.before % 160 == plan.chunk % 160 == plan.after % 160 == 0
 

@@ -30,8 +30,8 @@ from wavasr.training.warmup import (
     BANDS,
     CROP_S,
     LOG_MEL_SCALE,
-    Crops,
     FrontEndTask,
+    RandomCrops,
     WarmupConfig,
     explained_variance,
     warm_up,
@@ -147,7 +147,7 @@ def test_crops_are_pieces_of_the_audio(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{name}.wav", ramp if name == "long" else -ramp, RATE)
         utterances.append(Utterance(name, tmp_path / f"{name}.wav", seconds, ""))
     store = AudioStore(utterances, RATE, progress=False)
-    crops = iter(Crops(store, Augmenter(AugmentConfig(), RATE), RATE, seed=0))
+    crops = iter(RandomCrops(store, Augmenter(AugmentConfig(), RATE), RATE, seed=0))
     found = [next(crops).numpy() for _ in range(200)]
     assert {crop.shape for crop in found} == {(round(CROP_S * RATE),)}
     long = [crop for crop in found if crop[0] > 0]
@@ -167,7 +167,7 @@ def test_crops_are_pieces_of_the_audio(tmp_path: Path) -> None:
 def test_crops_repeat_with_their_seed(tmp_path: Path) -> None:
     store = AudioStore(read_manifest(corpus(tmp_path, "a")), RATE, progress=False)
     augmenter = Augmenter(AugmentConfig(gain_db=(-20.0, 10.0)), RATE)
-    first, again, other = (next(iter(Crops(store, augmenter, RATE, seed))) for seed in (1, 1, 2))
+    first, again, other = (next(iter(RandomCrops(store, augmenter, RATE, seed))) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -15,7 +15,7 @@ from wavasr.audio.augment import Augmenter
 from wavasr.audio.config import AugmentConfig
 from wavasr.errors import AudioError, WavasrError
 from wavasr.training.generators import EpochLoader
-from wavasr.training.warmup import Crops
+from wavasr.training.warmup import RandomCrops
 from wavasr.training.workers import loaded
 
 
@@ -44,7 +44,7 @@ def test_crops_of_a_warm_up_go_on(caplog: pytest.LogCaptureFixture) -> None:
         def __getitem__(self, place: int) -> np.ndarray:
             return np.linspace(-1.0, 1.0, 50_000, dtype=np.float32)
 
-    crops = Crops(Store(), Augmenter(AugmentConfig(), 16000), 16000, seed=1)  # type: ignore[arg-type]
+    crops = RandomCrops(Store(), Augmenter(AugmentConfig(), 16000), 16000, seed=1)  # type: ignore[arg-type]
     found = []
     for crop in itertools.islice(loaded(crops.batches(1), 1), 30):
         found.append(crop)

@@ -15,7 +15,7 @@ from wavasr.errors import counted
 
 if TYPE_CHECKING:
     from wavasr.recognition.bulk import Bulk, Done, Unit
-    from wavasr.recognition.runners import Workers
+    from wavasr.recognition.runners import Runners
 
 
 def bulk(arguments: list[str]) -> int:
@@ -66,7 +66,7 @@ class _Counts:
         """Whether more recordings failed than are allowed."""
         return self.most_errors is not None and self.failed > self.most_errors
 
-    def carry_out(self, workers: Workers, number: int) -> int:
+    def carry_out(self, workers: Runners, number: int) -> int:
         """Do what is still to do; the exit code."""
         from tqdm import tqdm
 

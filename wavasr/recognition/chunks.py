@@ -31,7 +31,7 @@ MOST_GAIN = 1000.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class ChunkPlan:
     """How long audio is cut, in samples, all multiples of the hop.
 
     |- before -|------------ chunk ------------|- after -|      a window; its chunk's frames are kept
@@ -43,7 +43,7 @@ class Plan:
     after: int
 
     @classmethod
-    def of(cls, model: AcousticModel) -> Plan:
+    def of(cls, model: AcousticModel) -> ChunkPlan:
         """The plan of a model: its receptive field around chunks of about 20 s."""
         hop = model.hop_samples
         before, after = (math.ceil(samples / hop) * hop for samples in model.receptive_field)
@@ -65,7 +65,7 @@ def seconds_of(frames: int, model: AcousticModel) -> float:
     return frames * model.hop_samples / model.sample_rate
 
 
-class Level(NamedTuple):
+class LevelChange(NamedTuple):
     """What brings speech to a usual level: an offset that is taken away, and a factor."""
 
     offset: float = 0.0
@@ -78,7 +78,7 @@ class Level(NamedTuple):
         return (samples - np.float32(self.offset)) * np.float32(self.gain)
 
     @classmethod
-    def of(cls, samples: Samples) -> Level:
+    def of(cls, samples: Samples) -> LevelChange:
         """What the beginning of an utterance, (S,), asks for; nothing where it is usual."""
         count = len(samples) // LEVEL_SAMPLES
         if not count:
@@ -91,7 +91,7 @@ class Level(NamedTuple):
         return cls(offset if abs(offset) > max(0.1 * loudest, 1e-5) else 0.0, gain)
 
 
-SAME = Level()
+SAME = LevelChange()
 
 
 class Posteriors:
@@ -105,7 +105,7 @@ class Posteriors:
     def __init__(self, model: AcousticModel) -> None:
         self._model = model
         self._hop = model.hop_samples
-        self._plan = Plan.of(model)
+        self._plan = ChunkPlan.of(model)
         self._held = np.zeros(0, np.float32)
         self._first = 0  # the frame at whose first sample `_held` begins
         self._ended = False
@@ -118,12 +118,12 @@ class Posteriors:
         self._features_first = 0
 
     @property
-    def level(self) -> Level:
+    def level(self) -> LevelChange:
         """What is done to the samples before the network gets them."""
         return self._level
 
     @level.setter
-    def level(self, level: Level) -> None:
+    def level(self, level: LevelChange) -> None:
         if level != self._level:
             self._level, self._features = level, None
 
@@ -225,7 +225,7 @@ def stream_log_probs(model: AcousticModel, pieces: Iterable[Samples]) -> Iterato
         pieces: consecutive stretches of one recording, each (P,) float32 of any length, at the model's rate.
     """
     posteriors = Posteriors(model)
-    chunk = Plan.of(model).chunk // model.hop_samples
+    chunk = ChunkPlan.of(model).chunk // model.hop_samples
     for piece in pieces:
         posteriors.push(piece)
         if posteriors.complete - posteriors.taken >= chunk:

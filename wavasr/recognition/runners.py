@@ -87,7 +87,7 @@ class Schedule:
         return None
 
 
-class Workers(Protocol):
+class Runners(Protocol):
     """Those who do the units."""
 
     backups: bool  # whether their machines may be of different speed
@@ -106,7 +106,7 @@ class Workers(Protocol):
         """End them all."""
 
 
-def carry_out(units: Sequence[Unit], workers: Workers, number: int) -> Iterator[Done]:
+def carry_out(units: Sequence[Unit], workers: Runners, number: int) -> Iterator[Done]:
     """Do units, `number` at a time, and tell of each when it is done.
 
     Raises:

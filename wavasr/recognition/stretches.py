@@ -25,7 +25,7 @@ from wavasr.decoding.times import Word, word_times
 from wavasr.language.text import Units
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.activity import ActivityConfig, Utterance, Utterances
-from wavasr.recognition.chunks import Floats, Level, Plan, Posteriors, frames_in, log_probs_of
+from wavasr.recognition.chunks import ChunkPlan, Floats, LevelChange, Posteriors, frames_in, log_probs_of
 from wavasr.recognition.workers import Versions
 
 DEFAULT_ACTIVITY: ActivityConfig | None = ActivityConfig()
@@ -73,7 +73,7 @@ class Stretches:
         self._by_activity = activity is not None
         self._utterances = Utterances(model.sample_rate, model.hop_samples, activity)
         self._posteriors = Posteriors(model)
-        self._chunk = Plan.of(model).chunk // model.hop_samples
+        self._chunk = ChunkPlan.of(model).chunk // model.hop_samples
         self._cutter = Cutter(model)
         self._levelled: Utterance | None = None  # the utterance that the posteriors have the level of
         self._audible = False
@@ -169,10 +169,10 @@ class Stretches:
     def _level_end(self, utterance: Utterance) -> int:
         return utterance.first + frames_in(_LEVEL_S, self._model)
 
-    def _level(self, utterance: Utterance) -> Level:
+    def _level(self, utterance: Utterance) -> LevelChange:
         if not self._by_activity:
-            return Level()
-        return Level.of(self._posteriors.samples_between(utterance.first, self._level_end(utterance)))
+            return LevelChange()
+        return LevelChange.of(self._posteriors.samples_between(utterance.first, self._level_end(utterance)))
 
     def _stretch(self, values: Floats, ends: bool) -> Stretch:
         first, self._first = self._first, self._first + len(values)

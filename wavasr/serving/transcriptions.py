@@ -68,7 +68,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Recognised:
+class Transcription:
     """What came of a recording, or of a piece of it: its utterances, and the seconds of audio so far."""
 
     finals: list[Final]
@@ -206,7 +206,7 @@ def _list(form: FormData, name: str) -> list[str]:
 # The answer -----------------------------------------------------------------------------------------------------------
 
 
-async def _pieces(state: State, wanted: Wanted) -> AsyncIterator[Recognised]:
+async def _pieces(state: State, wanted: Wanted) -> AsyncIterator[Transcription]:
     """What each piece of the recording gives; counted in the metrics. Whatever goes wrong is a `Refused`."""
     began_s, duration_s, status = time.monotonic(), 0.0, 499
     answers = state.pool.recognise(wanted.content, wanted.options, state.settings.limits.audio_s)
@@ -214,7 +214,7 @@ async def _pieces(state: State, wanted: Wanted) -> AsyncIterator[Recognised]:
         async with contextlib.aclosing(answers):
             async for answer in answers:
                 duration_s = answer.duration_s
-                yield Recognised([event for event in answer.events if isinstance(event, Final)], duration_s)
+                yield Transcription([event for event in answer.events if isinstance(event, Final)], duration_s)
         status = 200
         state.metrics.took(duration_s, time.monotonic() - began_s)
     except Busy as error:
@@ -232,23 +232,23 @@ async def _pieces(state: State, wanted: Wanted) -> AsyncIterator[Recognised]:
 
 async def _whole(state: State, wanted: Wanted) -> Response:
     """One response with everything."""
-    found = Recognised([])
+    found = Transcription([])
     async for piece in _pieces(state, wanted):
-        found = Recognised([*found.finals, *piece.finals], piece.duration_s)
+        found = Transcription([*found.finals, *piece.finals], piece.duration_s)
     return _RESPONSES[wanted.format](found, wanted)
 
 
 async def _server_sent_events(state: State, wanted: Wanted) -> AsyncIterator[str]:
     """The text as it is found: deltas that are to be appended, then the whole."""
     yield ": recognising\n\n"  # clients wait only seconds for the first byte
-    found = Recognised([])
+    found = Transcription([])
     try:
         async for piece in _pieces(state, wanted):
             for final in piece.finals:
                 delta = f" {final.text}" if found.finals else final.text
                 found.finals.append(final)
                 yield _event({"type": "transcript.text.delta", "delta": delta})
-            found = Recognised(found.finals, piece.duration_s)
+            found = Transcription(found.finals, piece.duration_s)
         yield _event({"type": "transcript.text.done", "text": found.text, "usage": found.usage})
     except Refused as refused:
         yield _event(refused.body)
@@ -272,11 +272,11 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Response])
         working.cancel()
 
 
-def _json(found: Recognised, wanted: Wanted) -> Response:
+def _json(found: Transcription, wanted: Wanted) -> Response:
     return JSONResponse({"text": found.text, "usage": found.usage})
 
 
-def _verbose_json(found: Recognised, wanted: Wanted) -> Response:
+def _verbose_json(found: Transcription, wanted: Wanted) -> Response:
     segments = [_segment(index, final) for index, final in enumerate(found.finals)]
     words = [_word(word) for word in found.words]
     return JSONResponse(
@@ -314,13 +314,13 @@ def _segment(index: int, final: Final) -> dict[str, Any]:
     }
 
 
-def _rendered(found: Recognised, wanted: Wanted) -> Response:
+def _rendered(found: Transcription, wanted: Wanted) -> Response:
     words, model = found.words, wanted.options.model
     transcript = Transcript("upload", found.duration_s, found.text, sureness(words), words, model)
     return PlainTextResponse(render([transcript], {"text": "txt"}.get(wanted.format, wanted.format)))
 
 
-_RESPONSES: dict[str, Callable[[Recognised, Wanted], Response]] = {
+_RESPONSES: dict[str, Callable[[Transcription, Wanted], Response]] = {
     "json": _json,
     "verbose_json": _verbose_json,
     "text": _rendered,

@@ -92,7 +92,7 @@ _DEFAULTS = {
 }
 
 
-class Crops(IterableDataset[Tensor]):
+class RandomCrops(IterableDataset[Tensor]):
     """Endless random crops (CROP_S,) of the stored audio, augmented."""
 
     def __init__(self, store: AudioStore, augmenter: Augmenter, sample_rate: int, seed: int) -> None:
@@ -168,7 +168,7 @@ def warm_up(
     task = FrontEndTask(config.encoder)
     load_front_end(task.recognizer, config.encoder.init)
     rate = task.recognizer.sample_rate
-    crops = Crops(AudioStore(utterances, rate), Augmenter(config.augment, rate), rate, config.seed)
+    crops = RandomCrops(AudioStore(utterances, rate), Augmenter(config.augment, rate), rate, config.seed)
     loader = loaded(crops.batches(config.batch), workers=1)
     front_end_and_bands = [*task.recognizer.front_end.parameters(), *task.bands.parameters()]
     optimizer = torch.optim.AdamW(front_end_and_bands, lr=config.lr, betas=(0.9, 0.98), weight_decay=1e-4)

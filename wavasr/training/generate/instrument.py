@@ -29,11 +29,11 @@ class _Lesson:
         utterance = (studio.voices.dev if is_held else studio.voices.train)[index]
         config = studio.config.generator
         mel = studio.recording(utterance).frames.features[:, :MEL_BANDS]
-        heard = sounding(studio.notes(utterance), len(mel), config.hop_samples / config.sample_rate)
+        played = sounding(studio.notes(utterance), len(mel), config.hop_samples / config.sample_rate)
         self.mel = torch.from_numpy(np.ascontiguousarray(mel))
-        self.frames = torch.from_numpy(heard.frames)
-        self.keys = torch.from_numpy(heard.keys - LOWEST_KEY)
-        self.places = torch.from_numpy(places_of(heard))
+        self.frames = torch.from_numpy(played.frames)
+        self.keys = torch.from_numpy(played.keys - LOWEST_KEY)
+        self.places = torch.from_numpy(places_of(played))
 
     def error(self, model: Instrument, first: int, count: int) -> Tensor:
         """Mean absolute error of the log-mel powers of some frames, in nats."""
