@@ -307,7 +307,7 @@ def test_manifests_are_checked_and_copied(tmp_path: Path) -> None:
     assert corpus.problems == [
         f"{tmp_path / 'in' / 'none.wav'}: no such file; check the path",
         f"{tmp_path / 'in' / 'a.wav'}: utterance 'wrong' lies from 0 to 9 s, but the file has 0.5 s",
-        f"{tmp_path / 'in' / 'a.wav'}: no text for utterance 'silent'",
+        f"{tmp_path / 'in' / 'a.wav'}: the text of utterance 'silent' is empty; write what is said",
     ]
     with pytest.raises(CorpusError, match="give another folder"):
         corpora.prepare("jsonl", tmp_path / "in" / "train.jsonl", tmp_path / "in")
@@ -366,7 +366,7 @@ def test_speakers_are_held_out_whole_and_always_the_same() -> None:
     again, _ = hold_out(drafts[::-1], 0.2)
     assert {d.id for d in again["dev"]} == {d.id for d in splits["dev"]}
     assert [d for d in drafts if d in splits["train"]] == splits["train"]
-    assert notes == ["dev is 4 speakers with 20 utterances held out of train; the corpus has no dev set of its own"]
+    assert notes == ["dev is 4 speakers held out of train; the corpus has no dev set of its own"]
     one_voice, notes = hold_out([Draft(str(i), Path(f"{i}.wav"), "x", "me") for i in range(50)], 0.1)
     assert (len(one_voice["train"]), len(one_voice["dev"])) == (45, 5)
     assert "the voices of train" in notes[1]
@@ -407,7 +407,7 @@ def test_texts_whose_recording_is_passed_over_are_named(tmp_path: Path) -> None:
     text(tmp_path / "README.txt", "about")
     corpus = corpora.read("folder", tmp_path, dev_share=0.0)
     assert [problem.partition(": ")[0] for problem in corpus.problems] == [str(tmp_path / "b.xyz")]
-    assert "1 texts have no recording beside them, e.g. README.txt: passed over" in corpus.notes
+    assert "texts without a recording beside them: 1, passed over, e.g. README.txt" in corpus.notes
 
 
 def test_splits_without_utterances_are_refused_and_nothing_is_written(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from tests.training.tones import recipe_file, rows, train
+from wavasr import cli
 from wavasr.cli.training import draw
 from wavasr.errors import ConfigError
 from wavasr.network.recognizer import load_model
@@ -57,9 +58,18 @@ def test_no_gpu_is_one_line(tones: Path, tmp_path: Path, caplog: pytest.LogCaptu
     recipe = parse(["--config", str(recipe_file(tmp_path, tones)), "--run_dir", str(tmp_path / "run")])
     make_trainer(recipe, {"config": _config(recipe)}, None, Interruption())
     assert "no GPU: training on" in caplog.text
-    recipe.trainer["accelerator"] = "gpu"
-    with pytest.raises(ConfigError, match=r"trainer\.accelerator is gpu, and PyTorch finds no GPU here"):
-        make_trainer(recipe, {"config": _config(recipe)}, None, Interruption())
+
+
+@pytest.mark.parametrize("recipe", ["own.yaml", "voice.yaml", "speak.yaml"])
+def test_a_gpu_that_is_missing_is_told_before_anything_is_written(
+    recipe: str, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    command = ["fit", "--config", recipe, "--run_dir", str(tmp_path / "run"), "--trainer.accelerator", "gpu"]
+    assert cli.main(command) == 2
+    assert "trainer.accelerator is gpu, and PyTorch finds no GPU here" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def _config(recipe: Any) -> dict[str, Any]:

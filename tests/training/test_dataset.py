@@ -306,6 +306,14 @@ def test_phones_and_words_are_told_apart(utterances: list[Utterance], kind: Any,
         refuse_other_kind(split, UnitsConfig(kind=kind, phone_set=0))
 
 
+def test_manifests_that_are_missing_are_told_how_they_are_made(tmp_path: Path) -> None:
+    config = parse(["--config", "own.yaml", "--data.root", str(tmp_path / "none")]).config
+    for read in read_splits, with_phones:
+        with pytest.raises(CorpusError, match=r"none/train\.jsonl: no such manifest; `wavasr prepare` .*--data\.root"):
+            read(replace(config, run_dir=tmp_path / "r"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_corpus_instead_of_manifests_is_told_how_it_is_prepared(utterances: list[Utterance], tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("ab", encoding="utf-8")
     with pytest.raises(CorpusError, match=r"is a corpus and has no train\.jsonl; make .* `wavasr prepare folder"):

@@ -132,11 +132,7 @@ def hold_out(drafts: Sequence[Draft], share: float) -> tuple[dict[str, list[Draf
         raise CorpusError(
             f"dev_share={share:g} of {len(drafts)} utterances leaves none for training; give a smaller one"
         )
-    what = (
-        f"{counted(len(held), 'speaker')} with {counted(count, 'utterance')}"
-        if by_speaker
-        else counted(count, "utterance")
-    )
+    what = counted(len(held), "speaker") if by_speaker else counted(count, "utterance")
     notes = [f"dev is {what} held out of train; the corpus has no dev set of its own"]
     if not by_speaker:
         notes.append("too few speakers are known to hold whole ones out: dev has the voices of train")
@@ -259,7 +255,7 @@ def _utterance(draft: Draft, length_s: float | AudioError, problems: list[str]) 
     if isinstance(length_s, AudioError):
         return None
     if not draft.text.strip():
-        problems.append(f"{draft.audio}: no text for utterance {draft.id!r}")
+        problems.append(f"{draft.audio}: the text of utterance {draft.id!r} is empty; write what is said")
         return None
     duration_s = length_s - draft.offset_s if draft.duration_s is None else draft.duration_s
     end_s = draft.offset_s + duration_s

@@ -85,5 +85,5 @@ def _name_passed_over(part: Path, used: set[Path], problems: list[str], notes: l
             alone.append(text)
     if alone:
         notes.append(
-            f"{len(alone)} texts have no recording beside them, e.g. {alone[0].relative_to(part)}: passed over"
+            f"texts without a recording beside them: {len(alone)}, passed over, e.g. {alone[0].relative_to(part)}"
         )

@@ -28,6 +28,7 @@ from wavasr.files import atomic_text
 
 log = logging.getLogger("wavasr")
 
+HOW_TO_MAKE = "`wavasr prepare` makes manifests such as train.jsonl, `wavasr align --manifest` those of phones"
 INDEX_NAME = "index.jsonl"  # the manifest in a folder of shards
 SILENCE = "sil"  # between aligned phones
 
@@ -161,8 +162,7 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def reading_manifest(path: object) -> contextlib.AbstractContextManager[None]:
     """What goes wrong while a manifest is read becomes a CorpusError of one line."""
-    remedy = "`wavasr prepare` makes manifests such as train.jsonl, `wavasr align --manifest` those of phones"
-    return reading(path, "manifest", remedy, CorpusError)
+    return reading(path, "manifest", HOW_TO_MAKE, CorpusError)
 
 
 def _json_object(line: str, where: str) -> dict[str, Any]:

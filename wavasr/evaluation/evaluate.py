@@ -117,7 +117,7 @@ def calibrate(evaluation: Evaluation, path: Path, key: str = "ctc", output: Path
     """
     found = fit_map([utterance.judged for utterance in evaluation.utterances])
     if found is None:
-        raise TextError(f"fewer than {FEWEST_WORDS} words were recognised, too few to calibrate confidences")
+        raise TextError(f"fewer than {FEWEST_WORDS} words were recognised; calibrate confidences on more")
     maps = read_header(path)["metadata"].get(CALIBRATION) or {}
     change_model(path, output, metadata={CALIBRATION: {**maps, key: found.to_dict()}})
     return evaluation.calibrated(found)

@@ -19,7 +19,7 @@ from wavasr.training.callbacks import CsvLog, Keeper, ProgressBar, process_rank
 from wavasr.training.folder import MODEL_NAME
 from wavasr.training.interruption import Interruption, requeued
 from wavasr.training.recipe import Config, Recipe, add_groups, add_run, new_parser, read
-from wavasr.training.run import logger_of, plugins, running
+from wavasr.training.run import logger_of, plugins, refuse_missing_gpu, running
 from wavasr.training.task import Task
 from wavasr.training.workers import loaded
 
@@ -121,6 +121,7 @@ def run(recipe: Recipe[Any], fit: Callable[[Recipe[Any], Interruption], Path]) -
     Raises:
         WavasrError: the data or the run folder cannot be used.
     """
+    refuse_missing_gpu(recipe.trainer["accelerator"])
     with running(recipe.config.run_dir) as stop:
         path = fit(recipe, stop)
     if process_rank() == 0:

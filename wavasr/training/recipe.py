@@ -325,7 +325,21 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         key = found[1].lstrip("-").split("=")[0]
         return f"unknown key {key}{_suggest(key, known)}"
-    return " ".join(message.split())
+    return _wrong_value(message) or " ".join(message.split())
+
+
+_KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false", "NoneType": "null", "tuple": "a list"}
+
+
+def _wrong_value(message: str) -> str:
+    """The parser's complaint about a value, as other keys have it; "" where it is about something else."""
+    found = re.search(r'Parser key "([\w.]+)":(.*)(?:Got value|Given value type.*Given value): ?(.*)', message, re.DOTALL)
+    if not found:
+        return ""
+    key, reason, value = found.groups()
+    names = re.findall(r"<class '(\w+)'>|Literal\[(.*?)\]", reason)
+    wanted = [_KINDS.get(kind, kind) if kind else choices.replace("'", "") for kind, choices in names]
+    return f"{key} is {value.strip()!r}; expected {' or '.join(dict.fromkeys(wanted))}" if wanted else ""
 
 
 def _key_of(message: str) -> str:

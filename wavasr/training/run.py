@@ -24,7 +24,7 @@ from wavasr.corpora.manifest import Utterance, read_manifest
 from wavasr.corpora.remote import join
 from wavasr.decoding.config import GREEDY, DecodingConfig
 from wavasr.decoding.factory import decoder_of
-from wavasr.errors import ConfigError, TextError, WavasrError
+from wavasr.errors import ConfigError, TextError, WavasrError, counted
 from wavasr.evaluation.evaluate import calibrate, evaluate
 from wavasr.evaluation.report import write_report
 from wavasr.language.text import Units, build_units
@@ -71,6 +71,7 @@ def main(argv: Sequence[str], finished: Callable[[Path, Sequence[Utterance]], No
     """
     recipe = parse(argv)
     run_dir = recipe.config.run_dir
+    refuse_missing_gpu(recipe.trainer["accelerator"])
     with running(run_dir) as stop:
         splits = read_splits(with_phones(recipe.config, process_rank() == 0))
         model = fit(recipe, splits, stop)
@@ -267,7 +268,8 @@ def make_trainer(
     if options["enable_progress_bar"] is None:
         options["enable_progress_bar"] = sys.stderr.isatty()
     options["strategy"] = strategy_of(options, recipe.config)
-    _say_device(options["accelerator"])
+    if options["accelerator"] == "auto" and not _has_gpu():
+        log.info("no GPU: training on %s of the processor", counted(torch.get_num_threads(), "thread"))
     config = recipe.config
     keeper = Keeper(
         run_dir, config.checkpoint_minutes, folder.portable(record), stop, patience=config.patience, score=score
@@ -314,27 +316,26 @@ def strategy_of(options: Mapping[str, Any], config: FitConfig) -> str | Strategy
     return wanted
 
 
-def _say_device(accelerator: str) -> None:
-    """One line where there is no GPU.
+def refuse_missing_gpu(accelerator: str) -> None:
+    """Before anything is read or written.
 
     Raises:
-        ConfigError: one is asked for.
+        ConfigError: a GPU is asked for, and there is none.
     """
-    if torch.cuda.is_available() or torch.backends.mps.is_available():
-        return
-    if accelerator in ("gpu", "cuda", "mps"):
+    if accelerator in ("gpu", "cuda", "mps") and not _has_gpu():
         raise ConfigError(
             f"trainer.accelerator is {accelerator}, and PyTorch finds no GPU here; install a PyTorch for your GPU "
             "(pytorch.org), or set trainer.accelerator: cpu"
         )
-    if accelerator == "auto":
-        log.info("no GPU: training on %d threads of the processor", torch.get_num_threads())
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def _slow_in_bfloat16(accelerator: str) -> bool:
     """Whether training is going to run on a processor without instructions for bfloat16."""
-    others = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return (accelerator == "cpu" or (accelerator == "auto" and not others)) and not has_fast_bfloat16()
+    return (accelerator == "cpu" or (accelerator == "auto" and not _has_gpu())) and not has_fast_bfloat16()
 
 
 def evaluated(config: FitConfig, splits: Splits) -> Iterator[tuple[str, Sequence[Utterance]]]:

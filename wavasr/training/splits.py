@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wavasr.corpora import guess
 from wavasr.corpora.base import in_order
 from wavasr.corpora.listing import Listing, durations_s, places, read_listing, speakers, take
-from wavasr.corpora.manifest import Utterance, file_of, report_dropped
+from wavasr.corpora.manifest import HOW_TO_MAKE, Utterance, file_of, report_dropped
 from wavasr.corpora.pieces import in_pieces
 from wavasr.corpora.remote import join, read_bytes, url_of
 from wavasr.errors import ConfigError, CorpusError, TextError
@@ -111,6 +111,8 @@ def require_manifests(root: Path, names: Iterable[str]) -> None:
             f"{root}: is a corpus and has no {missing[0]}; make manifests with `wavasr prepare {corpus} {root} "
             f"--output data/{corpus}`, then give --data.root data/{corpus}"
         )
+    if missing:
+        raise CorpusError(f"{root / missing[0]}: no such manifest; {HOW_TO_MAKE}; --data.root names their folder")
 
 
 def fingerprints(data: DataConfig) -> dict[str, str]:
