@@ -156,7 +156,7 @@ def test_the_commands(
     assert "no.arpa: no such language model" in capsys.readouterr().err
     for wrong, complaint in [
         (["--model", str(tuned), "--lm", str(tmp_path / "no.arpa")], "no.arpa: no such file"),
-        (["--lm", str(lm)], "default: is no model file of yours; give --output"),
+        (["--lm", str(lm)], "default: ships with wavasr and is not changed; give --output"),
         (["--model", str(tuned), "--lm", "none"], "carries no language model; give one"),
     ]:
         assert main(["lm", "tune", "--manifest", str(manifest), *wrong]) == 2

@@ -28,7 +28,12 @@ def model_file(path: Path, **options: Any) -> Path:
     model.excitation_gain.fill_(0.1)
     model.sample_gain.fill_(5.0)
     instrument = Instrument() if model.config.condition == "notes" else None
-    save_generator(model, path, {"config": {"data": {"sources": ["noise, CC0"]}}}, instrument=instrument)
+    metadata = {
+        "config": {"data": {"sources": ["noise, CC0"]}},
+        "best": {"dev_density_bits": 6.971327, "epoch": 3},
+        "manifests_sha256": {"train.jsonl": "0"},
+    }
+    save_generator(model, path, metadata, instrument=instrument)
     return path
 
 
@@ -113,6 +118,7 @@ def test_info_lists_speakers_and_licences(folder: Path, capsys: pytest.CaptureFi
     assert cli.main(["info", str(folder / "vocoder.wavasr")]) == 0
     told = capsys.readouterr().out
     assert "anna, bert" in told and "noise, CC0" in told and "a vocoder" in told
+    assert "best         dev_density_bits 6.971, epoch 3" in told and "sha256" not in told
     assert cli.main(["info", "--json", str(folder / "music.wavasr")]) == 0
 
 

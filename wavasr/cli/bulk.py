@@ -116,9 +116,9 @@ class _Counts:
 def _parser() -> Parser:
     parser = Parser(
         prog="wavasr bulk",
-        description="Transcribe a corpus into DIR: NAME.jsonl for each shard, or each block of a manifest or folder,\n"
-        "with an object a line (id, text, confidence, duration_s, words), and NAME.errors.jsonl for what could not be\n"
-        "read. Results appear whole; run the command again after any end, and it does what is missing.",
+        description="Transcribe a corpus into DIR: for each shard, or each block of a manifest or folder, NAME.jsonl\n"
+        "with an object per recording (id, text, confidence, duration_s, words), and NAME.errors.jsonl with\n"
+        "those that could not be read. To go on after an interruption run the same command again.",
         epilog="examples:\n"
         "  wavasr bulk calls/ --output texts\n"
         "  wavasr bulk data/librispeech/dev.jsonl --output texts --workers 2\n"
@@ -137,22 +137,22 @@ def _parser() -> Parser:
         "--workers",
         type=count,
         metavar="N",
-        help="processes or actors (default: one a core of this machine or cluster)",
+        help="processes or actors (default: one per core of this machine or cluster)",
     )
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="let actors of a Ray cluster do it, whose machines see the same folders: HOST:PORT, auto, local",
+        help="use a Ray cluster, whose machines see the same folders: HOST:PORT, auto, local",
     )
     parser.add_argument(
-        "--shard", default="0/1", metavar="i/n", help="do each n-th unit only, from the i-th on (from 0)"
+        "--shard", default="0/1", metavar="i/n", help="do part i of n only (i from 0): every n-th shard or block"
     )
     parser.add_argument(
         "--block",
         type=count,
         default=200,
         metavar="N",
-        help="recordings of a manifest or folder that share a result file (default: %(default)s)",
+        help="recordings per result file, for manifests and folders (default: %(default)s)",
     )
     parser.add_argument(
         "--max-errors", type=count, metavar="K", help="stop when more recordings than this have failed (default: never)"

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from wavasr.errors import shortened
 from wavasr.files import NamedSink, is_standard_output
@@ -90,6 +90,15 @@ def tell_about(output: str | Path, line: str) -> None:
 def one_line(message: str) -> str:
     """The message with its line breaks turned into spaces."""
     return " ".join(message.split())
+
+
+def plain(value: Any) -> str:
+    """A value of a header for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def help_stream(arguments: list[str]) -> TextIO:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavasr.cli.console import OK, configure_logging, one_line, tell_written
+from wavasr.cli.console import OK, configure_logging, one_line, plain, tell_written
 from wavasr.cli.options import Parser, count
 
 log = logging.getLogger("wavasr")
@@ -51,7 +51,7 @@ def generate(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, metavar="S", help="how long to improvise (default: 5)")
     parser.add_argument("--seed", type=count, default=0, metavar="N", help="start of the random choices (default: 0)")
     parser.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="below 1 surer, above 1 rougher (default: 1)"
+        "--temperature", type=float, default=1.0, metavar="T", help="below 1 less random, above 1 more (default: 1)"
     )
     add_sound_output(parser)
     args = parser.parse_args(arguments)
@@ -218,8 +218,8 @@ def describe_generator(path: Path, header: dict[str, Any]) -> str:
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"{path}: its header is damaged ({error}); train the model again") from error
     kinds = {
-        "mel": "a vocoder, told of mel spectrum and pitch",
-        "notes": "an instrument, told of notes",
+        "mel": "a vocoder: mel spectrum and pitch to sound",
+        "notes": "an instrument: notes to sound",
         "past": "improvises from its past",
         "none": "improvises",
     }
@@ -229,12 +229,13 @@ def describe_generator(path: Path, header: dict[str, Any]) -> str:
         f"{config.skip_channels}, kernel {config.kernel}",
         "classes": f"{config.levels}, mu-law of the {'excitation' if config.excitation == 'lpc' else 'samples'}",
         "sample rate": f"{config.sample_rate} Hz",
-        "past": f"{1000 * config.receptive_samples / config.sample_rate:.0f} ms are seen",
+        "past": f"{1000 * config.receptive_samples / config.sample_rate:.0f} ms",
         "speakers": ", ".join(config.speakers) or "one",
     }
     metadata = dict(header["metadata"])
     trained = metadata.pop("config", {})
-    lines |= {str(key): one_line(str(value))[:200] for key, value in metadata.items()}
+    metadata.pop("manifests_sha256", None)
+    lines |= {str(key): one_line(plain(value))[:200] for key, value in metadata.items()}
     width = max(map(len, [*lines, "trained on"]))
     sources = trained.get("data", {}).get("sources", []) if isinstance(trained, dict) else []
     rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]

@@ -130,7 +130,9 @@ def _lm_tune(arguments: list[str]) -> int:
     add_model(parser)
     add_manifest(parser)
     add_language_model(parser)
-    parser.add_argument("--beam", type=count, default=0, metavar="N", help="hypotheses (default: 500)")
+    parser.add_argument(
+        "--beam", type=count, default=0, metavar="N", help="hypotheses of the search (default: as for transcribe)"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write a copy of the model instead of changing it"
     )

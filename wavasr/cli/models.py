@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavasr.cli.console import OK, configure_logging, one_line, tell_written
+from wavasr.cli.console import OK, configure_logging, one_line, plain, tell_written
 from wavasr.cli.options import Parser, add_language_model, add_weights
 from wavasr.errors import ConfigError, ModelError
 
@@ -22,8 +22,8 @@ def info(arguments: list[str]) -> int:
     """`wavasr info`: what a model file carries."""
     parser = Parser(
         prog="wavasr info",
-        description="Tell what a model file carries: encoder, units, sample rate, text normalisation, what it decodes\n"
-        "with, training, data and licences.",
+        description="Show what a model file holds: encoder, units, sample rate, text normalisation, decoding weights,\n"
+        "training, data and licences.",
         epilog="examples:\n  wavasr info\n  wavasr info runs/an4/model.wavasr\n  wavasr info --json",
     )
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
@@ -101,13 +101,13 @@ def describe_model(path: Path, header: dict[str, Any], facts: dict[str, Any]) ->
         "text": f"{text.case} case; punctuation: {text.punctuation}; digits: {text.digits}",
     }
     if decoding := header.get("decoding"):
-        lines["decoding"] = _plain(decoding)
+        lines["decoding"] = plain(decoding)
     metadata = dict(header["metadata"])
     config = metadata.pop("config", {})  # all of it with --json, and the priors
     metadata.pop(PRIORS, None)
     attribution = metadata.pop("attribution", [])
     metadata.pop("manifests_sha256", None)
-    lines |= {str(key): one_line(_plain(value))[:200] for key, value in metadata.items()}
+    lines |= {str(key): one_line(plain(value))[:200] for key, value in metadata.items()}
     width = max(map(len, [*lines, "trained on", "attribution"]))
     rows = [f"{key:<{width}}  {value}" for key, value in lines.items()]
     sources = config.get("data", {}).get("sources", []) if isinstance(config, dict) else []
@@ -115,23 +115,13 @@ def describe_model(path: Path, header: dict[str, Any], facts: dict[str, Any]) ->
     return "\n".join([*rows, *(f"{'attribution':<{width}}  {one_line(str(text))}" for text in attribution)])
 
 
-def _plain(value: Any) -> str:
-    """A value of a header for people."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def export(arguments: list[str]) -> int:
     """`wavasr export`: a model file with another lexicon or language model, or the network as an ONNX graph."""
     parser = Parser(
         prog="wavasr export",
-        description="Write a copy of a model file, with the lexicon, the language model and its weights that are\n"
-        "given in the place of its own. Or, with a name in .onnx, the network alone, for other programs: inputs\n"
-        "waveform (B, S) float32 and lengths (B,) int64, outputs log_probs (B, T, V) and frames (B,); units,\n"
-        "spelling and encoder stand in its metadata as JSON.",
+        description="Write a copy of a model file with another lexicon, language model or decoding weights. With a\n"
+        "name in .onnx write the network alone, for other programs: inputs waveform (B, S) float32 and lengths\n"
+        "(B,) int64, outputs log_probs (B, T, V) and frames (B,); metadata: units, spelling and encoder as JSON.",
         epilog="examples:\n"
         "  wavasr export runs/mine/model.wavasr --lexicon words.txt --lm lm.arpa -o mine.wavasr\n"
         "  wavasr export default --lm none -o phones.wavasr\n"
@@ -140,21 +130,26 @@ def export(arguments: list[str]) -> int:
     )
     parser.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a file or a shipped name")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .wavasr or .onnx file")
-    parser.add_argument("--int8", action="store_true", help="a .onnx with 8 bits: smaller and faster")
+    parser.add_argument("--int8", action="store_true", help="8-bit weights in the .onnx file: smaller and faster")
     add_language_model(parser)
     add_weights(parser)
     parser.add_argument(
         "--rescorer",
         type=Path,
         metavar="F",
-        help="second language model, see data/lm/README.md (default: the model's own; none: without)",
+        help="second language model; see data/lm/README.md (default: the model's own; none: without)",
     )
-    parser.add_argument("--rescorer-weight", type=float, metavar="W", help="of it (default: the model's own)")
+    parser.add_argument(
+        "--rescorer-weight",
+        type=float,
+        metavar="W",
+        help="weight of the second language model (default: the model's own)",
+    )
     parser.add_argument(
         "--attribution",
         action="append",
         metavar="TEXT",
-        help="data, licence and makers of what is added, may be repeated; wavasr info prints it",
+        help="source and licence of what is added; may be repeated; wavasr info prints it",
     )
     args = parser.parse_args(arguments)
     from wavasr.files import check_writable
@@ -224,6 +219,6 @@ def own_file(model: str, output: Path | None) -> Path:
 
     path = resolve(model)
     if output is None and not Path(model).is_file():
-        raise ModelError(f"{model}: is no model file of yours; give --output to change a copy of a shipped one")
+        raise ModelError(f"{model}: ships with wavasr and is not changed; give --output FILE for a changed copy")
     check_writable(output or path)
     return path

@@ -85,14 +85,14 @@ def add_language_model(parser: argparse._ActionsContainer) -> None:
         "--lm",
         type=Path,
         metavar="F",
-        help="n-gram language model: ARPA (also .gz) or KenLM binary, or a model that carries one (default: the "
+        help="n-gram language model: ARPA (also .gz), KenLM binary, or a model file that has one (default: the "
         "model's own; none: without)",
     )
     parser.add_argument(
         "--lexicon",
         type=Path,
         metavar="F",
-        help="the words that may be said, one a line; for phone models with pronunciations, as in CMUdict "
+        help="the words that can be recognised, one per line; for phone models with pronunciations, as in CMUdict "
         "(default: the model's own)",
     )
 
@@ -108,18 +108,18 @@ def add_decoding(parser: Parser) -> None:
         help="hypotheses of a beam search (default: 500 with a language model or lexicon, 700 if phones or "
         "SentencePiece, 100 with hotwords alone)",
     )
-    group.add_argument("--n-best", type=count, default=1, metavar="N", help="the N best texts, in JSON")
+    group.add_argument("--n-best", type=count, default=1, metavar="N", help="give the N best texts (--format json)")
     add_language_model(group)
     add_weights(group)
     group.add_argument(
-        "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect, may be repeated"
+        "--hotword", action="append", default=[], metavar="W", help="a word or phrase to expect; may be repeated"
     )
     group.add_argument(
         "--hotword-boost",
         type=float,
         default=5.0,
         metavar="B",
-        help="nats for each of its words (default: %(default)s)",
+        help="nats added for each word of a hotword (default: %(default)s)",
     )
     group.add_argument(
         "--thorough",
@@ -130,24 +130,27 @@ def add_decoding(parser: Parser) -> None:
         "--no-rescoring",
         dest="rescoring",
         action="store_false",
-        help="leave the choice among the best texts to the n-gram language model alone",
+        help="choose the text by the n-gram language model alone, without the second language model",
     )
     group.add_argument(
         "--no-vad",
         dest="vad",
         action="store_false",
-        help="decode everything, not only what voice activity detection takes for speech",
+        help="decode everything, also what voice activity detection takes for noise or silence",
     )
 
 
 def add_weights(parser: argparse._ActionsContainer) -> None:
     """--lm-weight, --word-score and --blank-penalty."""
     parser.add_argument(
-        "--lm-weight", type=float, metavar="W", help="of the language model (default: as lm tune chose)"
+        "--lm-weight",
+        type=float,
+        metavar="W",
+        help="weight of the language model (default: the model's own, chosen by lm tune)",
     )
-    parser.add_argument("--word-score", type=float, metavar="S", help="nats for each word (default: likewise)")
+    parser.add_argument("--word-score", type=float, metavar="S", help="nats added for each word (default: likewise)")
     parser.add_argument(
-        "--blank-penalty", type=float, metavar="P", help="nats for each frame without a label (default: likewise)"
+        "--blank-penalty", type=float, metavar="P", help="nats subtracted for each blank frame (default: likewise)"
     )
 
 

@@ -112,15 +112,15 @@ def _transcribe_parser() -> Parser:
         help="a recording, or a folder of recordings; - reads one from standard input",
     )
     add_model(parser)
-    add_choice(parser, "--format", FORMATS, "txt", "how the text is written; tsv has a line for each word", "-f")
+    add_choice(parser, "--format", FORMATS, "txt", "output format; tsv has a line for each word", "-f")
     parser.add_argument(
         "-o", "--output-dir", type=Path, metavar="DIR", help="write one file for each recording here and print its path"
     )
     parser.add_argument(
-        "--skip-existing", action="store_true", help="leave out recordings whose file is in --output-dir already"
+        "--skip-existing", action="store_true", help="leave out recordings that have a file in --output-dir already"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="no messages but errors")
-    parser.add_argument("--threads", type=count, metavar="N", help="threads and processes (default: one a core)")
+    parser.add_argument("--threads", type=count, metavar="N", help="threads and processes (default: one per core)")
     add_choice(
         parser, "--device", ("cpu", "cuda"), "cpu", "where the network runs; cuda needs onnxruntime-gpu and onnx"
     )
@@ -224,10 +224,9 @@ def align(arguments: list[str]) -> int:
 def _align_parser() -> Parser:
     parser = Parser(
         prog="wavasr align",
-        description="Find when each word and unit of a known text was said: forced alignment. The text is spelled as\n"
-        "the model's own normalisation has it; a phone model without a lexicon takes phones separated by spaces.\n"
-        "With --manifest, a manifest of phones with their times for a phone model to learn from; where there is no\n"
-        "model yet (--model none) the first pronunciations, without times.",
+        description="Forced alignment: find when each word and phone of a known text was said. For a phone model\n"
+        "without a lexicon give phones, separated by spaces. With --manifest, write a manifest of phones and their\n"
+        "times, to train a phone model on; with --model none each word gets its first pronunciation, without times.",
         epilog="examples:\n"
         '  wavasr align yes.wav --text "yes please" > yes.TextGrid\n'
         "  wavasr align chapter.flac --text-file chapter.txt --output chapter.TextGrid\n"
@@ -251,7 +250,7 @@ def _align_parser() -> Parser:
         "--format",
         type=one_of(ALIGN_FORMATS),
         metavar="NAME",
-        help=f"how times are written: {', '.join(ALIGN_FORMATS)} (default: as --output ends, or textgrid)",
+        help=f"output format: {', '.join(ALIGN_FORMATS)} (default: as --output ends, or textgrid)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="F", help="write here instead of standard output")
     return parser

@@ -80,7 +80,7 @@ examples:
         "--origin", action="append", default=[], metavar="URL", help="whose pages may connect, besides its own"
     )
     parser.add_argument(
-        "--workers", type=count, default=0, metavar="N", help="processes that recognise (default: one a core)"
+        "--workers", type=count, default=0, metavar="N", help="processes that recognise (default: one per core)"
     )
     parser.add_argument("--no-vad", action="store_true", help="decode all sound, not only what may be speech")
     limits, usual = parser.add_argument_group("limits"), Limits()

@@ -200,7 +200,7 @@ def prepare(arguments: list[str]) -> int:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the layout, may be repeated; a wrong one lists those that there are",
+        help="an option of the layout; may be repeated; a wrong KEY lists the valid ones",
     )
     args = parser.parse_args(arguments)
     configure_logging()

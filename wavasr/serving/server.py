@@ -14,7 +14,7 @@ from types import FrameType
 
 import uvicorn
 
-from wavasr.errors import ConfigError
+from wavasr.errors import ConfigError, counted
 from wavasr.serving import wyoming
 from wavasr.serving.app import application
 from wavasr.serving.pool import Pool
@@ -49,7 +49,10 @@ async def _serve(settings: Settings) -> int:
         async with _wyoming(state):
             host, port = listening.getsockname()[:2]
             log.info(
-                "listening on http://%s:%s with %d workers", f"[{host}]" if ":" in host else host, port, pool.count
+                "listening on http://%s:%s with %s",
+                f"[{host}]" if ":" in host else host,
+                port,
+                counted(pool.count, "worker"),
             )
             server = _Server(state)
             await server.serve(sockets=[listening])

@@ -333,7 +333,9 @@ _KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false",
 
 def _wrong_value(message: str) -> str:
     """The parser's complaint about a value, as other keys have it; "" where it is about something else."""
-    found = re.search(r'Parser key "([\w.]+)":(.*)(?:Got value|Given value type.*Given value): ?(.*)', message, re.DOTALL)
+    found = re.search(
+        r'Parser key "([\w.]+)":(.*)(?:Got value|Given value type.*Given value): ?(.*)', message, re.DOTALL
+    )
     if not found:
         return ""
     key, reason, value = found.groups()
