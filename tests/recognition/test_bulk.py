@@ -118,6 +118,17 @@ def test_a_rerun_does_what_is_missing_and_tells_failures_again(
     assert "stopped" in capsys.readouterr().err
 
 
+def test_words_that_have_changed_are_other_settings(
+    manifest: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tmp_path / "words.txt"
+    command = [*arguments(manifest, tmp_path / "out", tiny_model), "--lexicon", str(words)]
+    for text, code in (("yes\nno\n", 0), ("yes\nno\n", 0), ("yes\n", 2)):
+        words.write_text(text, encoding="utf-8")
+        assert main(command) == code
+    assert "results here come from another model or settings" in capsys.readouterr().err
+
+
 def test_what_does_not_fit_is_bad_input(
     manifest: Path, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

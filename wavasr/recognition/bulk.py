@@ -139,9 +139,10 @@ class Bulk:
         self.output, self.model, self.decoding = output, model, decoding
         check_writable_folder(output)
         decoder_of(decoding, opened(model))  # mistakes show before the work
-        with resolve(model).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        settings = {"model_sha256": digest, "decoding": repr(decoding), "block": block}
+        settings: dict[str, Any] = {"model_sha256": _sha256(resolve(model)), "decoding": repr(decoding), "block": block}
+        parts = [part for part in (decoding.lm, decoding.lexicon, decoding.rescorer) if isinstance(part, Path)]
+        if files := {path.as_posix(): _sha256(path) for path in parts if path.is_file()}:
+            settings["files_sha256"] = files
         self._settle(f"{json.dumps(settings, ensure_ascii=False)}\n")
 
     def _settle(self, settings: str) -> None:
@@ -168,6 +169,11 @@ class Bulk:
                 "remove it, or choose another --output"
             )
         return Done(unit.name, recordings, failed, 0.0)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def result_of(output: Path, name: str) -> Path:
