@@ -1,6 +1,6 @@
 """What 8 bits are worth: one network run by torch, and by onnxruntime in float32 and, as `transcribe` does, in 8 bits.
 
-    python benchmarks/export.py [--model default] [--manifest dev.jsonl --dev-speakers 8] [--seconds 20] [--rounds 5]
+    python -m benchmarks.export [--model default] [--manifest dev.jsonl --dev-speakers 8] [--seconds 20] [--rounds 5]
 
 The sides take turns on one thread with the same audio, so that other work on the machine slows them alike; each gets
 the median of its rounds in processor seconds. Peak memory and cold starts are of processes of their own. With a
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
+from benchmarks.measure import RATE, process, speech, speech_file, wavasr
 from wavasr.archive import members_of, write_archive
 from wavasr.audio.reading import load_audio
 from wavasr.corpora.manifest import Utterance, read_manifest
@@ -32,8 +31,7 @@ from wavasr.network.files import BACK, FRONT, GRAPH, resolve
 from wavasr.network.runtime import AcousticModel
 from wavasr.recognition.models import load_acoustic_model
 
-SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
-COLD_S, LONG_S, RATE = 5.0, 600.0, 16000
+COLD_S, LONG_S = 5.0, 600.0
 
 
 def speeds(models: dict[str, AcousticModel], audio: Any, rounds: int) -> dict[str, float]:
@@ -47,21 +45,6 @@ def speeds(models: dict[str, AcousticModel], audio: Any, rounds: int) -> dict[st
             if turn:  # the first plans shapes
                 spent[name].append(time.process_time() - start)
     return {name: len(audio) / RATE / statistics.median(times) for name, times in spent.items()}
-
-
-def process(arguments: Sequence[str | Path], repeats: int = 1) -> tuple[float, float]:
-    """Processor seconds (the least of a few runs) and peak megabytes of `wavasr` in a process of its own."""
-    program = "import sys, wavasr.cli; sys.exit(wavasr.cli.main(sys.argv[1:]))"
-    costs = []
-    for _ in range(repeats):
-        child = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise SystemExit(f"wavasr {arguments[0]} failed")
-        unit = 1e6 if sys.platform == "darwin" else 1e3
-        costs.append((usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit))
-    return min(seconds for seconds, _ in costs), max(size for _, size in costs)
 
 
 def of_speech(
@@ -121,13 +104,13 @@ def main() -> int:
 
 def print_processes(files: dict[str, Path], folder: Path) -> None:
     """Whole commands: cold start and memory."""
-    for length, name in ((COLD_S, "short.wav"), (LONG_S, "long.wav")):
-        soundfile.write(folder / name, speech(length), RATE)
+    short, long = (speech_file(folder, seconds) for seconds in (COLD_S, LONG_S))
     print("| `wavasr transcribe` | MB on disk | 5 s, cold | peak MB | 10 min | peak MB |\n|---|---|---|---|---|---|")
     for side, path in files.items():
         cells = [f"{path.stat().st_size / 1e6:.1f}"]
-        for name, repeats in (("short.wav", 3), ("long.wav", 1)):
-            cells.append("{:.1f} s | {:.0f}".format(*process(["transcribe", folder / name, "--model", path], repeats)))
+        for recording, repeats in ((short, 3), (long, 1)):
+            costs = [process(wavasr("transcribe", recording, "--model", path)) for _ in range(repeats)]
+            cells.append(f"{min(cost.cpu_s for cost in costs):.1f} s | {max(cost.peak_mb for cost in costs):.0f}")
         print(f"| {side} | {' | '.join(cells)} |", flush=True)
 
 
@@ -147,12 +130,6 @@ def print_networks(files: dict[str, Path], args: argparse.Namespace) -> None:
     for side, speed in fast.items():
         errors = "{:.2f} % | {:.2f} % | {:.1e}".format(*figures[side]) if side in figures else "- | - | -"
         print(f"| {side} | {speed:.0f} | {speed / fast['torch float32']:.2f} | {errors} |", flush=True)
-
-
-def speech(seconds: float) -> Any:
-    """The sample clips, as often as needed: (S,) float32."""
-    clips = sorted(path for path in SAMPLES.iterdir() if path.suffix in (".flac", ".mp3", ".ogg"))
-    return np.resize(np.concatenate([load_audio(path, RATE) for path in clips]), round(seconds * RATE))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from wavasr.audio.augment import AUDIO_SUFFIXES, NoiseClips, add_noise, add_room, equalise, read_rooms, telephone
+from wavasr.audio.augment import NoiseClips, add_noise, add_room, equalise, read_rooms, telephone
+from wavasr.corpora.base import find_audio
 from wavasr.corpora.manifest import Utterance, read_manifest, write_manifest
 from wavasr.corpora.recordings import load_utterance
 from wavasr.decoding.config import DecodingConfig
@@ -41,8 +42,8 @@ Change = Callable[[Samples, np.random.Generator], Samples]
 
 def kinds(data: Path) -> dict[str, Change]:
     """What is done to the recordings of each kind."""
-    noises = NoiseClips(_recordings(data / "noise-esc10"), RATE)
-    rooms = read_rooms(_recordings(data / "rir"), RATE)
+    noises = NoiseClips(list(find_audio(data / "noise-esc10")), RATE)
+    rooms = read_rooms(list(find_audio(data / "rir")), RATE)
     return {
         "as-it-is": lambda x, _: x,
         "room": lambda x, rng: add_room(x, rooms[rng.integers(len(rooms))]),
@@ -61,10 +62,6 @@ def home_microphone(waveform: Samples, room: Samples, noises: NoiseClips, rng: n
     noisy = add_noise(mixed, noises.draw(len(mixed), rng), HOME_NOISE_DB)
     gains_db = rng.uniform(-HOME_GAINS_DB, HOME_GAINS_DB, HOME_BANDS)
     return HOME_LEVEL * equalise(noisy, gains_db, RATE)
-
-
-def _recordings(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
 
 
 def copies(kind: str, change: Change, utterances: Sequence[Utterance], folder: Path) -> Path:
