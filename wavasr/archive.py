@@ -142,7 +142,7 @@ def write_archive(path: Path, contents: Mapping[str, Content]) -> None:
 
 @contextlib.contextmanager
 def mapped(source: Source) -> Iterator[tuple[mmap.mmap, int, int]]:
-    """A mapping with a file's bytes in it, and from where to where they are; nothing is read or compared.
+    """A mapping that holds a file's bytes, and where in it they begin and end; no checksum is compared.
 
     Raises:
         ModelError: the archive that it is in is damaged.

@@ -167,7 +167,7 @@ class NamedSink(io.FileIO):
         self._has_places = super().seekable() and stat.S_ISREG(os.fstat(handle).st_mode)
 
     def seekable(self) -> bool:
-        """Whether there is a way back; devices like /dev/null say so, but know no places."""
+        """Whether it can be rewound; /dev/null claims so, but has no positions."""
         return self._has_places
 
     def tell(self) -> int:

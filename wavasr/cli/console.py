@@ -53,7 +53,7 @@ def describe_os_error(error: OSError) -> str:
 
 @contextlib.contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Ctrl-C comes again in a moment where Python can only print it: in what a library written in C calls back."""
+    """Raise Ctrl-C again where Python could only print it: in a callback from a library written in C."""
     before = sys.unraisablehook
 
     def hook(lost: sys.UnraisableHookArgs) -> None:

@@ -86,7 +86,7 @@ def adapt(
     Args:
         waveforms: the recordings, (S,) float32 each, at the model's rate.
         model: a model file or shipped name.
-        decoding: what it understands them by; the model's own language model and words where it names none.
+        decoding: how the recordings are recognised; the model's own language model and words where it names none.
         config: how far the model is moved.
         progress: show a bar on stderr.
 
@@ -180,7 +180,7 @@ def _train(
 
 
 def nats(model: Recognizer, competitors: Competitors, one: Understood) -> Tensor:
-    """What the labels lack of being certain among all label sequences."""
+    """The CRF loss of one stretch in nats, a scalar: CTC and its denominator."""
     samples = len(one.waveform)
     # Padded to whole seconds, since convolutions on a CPU plan each length anew.
     waveform = torch.from_numpy(np.pad(one.waveform, (0, -samples % model.sample_rate)))

@@ -180,7 +180,7 @@ def as_written(text: str, words: Sequence[Word], config: TextConfig, lexicon: Le
 
 
 def _within(words: Iterable[Word], duration_s: float) -> Iterator[Word]:
-    """The words, none after the end of the recording, whose last frame may reach beyond it."""
+    """The words, none of which ends after the recording does; its last frame may."""
     for word in words:
         yield replace(word, start_s=min(word.start_s, duration_s), end_s=min(word.end_s, duration_s))
 
@@ -291,10 +291,10 @@ def pronounced(text: str, model: AcousticModel, lexicon: Lexicon, name: str = "t
 
 
 def chosen(log_probs: npt.NDArray[np.float32], words: Sequence[Spoken]) -> list[Spoken]:
-    """The words with the pronunciation that the recording speaks for alone.
+    """The words, each with only the pronunciation that fits the recording best.
 
-    The first pronunciations are aligned; each word with others then chooses between them in its stretch of frames, from
-    the last frame of the word before to the first frame of the word after.
+    The first pronunciations are aligned; a word with several then takes the likeliest of them in its stretch of frames,
+    from the last frame of the word before to the first frame of the word after.
     """
     spans = forced_align(log_probs, _labels(words))
     found: list[Spoken] = []

@@ -114,7 +114,7 @@ def write(transcript: Transcript, format: str, folder: Path) -> Path:
 
 
 def distinct_stems(files: Sequence[str]) -> dict[str, str]:
-    """Names without suffix, one for each different file, that differ even where capitals do not count."""
+    """Names without suffix, one for each different file, that differ also on file systems that ignore case."""
     levels = [Counter(map(str.casefold, level)) for level in zip(*map(_candidates, _unique(files)), strict=True)]
     stems: dict[Path, str] = {}
     taken: set[str] = set()

@@ -88,7 +88,7 @@ class Schedule:
 
 
 class Runners(Protocol):
-    """Those who do the units."""
+    """What carries out units: processes or actors."""
 
     backups: bool  # whether their machines may be of different speed
 

@@ -125,8 +125,8 @@ class Stream:
         """Push samples, (S,) float32 in [-1, 1] or int16, of any number; what is known with them.
 
         Args:
-            samples: that follow on those before.
-            partial: False: no `Partial` this time, which saves most of the work where one is behind with it.
+            samples: the next ones.
+            partial: whether to return a `Partial`; False saves most of the work, for callers that lag behind.
 
         Raises:
             AudioError: they are not one channel of numbers, or the stream has ended.
@@ -145,7 +145,7 @@ class Stream:
         return self._partial is not None and self._stretches.samples - self._shown >= self._step
 
     def partial(self) -> list[Event]:
-        """The partial text that is due, if it has changed; for who left it out of `feed` and has time now."""
+        """The partial text that is due, if it has changed: for callers that left it out of `feed`."""
         if self._partial is None or self._ended or not self.partial_is_due:
             return []
         self._shown = self._stretches.samples
@@ -159,7 +159,7 @@ class Stream:
         return seconds_of(self._partial.backlog(self._stretches), self._model)
 
     def advance(self) -> list[Event]:
-        """Do what the final text needs in any case, so that it takes less time then; no events."""
+        """Run part of the search that the final text needs anyway, so that it comes sooner; no events."""
         if self._partial is not None and self.backlog_s:
             self._partial.advance(self._stretches)
         return []

@@ -73,7 +73,7 @@ class Keeper(pl.Callback):
         self._stop.stand()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning's handlers stand by now."""
+        """By now Lightning has installed its own handlers."""
         self._stop.stand()
         self._stop.waits = True
 

@@ -29,7 +29,7 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """What signals ask of a run, as a context: handlers stand while it is open.
+    """What signals ask of a run; as a context it has its handlers in place while it is open.
 
     Attributes:
         asked: the number of the signal that has come, 0 for none.
@@ -52,7 +52,7 @@ class Interruption:
         self._before.clear()
 
     def stand(self) -> None:
-        """Put the handlers in place, over those that Lightning has put there meanwhile."""
+        """Install the handlers, again where Lightning has replaced them."""
         if threading.current_thread() is not threading.main_thread():
             return
         signals = [signal.SIGINT, signal.SIGTERM]

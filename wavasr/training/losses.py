@@ -77,7 +77,7 @@ class CtcLoss(Loss):
 
 
 class CrfDenominator(Loss):
-    """What CTC lacks of the loss of a conditional random field: see `wavasr.network.crf`."""
+    """The denominator of the CRF loss, whose numerator is CTC: see `wavasr.network.crf`."""
 
     key = "crf_denominator_nats_per_label"
 
