@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,22 +98,17 @@ def spoken(samples: Floats, model: str | Path, text: str | None = None) -> Tiers
     Raises:
         TextError: the given text cannot be aligned.
     """
-    import soundfile
-
     from wavasr.recognition.align import align
     from wavasr.recognition.transcribe import transcribe
 
-    stream = io.BytesIO()
-    soundfile.write(stream, samples, RATE_HZ, format="WAV", subtype="FLOAT")
-    content = stream.getvalue()
     words: Sequence[Word] = ()
     if text is None:
-        transcript = transcribe(content, model)
+        transcript = transcribe(samples, model, sample_rate=RATE_HZ)
         text, words = transcript.text, transcript.words
         if not text:
             return Tiers()
     try:
-        aligned = align(content, text, model)
+        aligned = align(samples, text, model, sample_rate=RATE_HZ)
     except TextError:
         if not words:
             raise
