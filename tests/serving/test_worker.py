@@ -1,6 +1,7 @@
 """A worker that is behind makes partial texts later, and one that always is takes no more sessions."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from multiprocessing import Pipe
 from pathlib import Path
@@ -138,3 +139,24 @@ def test_long_samples_go_to_the_worker_in_pieces() -> None:
     pool = Pool(["default"], 1, 1, 64)
     asyncio.run(Session(0, Worker(), pool, 1000).feed(np.zeros(2500, np.float32)))  # type: ignore[arg-type]
     assert fed == [1000, 1000, 500]
+
+
+def test_a_worker_that_cannot_start_says_why_and_is_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("wavasr.serving.pool.RESTART_S", 0.5)
+
+    async def claimed() -> None:
+        pool = Pool(["missing"], 1, 1, 64)
+        first = _Process(("missing",), pool._replace)
+        first.has_upload = True
+        pool._workers = [first]
+        try:
+            assert await asyncio.wait_for(pool._claimed(), 120) is not first
+            assert time.time() - caplog.records[0].created >= 0.5
+            assert pool.lost == 1
+        finally:
+            await pool.stop()
+
+    asyncio.run(claimed())
+    assert "could not start (missing: no such model" in caplog.records[0].getMessage()

@@ -26,6 +26,7 @@ from wavasr.serving.worker import Answer, Close, Feed, Finish, Message, Open, Op
 
 START_S = 300.0
 STOP_S = 5.0
+RESTART_S = 10.0  # after a worker that could not start: the next one would hardly fare better at once
 ATTEMPTS = 2
 MOST_LATE = 0.1  # share of the recent samples that waited too long: no room for another session; see docs/serving.md
 _RECENT = 100  # messages with samples
@@ -87,10 +88,20 @@ class Pool:
 
     def _replace(self, lost: _Process) -> None:
         """Start another worker for one that has ended; its sessions and its upload know."""
-        if self._stopping or lost not in self._workers:
+        if self._stopping:
             return
         self.lost += 1
-        log.warning("a worker process ended (exit code %s); another one starts", lost.exit_code)
+        if lost.has_started:
+            log.warning("a worker process ended (exit code %s); another one starts", lost.exit_code)
+            self._renew(lost)
+        else:
+            reason = lost.failure or f"exit code {lost.exit_code}"
+            log.warning("a worker process could not start (%s); another one tries in %g s", reason, RESTART_S)
+            asyncio.get_running_loop().call_later(RESTART_S, self._renew, lost)
+
+    def _renew(self, lost: _Process) -> None:
+        if self._stopping:
+            return
         self._workers[self._workers.index(lost)] = _Process(self._models, self._replace)
         task = asyncio.ensure_future(self._wake())
         task.add_done_callback(lambda done: done.exception())
@@ -244,6 +255,8 @@ class _Process:
         self.sessions = 0
         self._late = 0.0
         self.is_alive = True
+        self.has_started = False  # its models are loaded
+        self.failure = ""  # why they could not be
         threading.Thread(target=_listen, args=(self._connection, self._loop, self._receive), daemon=True).start()
         threading.Thread(target=_send, args=(self._connection, self._outgoing), daemon=True).start()
 
@@ -302,6 +315,8 @@ class _Process:
     def _receive(self, answer: Answer | None) -> None:
         """An answer, or None when the process has ended."""
         if answer is not None:
+            if answer.id == -1:
+                self.has_started, self.failure = not answer.error, answer.error
             if answer.id in self._answers:  # else nobody waits any more
                 self._answers[answer.id].put_nowait(answer)
         elif self.is_alive:
