@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -97,4 +98,41 @@ def test_the_key_is_asked_for(small: Running, browser: Any, speech: Path) -> Non
     page.click("#login button")
     page.set_input_files("#file", speech)
     page.locator("#status", has_text=re.compile("Done|No speech")).wait_for(timeout=WAIT_MS)
+    page.close()
+
+
+def test_stopped_before_the_connection_is_there(server: Running, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(server.url)
+    page.evaluate(
+        """() => {
+            const button = document.getElementById("record");
+            const stop = (_, observer) => { observer.disconnect(); button.click(); };
+            new MutationObserver(stop).observe(button, { childList: true });
+        }"""
+    )
+    page.click("#record")
+    page.locator("#status", has_text="No speech").wait_for(timeout=WAIT_MS)
+    assert page.inner_text("#record") == "Record"
+    page.close()
+
+
+def test_what_was_said_before_the_connection_broke(server: Running, browser: Any) -> None:
+    word = {"word": "yes", "start_s": 0.1, "end_s": 0.5, "confidence": 0.9}
+    final = {"type": "final", "text": "yes", "start_s": 0.1, "end_s": 0.5, "words": [word]}
+
+    def broken(socket: Any) -> None:
+        def answer(_: object) -> None:
+            socket.send(json.dumps(final))
+            socket.close(code=1011, reason="a fault")
+
+        socket.on_message(answer)
+
+    page = browser.new_page()
+    page.route_web_socket(re.compile("/v1/stream"), broken)
+    page.goto(server.url)
+    page.click("#record")
+    page.locator("#status.error", has_text="a fault").wait_for(timeout=WAIT_MS)
+    assert page.inner_text("#text") == "yes"
+    assert page.locator("#downloads").is_visible()
     page.close()

@@ -78,6 +78,7 @@ element("player").addEventListener("timeupdate", () => {
 });
 
 async function showSound(blob) {
+  URL.revokeObjectURL(element("player").src);
   element("player").src = URL.createObjectURL(blob);
   element("sound").hidden = false;
   try {
@@ -208,11 +209,17 @@ async function record() {
     stop() {
       stream.getTracks().forEach((track) => track.stop());
       source.disconnect();
-      if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "finish" }));
       element("record").setAttribute("aria-pressed", "false");
       element("record").textContent = "Record";
-      status("Recognising the rest…");
       recording = null;
+      if (socket.readyState === WebSocket.OPEN) {
+        socket.send(JSON.stringify({ type: "finish" }));
+        status("Recognising the rest…");
+      } else {
+        ended = true;
+        socket.close();
+        finished();
+      }
     },
   };
   element("record").setAttribute("aria-pressed", "true");
@@ -237,10 +244,10 @@ async function record() {
       ended = true;
       showSound(wavFile(blocks, context.sampleRate));
       finished();
-      context.close();
     }
   });
   socket.addEventListener("close", ({ code, reason }) => {
+    context.close();
     if (ended) return;
     recording?.stop();
     element("login").hidden = code !== 1006 && code !== 1008;
