@@ -164,9 +164,9 @@ def fit(recipe: Recipe[FitConfig], splits: Splits, stop: Interruption | None = N
     phones = len(data.frame_labels.phones) if data.frame_labels else 0
     task = RecognitionTask(recognizer, config, phones, data.train.labels)
     log.info(
-        "training on %.2f h in %d utterances, validating on %.2f h in %d; %d %s; %.1f million parameters",
-        splits.train.hours, len(data.train), splits.dev.hours, len(data.dev), len(recognizer.units) - 1,
-        recognizer.units.kind, sum(p.numel() for p in recognizer.parameters()) / 1e6,
+        "training on %.2f h in %s, validating on %.2f h in %d; %d %s; %.1f million parameters",
+        splits.train.hours, counted(len(data.train), "utterance"), splits.dev.hours, len(data.dev),
+        len(recognizer.units) - 1, recognizer.units.kind, sum(p.numel() for p in recognizer.parameters()) / 1e6,
     )  # fmt: skip
     folder.require_space(config.run_dir, sum(p.numel() for p in recognizer.parameters()))
     trainer = make_trainer(recipe, record, last, stop or Interruption(), word_score(config, splits))

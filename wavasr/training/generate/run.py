@@ -17,6 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from wavasr.errors import counted
 from wavasr.files import atomic_text
 from wavasr.generation.network import Network
 from wavasr.generation.voice import Voice, write_sound
@@ -68,10 +69,10 @@ def fit(recipe: Recipe[GenerateConfig], stop: Interruption | None = None) -> Pat
     task = GenerationTask(generator, config)
     data = CropData(studio, gains_of(generator.state_dict()))
     log.info(
-        "training on %.2f h of %d speakers, validating on %.2f h; %d weights; %d past samples are seen",
-        sum(u.duration_s for u in voices.train) / 3600, len(voices.names) or 1,
-        sum(u.duration_s for u in voices.dev) / 3600, sum(p.numel() for p in generator.parameters()),
-        config.generator.receptive_samples,
+        "training on %.2f h of %s, validating on %.2f h; %s; %s of past",
+        sum(u.duration_s for u in voices.train) / 3600, counted(len(voices.names) or 1, "speaker"),
+        sum(u.duration_s for u in voices.dev) / 3600, counted(sum(p.numel() for p in generator.parameters()), "weight"),
+        counted(config.generator.receptive_samples, "sample"),
     )  # fmt: skip
     tell_baselines(data, config)
     rows = BitsLog(config.run_dir / METRICS_NAME, folder.first_step(last))

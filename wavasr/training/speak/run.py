@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from wavasr.config import to_dict
-from wavasr.errors import ConfigError
+from wavasr.errors import ConfigError, counted
 from wavasr.network.config import SpeechConfig
 from wavasr.network.files import GENERATOR_FORMAT, read_header
 from wavasr.recognition.models import opened
@@ -81,7 +81,8 @@ def fit(recipe: Recipe[SpeakConfig], stop: Interruption | None = None) -> Path:
     task = SpeakTask(config.speech, scale, config)
     frames = sum(len(lesson.log_mel) for lesson in train_lessons)
     weights = sum(p.numel() for p in task.network.parameters())
-    log.info("learning from %.2f h, validating on %d recordings; %d weights", frames / 360_000, len(dev), weights)
+    held_out, size = counted(len(dev), "recording"), counted(weights, "weight")
+    log.info("training on %.2f h, validating on %s; %s", frames / 360_000, held_out, size)
     rows = SpeakLog(config.run_dir / METRICS_NAME, folder.first_step(last))
     keeper = Keeper(config.run_dir, math.inf, folder.portable(record), stop)
     return train(recipe, task, LessonData(train_lessons, dev, scale, config), rows, keeper, last)
