@@ -773,6 +773,20 @@ def test_a_model_stands_for_what_it_carries(tiny_model: Path, tmp_path: Path, mo
     assert complete(DecodingConfig(lexicon=default), model).lexicon == default, "a file is itself"
 
 
+def test_without_a_language_model_few_long_words_win(tmp_path: Path) -> None:
+    """Nothing else would tell cat from two words of its phones; a score that is named holds."""
+    units, lexicon = Units("phones", (BLANK, "AE", "K", "T")), tmp_path / "words.txt"
+    lexicon.write_text("cat  K AE T\nka  K AE\nt  T\n", encoding="utf-8")
+
+    def text(**named: float) -> str:
+        decoder = lm_decoder(DecodingConfig(lexicon=lexicon, **named), units, TEXT)
+        assert decoder is not None
+        return decoder(spoken("K AE T", units, doubt=0.1)).text(units)
+
+    assert text() == "cat"
+    assert text(word_score=1.5) == "ka t"
+
+
 def test_more_homophones_than_the_search_can_hold(tmp_path: Path) -> None:
     """Of words that sound alike the most frequent stay, without a word of complaint."""
     names = [f"w{number}" for number in range(9)]

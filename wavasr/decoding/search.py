@@ -42,6 +42,7 @@ DEFAULT_BEAM = 500
 _COPIED_BEAM = 700  # where labels have copies; docs/ablations.md has what other numbers give
 _FREE_HOTWORD_BEAM = 100  # without a list of words the scores of hotwords are made in Python
 DEFAULT_WEIGHTS = Weights(0.4, 1.5)  # near the best on AN4 dev
+_UNGUIDED_WORD_SCORE = -5.0  # of pronunciations without a language model, or all would be words of one phone
 _DRAFT_BEAM = 64
 _BEAM_THRESHOLD = 15.0  # nats behind the best hypothesis at which one is given up
 _COPIED_BEAM_THRESHOLD = 9.5
@@ -203,6 +204,8 @@ class LMDecoder(Decoder):
     def _chosen_weights(self) -> Weights:
         """As configured; else the defaults."""
         weights = DEFAULT_WEIGHTS if self._words else DEFAULT_WEIGHTS._replace(word_score=0.0)
+        if self.spells_words and self.config.lm is None:
+            weights = weights._replace(word_score=_UNGUIDED_WORD_SCORE)
         given = {name: getattr(self.config, name) for name in Weights._fields}
         return weights._replace(**{name: value for name, value in given.items() if value is not None})
 
