@@ -136,3 +136,26 @@ def test_what_was_said_before_the_connection_broke(server: Running, browser: Any
     assert page.inner_text("#text") == "yes"
     assert page.locator("#downloads").is_visible()
     page.close()
+
+
+def test_a_second_click_while_the_microphone_is_asked_for(server: Running, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(server.url)
+    page.evaluate(
+        """() => {
+            const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            window.asked = 0;
+            navigator.mediaDevices.getUserMedia = async (wanted) => {
+                window.asked++;
+                await new Promise((done) => setTimeout(done, 300));
+                return ask(wanted);
+            };
+            document.getElementById("record").click();
+            document.getElementById("record").click();
+        }"""
+    )
+    page.locator("#record", has_text="Stop").wait_for(timeout=WAIT_MS)
+    assert page.evaluate("window.asked") == 1
+    page.click("#record")
+    page.locator("#record", has_text="Record").wait_for(timeout=WAIT_MS)
+    page.close()

@@ -3,6 +3,7 @@
 const element = (id) => document.getElementById(id);
 const found = { text: "", words: [], segments: [], name: "recording" };
 let recording = null;
+let asking = false; // whether the browser is asking for the microphone
 
 function status(message, isError = false) {
   element("status").textContent = message;
@@ -187,18 +188,28 @@ async function record() {
     recording.stop();
     return;
   }
+  if (asking) return;
   clearAll("recording");
-  let stream;
-  // What browsers do for telephony takes from speech what the recogniser uses.
-  const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  asking = true;
+  let stream, context;
   try {
+    // What browsers do for telephony takes from speech what the recogniser uses.
+    const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    context = new AudioContext();
+    await context.audioWorklet.addModule("/page/recorder.js");
+    send(stream, context);
   } catch (error) {
+    stream?.getTracks().forEach((track) => track.stop());
+    context?.close();
     status(`The microphone cannot be used: ${error.message}`, true);
-    return;
+  } finally {
+    asking = false;
   }
-  const context = new AudioContext();
-  await context.audioWorklet.addModule("/page/recorder.js");
+}
+
+// Streams what the microphone hears to the server, until `recording.stop` or the server ends it.
+function send(stream, context) {
   const node = new AudioWorkletNode(context, "recorder"), blocks = [];
   const protocols = key() ? ["wavasr", `openai-insecure-api-key.${key()}`] : ["wavasr"];
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/stream`, protocols);
