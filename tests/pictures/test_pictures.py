@@ -151,6 +151,19 @@ def test_pictures_of_a_generator(voice: Path, tmp_path: Path, speech: Path) -> N
     assert list(chapters[2].sounds) == ["the recording", *(f"in the voice {name}" for name in ("anna", "bert", "c"))]
 
 
+def test_other_rates_and_times(tmp_path: Path, speech: Path) -> None:
+    """The recording comes to the model's rate, and the axis begins where the stretch does."""
+    small = GeneratorConfig(sample_rate=8000, hop_samples=80, channels=4, skip_channels=4, dilations=(1, 2))
+    save_generator(Generator(small), tmp_path / "8k.wavasr")
+    figure = voices.likelihood_of(speech, tmp_path / "8k.wavasr", start_s=0.25)
+    assert figure.axes[0].get_ylim() == (0.0, 4.0)  # kHz
+    line = next(line for line in figure.axes[1].lines if len(line.get_xdata()) > 2)
+    times = np.asarray(line.get_xdata())
+    assert (times[0], times[-1]) == pytest.approx((0.2525, 0.4975))
+    with pytest.raises(WavasrError, match=r"8k\.wavasr: works at 8000 Hz; the lecture takes models of 16000 Hz"):
+        voice_chapters(np.zeros(RATE, np.float32), tmp_path / "8k.wavasr")
+
+
 def test_the_likelihood_of_a_recogniser(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     stages = (StageConfig(channels=8, window=16, stride=8, dilations=(1, 2), pool=10),)
@@ -185,13 +198,15 @@ def test_a_network_is_drawn(tiny_model: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_curves_are_the_numbers_of_the_run(tmp_path: Path) -> None:
+def test_curves_are_the_numbers_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["epoch,step,train_loss,dev_wer,lr", "0,10,2.5,,0.1", "0,20,1.5,0.9,0.1", "1,30,nan,0.5,0.1", "1,40,1"]
     (tmp_path / "metrics.csv").write_text("\n".join(lines), encoding="utf-8")
     curves = read_curves(tmp_path)
     assert curves == {"train_loss": [(10, 2.5), (20, 1.5), (40, 1)], "dev_wer": [(20, 0.9), (30, 0.5)]}
     titles = {axes.get_title(loc="left") for axes in learning_curves(tmp_path).axes}
     assert titles == {"loss", "wer"}
+    monkeypatch.chdir(tmp_path)
+    assert learning_curves(".").get_suptitle() == f"{tmp_path.name}: learning curves"
 
 
 @pytest.mark.parametrize("content", [None, "", "epoch,step\n0,1\n", "\0\0\0", "step,train_loss\nx,1\n"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wavasr.audio.reading import load_audio
 from wavasr.audio.source import printable
+from wavasr.errors import ModelError
 from wavasr.files import atomic_text
 from wavasr.pictures import lessons, voices
 from wavasr.pictures.network import network
@@ -70,7 +71,7 @@ def lecture(
     if source is None:
         samples = np.concatenate(list(_reader(voice).blocks(_SENTENCE)))
     else:
-        samples = load_audio(source, _RATE_HZ)[: round(_LONGEST_S * _RATE_HZ)]
+        samples = load_audio(source, _RATE_HZ, 0.0, _LONGEST_S)
     found = chapters(samples, model) + voice_chapters(samples, voice)
     pictures = [embedded(chapter.figure, chapter.drawn) for chapter in found]
     content = {
@@ -90,6 +91,7 @@ def chapters(samples: NDArray[np.float32], model: str | Path) -> list[Chapter]:
     from wavasr.network.recognizer import load_model
 
     module = load_model(model)
+    _check_rate(model, module.sample_rate)
     tiers = spoken(samples, model)
     short = samples[: round(_SHORTER_S * _RATE_HZ)]
     text = " ".join(word.word for word in tiers.words if word.end_s <= _SHORTER_S)
@@ -114,6 +116,7 @@ def voice_chapters(samples: NDArray[np.float32], voice: str | Path) -> list[Chap
     from wavasr.network.generator import load_generator
 
     speaking = Voice.load(voice)
+    _check_rate(voice, speaking.config.sample_rate)
     names = speaking.config.speakers
     found = expected(speaking.network, samples)
     sounds = {"the recording": samples}
@@ -129,6 +132,11 @@ def voice_chapters(samples: NDArray[np.float32], voice: str | Path) -> list[Chap
     if len(names) > 2:
         chapters.append(Chapter("Speakers as vectors", _SPEAKERS, voices.speakers(load_generator(voice))))
     return chapters
+
+
+def _check_rate(model: str | Path, rate: int) -> None:
+    if rate != _RATE_HZ:
+        raise ModelError(f"{model}: works at {rate} Hz; the lecture takes models of {_RATE_HZ} Hz")
 
 
 def _reader(voice: str | Path) -> Reader:

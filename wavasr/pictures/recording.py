@@ -73,8 +73,10 @@ def recording(
     return draw(samples, RATE_HZ, tiers, title=title, start_s=start_s)
 
 
-def stretch(source: str | Path, start_s: float = 0.0, end_s: float | None = None) -> tuple[Floats, str]:
-    """The samples of a stretch at 16 kHz, at most 20 s where no end is given, and a title.
+def stretch(
+    source: str | Path, start_s: float = 0.0, end_s: float | None = None, sample_rate: int = RATE_HZ
+) -> tuple[Floats, str]:
+    """The samples (S,) of a stretch, at most 20 s where no end is given, and a title.
 
     Raises:
         WavasrError: there is no such stretch, or the recording cannot be read.
@@ -89,7 +91,7 @@ def stretch(source: str | Path, start_s: float = 0.0, end_s: float | None = None
         )
     whole = end_s - start_s > duration_s - 0.01
     part = f"{duration_s:.2f} s" if whole else f"{start_s:g} to {end_s:g} s of {duration_s:.1f} s"
-    return load_audio(source, RATE_HZ, start_s, end_s - start_s), f"{printable(Path(source).name)}, {part}"
+    return load_audio(source, sample_rate, start_s, end_s - start_s), f"{printable(Path(source).name)}, {part}"
 
 
 def spoken(samples: Floats, model: str | Path, text: str | None = None) -> Tiers:
@@ -140,7 +142,7 @@ def draw(
 
 
 @styled
-def likelihood(samples: Floats, sample_rate: int, nats: Floats, *, title: str = "") -> Figure:
+def likelihood(samples: Floats, sample_rate: int, nats: Floats, *, title: str = "", start_s: float = 0.0) -> Figure:
     """Over the spectrogram, how hard each sample was to predict.
 
     Args:
@@ -148,14 +150,16 @@ def likelihood(samples: Floats, sample_rate: int, nats: Floats, *, title: str = 
         sample_rate: samples per second.
         nats: (S,) minus the logarithm of the probability that a model gave each sample; NaN where it gave none.
         title: above the picture.
+        start_s: what the time axis begins with.
     """
-    end_s = len(samples) / sample_rate
-    figure = new_figure(min(24.0, max(9.0, 1.6 * end_s)), 5.5)
+    duration_s = len(samples) / sample_rate
+    figure = new_figure(min(24.0, max(9.0, 1.6 * duration_s)), 5.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1.4])
-    _spectrogram(upper, power_spectrogram(samples, sample_rate), sample_rate, (0.0, end_s), figure)
+    span = (start_s, start_s + duration_s)
+    _spectrogram(upper, power_spectrogram(samples, sample_rate), sample_rate, span, figure)
     hop = round(0.005 * sample_rate)
     whole = nats[: len(nats) // hop * hop].reshape(-1, hop)
-    times = (np.arange(len(whole)) + 0.5) * hop / sample_rate
+    times = start_s + (np.arange(len(whole)) + 0.5) * hop / sample_rate
     defined = np.isfinite(whole)
     sums = np.where(defined, whole, 0.0).sum(axis=1)
     means = np.where(defined.any(axis=1), sums / np.maximum(1, defined.sum(axis=1)), np.nan)

@@ -51,7 +51,7 @@ def learning_curves(run_dir: str | Path) -> Figure:
         axes.grid(color="#e5e5e5", linewidth=0.6)
     for axes in list(panels):
         axes.set_axis_off()
-    figure.suptitle(f"{Path(run_dir).name}: learning curves", fontweight="bold")
+    figure.suptitle(f"{Path(run_dir).resolve().name}: learning curves", fontweight="bold")
     return figure
 
 

@@ -16,7 +16,7 @@ from wavasr.generation.network import Network
 from wavasr.generation.phrases import PAUSE
 from wavasr.generation.reader import Reader
 from wavasr.pictures.network import is_generator
-from wavasr.pictures.recording import RATE_HZ, decibels, likelihood, power_spectrogram, stretch
+from wavasr.pictures.recording import decibels, likelihood, power_spectrogram, stretch
 from wavasr.pictures.style import (
     BLUE,
     GREEN,
@@ -54,10 +54,12 @@ def likelihood_of(source: str | Path, model: str | Path, *, start_s: float = 0.0
     Raises:
         WavasrError: the recording or the model cannot be read.
     """
-    samples, title = stretch(source, start_s, end_s)
     if is_generator(model):
+        network = Network.read(model)
+        rate = network.config.sample_rate
+        samples, title = stretch(source, start_s, end_s, rate)
         try:
-            found = expected(Network.read(model), samples)
+            found = expected(network, samples)
         except AudioError as error:
             raise AudioError(f"{source}: {error}") from error
         samples, nats = found.samples, found.nats
@@ -65,8 +67,12 @@ def likelihood_of(source: str | Path, model: str | Path, *, start_s: float = 0.0
         from wavasr.network.files import resolve
         from wavasr.network.inpainting import load_likelihood, sample_nats
 
-        nats = sample_nats(load_likelihood(resolve(model)), samples)
-    return likelihood(samples, RATE_HZ, nats, title=f"{title}: {float(np.nanmean(nats)) / np.log(2):.2f} bits a sample")
+        learnt = load_likelihood(resolve(model))
+        rate = learnt.encoder.config.sample_rate
+        samples, title = stretch(source, start_s, end_s, rate)
+        nats = sample_nats(learnt, samples)
+    title = f"{title}: {float(np.nanmean(nats)) / np.log(2):.2f} bits a sample"
+    return likelihood(samples, rate, nats, title=title, start_s=start_s)
 
 
 @styled
