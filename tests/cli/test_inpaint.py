@@ -53,6 +53,10 @@ def test_hidden_spans_are_filled_in(model: Path, tmp_path: Path, capsys: pytest.
         ),
         (["--hide", "1-2"], "--hide is for --inpaint FILE"),
         (
+            ["--inpaint", "said.wav", "--hide", "1-2", "--model", "m", "--seconds", "3"],
+            "--seconds is for improvising",
+        ),
+        (
             ["--inpaint", "said.wav", "--hide", "1-2", "--model", "none.wavasr"],
             "none.likelihood.safetensors: no such file",
         ),

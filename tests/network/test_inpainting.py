@@ -44,6 +44,13 @@ def test_only_the_hidden_span_changes_and_a_seed_decides_how(predictor: str) -> 
     np.testing.assert_array_equal(inpaint(model, other, 0.1, 0.15, seed=1), filled)
 
 
+@pytest.mark.parametrize("predictor", ["frames", "wavenet"])
+def test_a_span_within_a_step_is_widened_to_it(predictor: str) -> None:
+    waveform = noise(603)
+    filled = inpaint(model_of(predictor), waveform, 0.10001, 0.10002)
+    assert np.flatnonzero(filled != waveform).tolist() == [200, 201, 202, 203]
+
+
 @pytest.mark.parametrize("context", ["noncausal", "causal"])
 @pytest.mark.parametrize("predictor", ["frames", "wavenet"])
 def test_every_sample_of_a_whole_step_has_a_likelihood(predictor: str, context: str) -> None:
@@ -82,11 +89,15 @@ def test_from_file(tmp_path: Path) -> None:
     (tmp_path / "bad.likelihood.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match=r"bad\.likelihood\.safetensors: is no likelihood of samples"):
         load_likelihood(tmp_path / "bad.wavasr")
+    with pytest.raises(ModelError, match="is a folder"):
+        load_likelihood(Path())
 
 
 def test_what_can_not_be_filled_in() -> None:
     with pytest.raises(ConfigError, match="a causal encoder knows one side only"):
         inpaint(model_of(context="causal"), noise(600), 0.1, 0.2)
+    with pytest.raises(ConfigError, match=r"expected a span that begins before 0.3 s"):
+        inpaint(model_of(), noise(603), 0.3005, 0.301)
     for span in ((0.2, 0.1), (-0.1, 0.1), (0.1, 0.4)):
         with pytest.raises(ConfigError, match=r"expected a span within the 0.30 s"):
             inpaint(model_of(), noise(600), *span)

@@ -128,8 +128,8 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--hide is for --inpaint FILE")
     if sum(map(bool, (args.inpaint, args.like, args.notes))) > 1:
         parser.error("--inpaint fills in a recording, --like speaks one again, --notes plays a tune; give one of them")
-    if (args.like or args.notes) and args.seconds is not None:
-        parser.error("--seconds is for improvising; a recording (--like) and a tune (--notes) have their own lengths")
+    if (args.like or args.notes or args.inpaint) and args.seconds is not None:
+        parser.error("--seconds is for improvising; recordings and tunes have their own lengths")
 
 
 def _made(voice: Voice, args: argparse.Namespace) -> Array:

@@ -54,6 +54,8 @@ def load_likelihood(path: Path) -> SampleLikelihood:
     Raises:
         ModelError: there is none, or it can not be read.
     """
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; expected a model file")
     path = path if path.name.endswith(SUFFIX) else likelihood_path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file; training writes it where auxiliary.weight is more than 0")
@@ -118,7 +120,12 @@ def inpaint(
         raise ConfigError(f"--hide {start_s:g}-{end_s:g}: expected a span within the {len(waveform) / rate:.2f} s")
     samples = torch.from_numpy(waveform.copy())[None]
     first = int(start_s * rate) // loss.stride
-    end = min(-(-round(end_s * rate) // loss.stride), len(waveform) // loss.stride)
+    end = min(max(-(-round(end_s * rate) // loss.stride), first + 1), len(waveform) // loss.stride)
+    if first >= end:
+        raise ConfigError(
+            f"--hide {start_s:g}-{end_s:g}: expected a span that begins before {end * loss.stride / rate:g} s; "
+            "what follows is no whole step of the encoder"
+        )
     place = torch.arange(-(-len(waveform) // loss.stride))
     hidden = loss.hide_steps(samples, ((place >= first) & (place < end))[None])
     generator = torch.Generator().manual_seed(seed)
