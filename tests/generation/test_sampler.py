@@ -137,6 +137,18 @@ def test_weights_in_half_precision_give_the_same_bytes(monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+def test_where_nothing_can_be_kept_the_steps_are_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    from wavasr.generation import kernel
+
+    shape = 8, 8, 16, 2, (1, 2), 6, 16, 1
+    assert kernel.compiled.__wrapped__(*shape).stats.cache_path is not None  # type: ignore[attr-defined]
+    monkeypatch.setattr(caching.FunctionCache._impl_class, "_locator_classes", [])  # as on a disk that is read only
+    assert kernel.compiled.__wrapped__(*shape).stats.cache_path is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not has_numba(), reason="numba is not installed")
 def test_numpy_and_numba_agree_on_every_sample_of_a_shipped_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     """NumPy follows the past that numba made: the class that numba chose is NumPy's within 1e-6 of probability."""
     network = Network.read("kathleen")

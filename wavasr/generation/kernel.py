@@ -312,7 +312,7 @@ def _keep(drawn, predicted, emphasis, excitation, past, last, n, now):
 def compiled(
     channels: int, skip: int, levels: int, kernel: int, dilations: tuple[int, ...], inputs: int, hop: int, streams: int
 ) -> Callable[..., None]:
-    """The steps of one shape of network, compiled when first called, and kept on disk."""
+    """The steps of one shape of network, compiled when first called; kept on disk where there is a place for it."""
     layers, taps, newest = len(dilations), kernel * channels, (kernel - 1) * channels
     both, single, wide = _padded(2 * channels), _padded(channels), layers * channels
     skips, classes_wide = _padded(skip), _padded(levels)
@@ -366,7 +366,15 @@ def compiled(
                 samples[n, index], emphasised[n, index], classes[n, index] = last[n], sample, chosen
             clock[0] = now + 1
 
-    return njit(cache=True, boundscheck=False, error_model="numpy")(steps)
+    return _compiled(steps)
+
+
+def _compiled(steps: Callable[..., None]) -> Callable[..., None]:
+    options: Any = {"boundscheck": False, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(steps)
+    except RuntimeError:  # neither the package nor the home folder can be written, as in some containers
+        return njit(**options)(steps)
 
 
 class Kernel:
