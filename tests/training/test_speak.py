@@ -17,12 +17,17 @@ import yaml
 import wavasr
 from tests.training.tones import rows, several, together
 from wavasr import cli
+from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError, TextError
-from wavasr.generation.reader import Reader
+from wavasr.generation import speaking
+from wavasr.generation.reader import Reader, save_reader
 from wavasr.generation.speaking import Pronunciations, reader_of, write_wav
-from wavasr.network.config import GeneratorConfig
+from wavasr.generation.text_to_frames import SpeechScale
+from wavasr.network.config import GeneratorConfig, ImproviserConfig, SpeechConfig
 from wavasr.network.files import read_header
 from wavasr.network.generator import Generator, save_generator
+from wavasr.network.improviser import Improviser
+from wavasr.network.text_to_frames import TextToFrames
 from wavasr.training.recipe import shipped_dir, task_of
 from wavasr.training.speak.data import _durations, load_lessons, order, own_part
 from wavasr.training.speak.run import main, parse
@@ -123,6 +128,23 @@ def test_one_file_holds_vocoder_and_network(trained: Path, vocoder: Path) -> Non
     assert header["speech"]["scale"]["pitch_spread"] >= 1
 
 
+def test_a_vocoder_that_makes_up_frames_still_does(trained: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = GeneratorConfig(channels=16, skip_channels=16, dilations=(1, 2, 4))
+    improviser = Improviser(ImproviserConfig(codes=4, pitch_codes=4, channels=8, dilations=(1, 2)), 1)
+    improviser.pitches[:] = 0.5
+    save_generator(Generator(config), tmp_path / "vocoder.wavasr", improviser=improviser)
+    stored = read_header(trained / "model.wavasr", "wavasr-generator")["speech"]
+    speech = from_dict(SpeechConfig, stored["config"])
+    weights = {name: values.numpy() for name, values in TextToFrames(speech).state_dict().items()}
+    scale = SpeechScale(np.zeros(80, np.float32), np.ones(80, np.float32), 0.0, 1.0)
+    save_reader(tmp_path / "reader.wavasr", tmp_path / "vocoder.wavasr", speech, weights, scale, {})
+    made = [wavasr.generate(tmp_path / name, 0.05)[0] for name in ("vocoder.wavasr", "reader.wavasr")]
+    assert made[0].tobytes() == made[1].tobytes()
+    assert len(made[0]) == 800
+    assert Reader.load(tmp_path / "reader.wavasr", Pronunciations()).sample_rate == 16000
+
+
 def test_it_speaks(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = trained / "model.wavasr", tmp_path / "a.wav"
     assert cli.main(["speak", *TEXT.split(), "--voice", str(model), "-o", str(out)]) == 0
@@ -155,6 +177,7 @@ def test_a_pipe_gets_sound_as_it_comes(trained: Path) -> None:
     seekable = io.BytesIO()
     write_wav(seekable, iter([np.full(8, 0.5, np.float32)] * 2), 16000)
     assert len(soundfile.read(io.BytesIO(seekable.getvalue()))[0]) == 16
+    assert speaking._header(16000, 1 << 32)[40:] == b"\xff\xff\xff\xff"  # 37 hours
 
 
 @pytest.mark.parametrize(
@@ -211,6 +234,7 @@ def test_words_are_looked_up_and_guessed() -> None:
     assert pronounce("river") == ("R", "IH", "V", "ER")
     guessed = pronounce("zorblax")
     assert guessed is not None and len(guessed) >= 5
+    assert speaking._guess.cache_parameters()["maxsize"] == 10_000  # a server meets new words without end
     assert pronounce("éé") == ("IY",) and pronounce("жж") is None
 
 

@@ -9,7 +9,6 @@ at a time, in flat memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
+from wavasr.archive import Content, is_archive, members_of
 from wavasr.audio.pitch import Pitch
 from wavasr.config import from_dict, to_dict
 from wavasr.errors import ConfigError, ModelError
-from wavasr.files import write_whole
 from wavasr.generation.conversion import Conversion
 from wavasr.generation.frames import REFERENCE_LAG, described
 from wavasr.generation.network import Network
@@ -30,7 +29,7 @@ from wavasr.generation.phrases import Pronounce, Token, Word, arrays, sentences,
 from wavasr.generation.text_to_frames import Speech, SpeechScale, SpokenFeatures
 from wavasr.generation.voice import Voice
 from wavasr.network.config import SpeechConfig
-from wavasr.network.files import GENERATOR_FORMAT, METADATA_KEY, read_arrays, read_header, resolve
+from wavasr.network.files import GENERATOR_FORMAT, HEADER, WEIGHTS, read_arrays, read_header, resolve, write_model
 
 Array = npt.NDArray[np.float32]
 
@@ -75,7 +74,8 @@ class Reader:
         header = read_header(path, GENERATOR_FORMAT)
         if "speech" not in header:
             raise ModelError(f"{path.stem}: this model reads no text; train it to with wavasr fit --config speak.yaml")
-        weights = {name.removeprefix(PREFIX): values for name, values in read_arrays(path).items() if PREFIX in name}
+        own = ((name, values) for name, values in read_arrays(path).items() if name.startswith(PREFIX))
+        weights = {name.removeprefix(PREFIX): values for name, values in own}
         try:
             stored = header["speech"]
             scale: dict[str, Any] = {
@@ -198,4 +198,7 @@ def save_reader(
         name: np.asarray(values, np.float16 if values.ndim > 1 else np.float32, order="C")
         for name, values in kept.items()
     }
-    write_whole(path, save(halved, {METADATA_KEY: json.dumps(header, ensure_ascii=False)}))
+    # What makes up frames for the vocoder goes with it.
+    parts = dict[str, Content](members_of(source)) if is_archive(source) else {}
+    parts.pop(HEADER, None)
+    write_model(path, header, {**parts, WEIGHTS: save(halved)})

@@ -84,15 +84,17 @@ class Pronunciations:
         lexicon = language_of(resolve("default")).lexicon
         assert lexicon is not None, "the shipped recogniser has a lexicon"
         self._lexicon = Lexicon.read(lexicon)
-        self._guesses: dict[str, tuple[str, ...] | None] = {}
 
     def __call__(self, word: str) -> tuple[str, ...] | None:
         """The phones of a word in small letters; None where there is no idea."""
         if word in self._lexicon:
             return self._lexicon[word][0]
-        if word not in self._guesses:
-            self._guesses[word] = next(iter(pronouncer(self._lexicon)(word)), None)
-        return self._guesses[word]
+        return _guess(self._lexicon, word)
+
+
+@functools.lru_cache(maxsize=10_000)  # a server reads words without end
+def _guess(lexicon: Lexicon, word: str) -> tuple[str, ...] | None:
+    return next(iter(pronouncer(lexicon)(word)), None)
 
 
 def write_wav(stream: BinaryIO, blocks: Iterable[Array], sample_rate: int) -> None:
@@ -113,5 +115,5 @@ def write_wav(stream: BinaryIO, blocks: Iterable[Array], sample_rate: int) -> No
 
 def _header(sample_rate: int, size: int) -> bytes:
     format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-    whole = min(size + 36, 0xFFFFFFFF)
-    return struct.pack("<4sI4s", b"RIFF", whole, b"WAVE") + format + struct.pack("<4sI", b"data", size)
+    whole, data = min(size + 36, _UNKNOWN_SIZE), min(size, _UNKNOWN_SIZE)  # 32 bits have no number for more
+    return struct.pack("<4sI4s", b"RIFF", whole, b"WAVE") + format + struct.pack("<4sI", b"data", data)
