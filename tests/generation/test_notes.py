@@ -63,3 +63,5 @@ def test_pieces_have_an_end() -> None:
     assert length_s(CHORD, 10) == pytest.approx(0.6 + TAIL_S)
     with pytest.raises(AudioError, match="the notes take 1 s; expected 1 or fewer"):
         length_s(CHORD, 1)
+    with pytest.raises(AudioError, match="there are no notes"):
+        length_s([], 1)

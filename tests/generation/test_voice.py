@@ -13,10 +13,12 @@ import torch
 
 import wavasr
 from wavasr import cli
-from wavasr.errors import WavasrError
+from wavasr.archive import members_of
+from wavasr.errors import ModelError, WavasrError
 from wavasr.generation.voice import Voice
 from wavasr.network.config import GeneratorConfig
-from wavasr.network.generator import Generator, save_generator
+from wavasr.network.files import GENERATOR_FORMAT, WEIGHTS, read_header, write_model
+from wavasr.network.generator import Generator, load_generator, save_generator
 from wavasr.network.instrument import Instrument
 
 TINY = dict(channels=4, skip_channels=8, dilations=(1, 2), condition_channels=4, speaker_channels=2)
@@ -175,3 +177,9 @@ def test_a_damaged_model_is_one_line(folder: Path, tmp_path: Path) -> None:
     save_generator(network, tmp_path / "half.wavasr")
     with pytest.raises(WavasrError, match="train the model again"):
         Voice.load(tmp_path / "half.wavasr")
+    header, parts = read_header(tmp_path / "half.wavasr", GENERATOR_FORMAT), members_of(tmp_path / "half.wavasr")
+    for damaged in (5, None, {"channels": "x"}, {"chanels": 1}):
+        write_model(tmp_path / "bad.wavasr", {**header, "generator": damaged}, {WEIGHTS: parts[WEIGHTS]})
+        for load in (Voice.load, load_generator):
+            with pytest.raises(ModelError, match=r"bad\.wavasr: .*train the model again"):
+                load(tmp_path / "bad.wavasr")

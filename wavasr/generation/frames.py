@@ -70,10 +70,7 @@ def frames_of(samples: Array, config: GeneratorConfig, notes: Sequence[Note] = (
     if config.condition in ("mel", "notes"):
         log_mel = log_mel_of(samples, config)
     if config.condition == "notes":
-        pitch = pitch_of(
-            sounding(notes, len(log_mel), config.hop_samples / config.sample_rate), len(log_mel), config.sample_rate
-        )
-        return described(log_mel, pitch, config, guide(notes, len(log_mel), config.hop_samples, config.sample_rate))
+        return described_notes(log_mel, notes, config)
     if config.condition == "mel":
         return described(log_mel, track_pitch(samples, config.sample_rate, config.hop_samples), config)
     count = len(samples) // config.hop_samples

@@ -81,7 +81,7 @@ def lesson(samples: Array, frames: Frames, config: GeneratorConfig, gains: Gains
     classes = encode(left * scale, config.levels)
     if config.excitation == "none":
         # The sampler goes on from the centres of classes.
-        before = _late(centres(config.levels)[classes] / scale, 1)
+        before = _late(centres(config.levels)[classes] / scale)
         return Lesson((before * gains.sample)[None].astype(np.float32), classes)
     predicted = samples[order:] - left
     before = samples[order - 1 : -1]
@@ -90,15 +90,16 @@ def lesson(samples: Array, frames: Frames, config: GeneratorConfig, gains: Gains
     padded = np.concatenate([np.zeros(longest, np.float32), left])
     places = np.arange(len(left)) - lags + longest
     taps = [padded[places + shift] for shift in (-1, 0, 1)]
-    known = np.stack([_late(left, 1), *taps]) * (INPUT_SCALE * scale)
+    known = np.stack([_late(left), *taps]) * (INPUT_SCALE * scale)
     parts = [np.stack([before, predicted]) * gains.sample, known]
     if config.condition == "notes":
         parts.append(frames.guide.reshape(1, -1))
     return Lesson(np.concatenate(parts).astype(np.float32), classes)
 
 
-def _late(values: Array, samples: int) -> Array:
-    return np.asarray(np.concatenate([np.zeros(samples), values[:-samples]]), dtype=np.float32)
+def _late(values: Array) -> Array:
+    """One sample later, after silence: (S,) -> (S,)."""
+    return np.asarray(np.concatenate([np.zeros(1), values[:-1]]), dtype=np.float32)
 
 
 def fit_gains(excerpts: list[tuple[Array, Array]]) -> Gains:

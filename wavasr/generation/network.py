@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavasr.config import from_dict
-from wavasr.errors import ModelError
+from wavasr.errors import ConfigError, ModelError
 from wavasr.generation.inputs import Gains
 from wavasr.network.config import GeneratorConfig, ImproviserConfig
 from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, INSTRUMENT, read_arrays, read_header, resolve
@@ -103,7 +103,7 @@ class Network:
             config = from_dict(GeneratorConfig, header["generator"])
             instrument = read_arrays(path, INSTRUMENT) if config.condition == "notes" else None
             return cls(config, read_arrays(path), header.get("metadata"), improviser, instrument)
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise ModelError(f"{path}: its weights do not fit its configuration; train the model again") from error
 
     def speaker(self, name: str | None) -> int:

@@ -141,8 +141,10 @@ def length_s(notes: Sequence[Note], longest_s: float) -> float:
     """How long notes sound.
 
     Raises:
-        AudioError: longer than that.
+        AudioError: longer than that, or there are none.
     """
+    if not notes:
+        raise AudioError("there are no notes; expected one or more")
     found = max(note.end_s for note in notes) + TAIL_S
     if found > longest_s:
         raise AudioError(f"the notes take {found:.0f} s; expected {longest_s:.0f} or fewer")

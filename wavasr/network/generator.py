@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from wavasr.archive import Content
 from wavasr.config import from_dict, to_dict
-from wavasr.errors import ModelError
+from wavasr.errors import ConfigError, ModelError
 from wavasr.network.columns import StackWeights, run_columns
 from wavasr.network.config import GeneratorConfig, StageConfig
 from wavasr.network.files import (
@@ -239,7 +239,10 @@ def load_generator(model: str | Path) -> Generator:
     """
     path = resolve(model)
     header = read_header(path, GENERATOR_FORMAT)
-    network = Generator(from_dict(GeneratorConfig, header["generator"]))
     arrays = read_arrays(path)
-    network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in network.state_dict()})
+    try:
+        network = Generator(from_dict(GeneratorConfig, header["generator"]))
+        network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in network.state_dict()})
+    except (KeyError, TypeError, RuntimeError, ConfigError) as error:
+        raise ModelError(f"{path}: its weights do not fit its configuration; train the model again") from error
     return network.eval()
