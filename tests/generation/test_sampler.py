@@ -1,6 +1,7 @@
 """The sampler draws what the network says: one network stepped, compiled and computed at once gives the same."""
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from wavasr.generation.frames import Frames, frames_of, frames_of_past, past_sam
 from wavasr.generation.inputs import lesson
 from wavasr.generation.network import Network
 from wavasr.generation.quantise import centres, encode, log2_widths
-from wavasr.generation.sampler import Drawn, Sampler, has_numba, joined
+from wavasr.generation.sampler import Drawn, Sampler, has_numba
 from wavasr.generation.stepping import Stepper, choose
 from wavasr.network.config import GeneratorConfig
 from wavasr.network.generator import Generator
@@ -53,6 +54,16 @@ def sound(config: GeneratorConfig, frames: int, seed: int = 0) -> Frames:
     samples = 0.3 * (phase % 1 - 0.5) + 0.02 * rng.standard_normal(len(phase))
     notes = [Note(0.0, 1.0, 40 + 7 * part, 0.5) for part in range(seed % 3 + 1)]
     return frames_of(samples.astype(np.float32), config, notes)
+
+
+def joined(blocks: Iterator[Drawn]) -> Drawn:
+    """All blocks as one."""
+    parts = list(blocks)
+    return Drawn(
+        np.concatenate([part.samples for part in parts], axis=1),
+        np.concatenate([part.emphasised for part in parts], axis=1),
+        np.concatenate([part.classes for part in parts], axis=1),
+    )
 
 
 def draw(network: Network, frames: int, seeds: list[int], **options: Any) -> Drawn:

@@ -22,6 +22,7 @@ from wavasr.errors import AudioError, ModelError
 from wavasr.language.config import TextConfig
 from wavasr.language.text import Units
 from wavasr.network.config import EncoderConfig, StageConfig
+from wavasr.network.geometry import frames_of
 from wavasr.network.recognizer import Recognizer, load_model
 from wavasr.recognition.chunks import ChunkPlan, log_probs_of, stream_log_probs
 from wavasr.recognition.stretches import Cutter, joined
@@ -90,7 +91,7 @@ def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def one_pass(model: Recognizer, samples: np.ndarray) -> Tensor:
     with torch.inference_mode():
         log_probs, frames = model(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
-    assert frames.tolist() == [model.frame_length(len(samples))]
+    assert frames.tolist() == [frames_of(len(samples), model.hop_samples)]
     return log_probs[0]
 
 
@@ -100,7 +101,7 @@ def one_pass(model: Recognizer, samples: np.ndarray) -> Tensor:
 def test_chunked_is_the_one_pass(context: str, samples: int) -> None:
     model = untrained(context)
     chunked = log_probs_of(model, sound(samples))
-    assert chunked.shape == (model.frame_length(samples), len(UNITS))
+    assert chunked.shape == (frames_of(samples, model.hop_samples), len(UNITS))
     assert np.allclose(chunked, one_pass(model, sound(samples)), atol=1e-4)
 
 
@@ -279,7 +280,7 @@ def test_the_shortest_recordings(model: Recognizer, samples: int, tmp_path: Path
     soundfile.write(path, sound(samples), 16000)
     result = transcribe(path, model)
     assert result.duration_s == pytest.approx(samples / 16000)
-    assert all(word.end_s <= model.frame_length(samples) * 0.01 + 1e-9 for word in result.words)
+    assert all(word.end_s <= frames_of(samples, model.hop_samples) * 0.01 + 1e-9 for word in result.words)
 
 
 @pytest.mark.parametrize("level", [0.0, 5e-5])

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from wavasr.audio.scores import Note
 from wavasr.errors import AudioError
 from wavasr.generation.inputs import density_bits, lesson, prepared
-from wavasr.generation.network import REACH, Network
+from wavasr.generation.network import Network
+from wavasr.network.config import CONDITION_REACH
 
 Array = npt.NDArray[np.float32]
 _PIECE_FRAMES = 100  # that are computed together
@@ -62,8 +63,8 @@ def expected(network: Network, samples: Array, speaker: int = 0, notes: Sequence
         raise AudioError(f"the recording has {len(samples)} samples; expected a frame of {config.hop_samples} or more")
     emphasised, frames, gain = prepared(samples, config, notes)
     inputs, classes = lesson(np.pad(emphasised, (frames.coefficients.shape[1], 0)), frames, config, network.gains)
-    reach = 2 * REACH
-    before = reach if config.condition == "past" else REACH
+    reach = 2 * CONDITION_REACH
+    before = reach if config.condition == "past" else CONDITION_REACH
     features = np.pad(frames.features, ((before, reach - before), (0, 0)), mode="edge")
     condition, hop = network.condition(features, speaker), config.hop_samples
     past = -(-config.receptive_samples // hop)

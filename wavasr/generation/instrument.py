@@ -19,11 +19,9 @@ from wavasr.network.config import GeneratorConfig
 
 Array = npt.NDArray[np.float32]
 
-PLACES = 5  # numbers that describe how a note is struck and when
-
 
 def places_of(heard: Sounding) -> Array:
-    """How hard and how long ago each note was struck and let go: (N, PLACES)."""
+    """How hard and how long ago each note was struck and let go: (N, NOTE_PLACES)."""
     age, released = heard.ages_s, np.maximum(heard.released_s, 0)
     parts: list[npt.NDArray[Any]] = [
         heard.velocities,

@@ -16,13 +16,11 @@ import numpy.typing as npt
 from wavasr.config import from_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.generation.inputs import Gains
-from wavasr.network.config import GeneratorConfig, ImproviserConfig
+from wavasr.network.config import CONDITION_REACH, GeneratorConfig, ImproviserConfig
 from wavasr.network.files import GENERATOR_FORMAT, IMPROVISER, INSTRUMENT, read_arrays, read_header, resolve
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
-
-REACH = 2  # frames to either side that a condition depends on
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ class Network:
             hidden = _convolve(normal, weights["first.weight"], weights["first.bias"])
             hidden = _convolve(np.maximum(hidden, 0), weights["second.weight"], weights["second.bias"])
         else:
-            hidden = np.zeros((len(features) - 4, self.config.condition_channels))
+            hidden = np.zeros((len(features) - 2 * CONDITION_REACH, self.config.condition_channels))
         if self.config.speakers:
             hidden = hidden + weights["voice.weight"] @ weights["speakers.weight"][speaker]
         condition = np.maximum(hidden, 0) @ weights["output.weight"][..., 0].T

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from wavasr.errors import WavasrError
 from wavasr.generation.frames import Frames, frames_of_past, past_samples
-from wavasr.generation.network import REACH, Network
+from wavasr.generation.network import Network
 from wavasr.generation.stepping import Drawn, Orders, Stepper
+from wavasr.network.config import CONDITION_REACH
 
 Array = npt.NDArray[np.float32]
 Backend = Literal["auto", "numba", "numpy"]
@@ -90,7 +91,10 @@ class Sampler:
         for first in range(0, count, BLOCK_FRAMES):
             last = min(first + BLOCK_FRAMES, count)
             here = [frames[_rows(first, last, len(frames))] for frames in sounds]
-            around = [frames.features[_rows(first - REACH, last + REACH, len(frames))] for frames in sounds]
+            around = [
+                frames.features[_rows(first - CONDITION_REACH, last + CONDITION_REACH, len(frames))]
+                for frames in sounds
+            ]
             yield self._steps.draw(self._orders(here, around))
 
     def improvise(self, frames: int) -> Iterator[Drawn]:
@@ -104,8 +108,8 @@ class Sampler:
         history: list[Array] = []
         for _ in range(frames):
             now = frames_of_past(past, config)
-            history = [*history[-2 * REACH :], now.features]
-            history = [history[0]] * (2 * REACH + 1 - len(history)) + history
+            history = [*history[-2 * CONDITION_REACH :], now.features]
+            history = [history[0]] * (2 * CONDITION_REACH + 1 - len(history)) + history
             around = list(np.stack(history, axis=1))  # of each stream (5, D)
             drawn = self._steps.draw(self._orders([now[i : i + 1] for i in range(len(past))], around))
             past = np.concatenate([past, drawn.emphasised], axis=1)[:, -past.shape[1] :]
@@ -135,13 +139,3 @@ class Sampler:
 def _rows(first: int, last: int, count: int) -> npt.NDArray[np.int64]:
     """The frames from `first` to before `last`; beyond both ends the outermost one."""
     return np.clip(np.arange(first, last), 0, count - 1)
-
-
-def joined(blocks: Iterator[Drawn]) -> Drawn:
-    """All blocks as one."""
-    parts = list(blocks)
-    return Drawn(
-        np.concatenate([part.samples for part in parts], axis=1),
-        np.concatenate([part.emphasised for part in parts], axis=1),
-        np.concatenate([part.classes for part in parts], axis=1),
-    )

@@ -27,7 +27,7 @@ FEWEST_WORDS = 1000  # of a lexicon that teaches anything
 _ORDER = 6
 _BEAM = 40
 _MOST_PHONES = 2  # that a letter says
-_LONGEST_WORD = 60  # letters: more are no word, and would take minutes
+_LONGEST_WORD = 100  # letters: more are no word, and would take minutes
 _ROUNDS = 5
 _WORDS_TO_ALIGN_BY = 12_000  # of a larger lexicon these teach the alignment
 _LIKELY = 0.2  # of the best pronunciation's probability, for another one
@@ -36,9 +36,6 @@ log = logging.getLogger("wavasr")
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Pair = tuple[str, tuple[str, ...]]
-
-
-_LONGEST_WORD = 100  # letters
 
 
 def completed(lexicon: Lexicon, words: Iterable[str], n_best: int = 1) -> Lexicon:

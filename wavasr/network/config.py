@@ -9,6 +9,7 @@ from wavasr.config import check, require
 
 FRONT_END_HOP_S = 0.010
 MEL_BANDS = 80  # of a generator's conditions
+CONDITION_REACH = 2  # frames to either side ("mel") that a frame's condition depends on; twice as many before ("past")
 
 
 @dataclass(frozen=True)
@@ -315,6 +316,7 @@ class GeneratorConfig:
         return 1 + (self.kernel - 1) * sum(self.dilations)
 
 
+NOTE_PLACES = 5  # numbers that describe how a note is struck and when
 PHONE_PLACES = 8  # numbers that describe a phone's place in its word and phrase
 FRAME_PLACES = 4  # numbers that describe a frame's place in its phone
 

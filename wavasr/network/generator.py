@@ -29,7 +29,7 @@ from wavasr.archive import Content
 from wavasr.config import from_dict, to_dict
 from wavasr.errors import ConfigError, ModelError
 from wavasr.network.columns import StackWeights, run_columns
-from wavasr.network.config import GeneratorConfig, StageConfig
+from wavasr.network.config import CONDITION_REACH, GeneratorConfig, StageConfig
 from wavasr.network.files import (
     GENERATOR_FORMAT,
     IMPROVISER,
@@ -43,8 +43,6 @@ from wavasr.network.files import (
 from wavasr.network.improviser import Improviser
 from wavasr.network.instrument import Instrument
 from wavasr.network.wavenet import GatedBlock, stack_weights
-
-CONDITION_REACH = 2  # frames to either side ("mel") that a frame's condition depends on; twice as many before ("past")
 
 
 class Conditioning(nn.Module):

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavasr.audio.scores import HIGHEST_KEY, LOWEST_KEY
-from wavasr.network.config import MEL_BANDS
+from wavasr.network.config import MEL_BANDS, NOTE_PLACES
 
-_PLACES = 5  # `generation.instrument.places_of`
 _WIDTH = 96
 
 
@@ -22,7 +21,7 @@ class Instrument(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.key = nn.Embedding(HIGHEST_KEY - LOWEST_KEY + 1, _WIDTH)
-        self.place = nn.Linear(_PLACES, _WIDTH)
+        self.place = nn.Linear(NOTE_PLACES, _WIDTH)
         self.second = nn.Linear(_WIDTH, _WIDTH)
         self.output = nn.Linear(_WIDTH, MEL_BANDS)
         self.floor = nn.Parameter(torch.full((MEL_BANDS,), -18.0))
@@ -34,7 +33,7 @@ class Instrument(nn.Module):
 
         Args:
             keys: (N,) int64 from the piano's lowest on.
-            places: (N, 5).
+            places: (N, NOTE_PLACES), see `generation.instrument.places_of`.
             frames: (N,) int64, the frame of each.
             count: of frames.
 

@@ -68,10 +68,6 @@ class Recognizer(Framing, nn.Module):
         """The first stages, which the shipped warm-up starts."""
         return self.encoder.stages[: self.encoder_config.front_end_stages]
 
-    def frame_length(self, samples: int) -> int:
-        """CTC frames of an utterance of `samples` samples."""
-        return int(frames_of(samples, self.hop_samples))
-
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """CTC frames of utterances of `lengths` samples: (B,) int64 -> (B,) int64."""
         return cast(Tensor, frames_of(lengths, self.hop_samples))

@@ -24,8 +24,8 @@ from wavasr.generation.frames import Frames, frames_of_past, past_samples
 from wavasr.generation.inputs import QUANTILE, QUANTILE_AT, Gains, density_bits, excitation, fit_gains, lesson, prepared
 from wavasr.generation.notes import stretch
 from wavasr.generation.quantise import encode, log2_widths
-from wavasr.network.config import GeneratorConfig
-from wavasr.network.generator import CONDITION_REACH, Generator
+from wavasr.network.config import CONDITION_REACH, GeneratorConfig
+from wavasr.network.generator import Generator
 from wavasr.training.generate.config import GenerateConfig, RecordingsConfig
 from wavasr.training.generators import EpochLoader, epoch_and_place
 
