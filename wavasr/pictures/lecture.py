@@ -71,7 +71,7 @@ def lecture(
     if source is None:
         samples = np.concatenate(list(_reader(voice).blocks(_SENTENCE)))
     else:
-        samples = load_audio(source, _RATE_HZ, 0.0, _LONGEST_S)
+        samples = load_audio(source, _RATE_HZ)[: round(_LONGEST_S * _RATE_HZ)]
     found = chapters(samples, model) + voice_chapters(samples, voice)
     pictures = [embedded(chapter.figure, chapter.drawn) for chapter in found]
     content = {
