@@ -265,7 +265,7 @@ def test_command_line(model: Path, manifest: Path, tmp_path: Path, capsys: pytes
 
 def test_command_line_mistakes(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["calibrate", "--model", "default", "--manifest", str(manifest)]) == 2
-    assert "give --output to change a copy" in capsys.readouterr().err
+    assert "give --output FILE for a changed copy" in capsys.readouterr().err
     assert cli.main(["calibrate"]) == 2
     assert "--manifest" in capsys.readouterr().err
 
