@@ -16,7 +16,7 @@ from wavasr.audio.config import AugmentConfig
 from wavasr.errors import AudioError, WavasrError
 from wavasr.training.generators import EpochLoader
 from wavasr.training.warmup import RandomCrops
-from wavasr.training.workers import loaded
+from wavasr.training.workers import loaded, worker_context
 
 
 def kill_workers() -> None:
@@ -85,3 +85,16 @@ def test_a_mistake_that_a_worker_met_is_one_line(workers: int) -> None:
         list(loaded(lambda number: iter(DataLoader(Unreadable(), num_workers=workers)), workers))
     assert "DataLoader" not in str(caught.value) and "Traceback" not in str(caught.value)
     assert str(caught.value).endswith("is cut off")
+
+
+def test_a_worker_that_is_killed_holds_no_lock_of_the_others() -> None:
+    """Python's own event has one: whoever asks it after a process was killed while it asked would wait for ever."""
+    context = worker_context(1)
+    assert context is not None and worker_context(0) is None
+    ended = context.Event()
+    assert not ended.is_set()
+    process = context.Process(target=ended.set)  # type: ignore[attr-defined]
+    process.start()
+    process.join()
+    assert ended.is_set() and process.exitcode == 0
+    assert hasattr(multiprocessing.Event(), "_cond") and not hasattr(ended, "_cond")

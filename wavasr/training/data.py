@@ -27,7 +27,7 @@ from wavasr.training.plan import Plan, RankBatches
 from wavasr.training.processes import connected
 from wavasr.training.splits import Split, Splits, encode_split, infeasible, refuse_overlap
 from wavasr.training.unlabelled import MixedLoader, UnlabelledBatches, read_unlabelled
-from wavasr.training.workers import loaded
+from wavasr.training.workers import loaded, worker_context
 
 
 class SpeechData(pl.LightningDataModule):
@@ -108,7 +108,13 @@ class SpeechData(pl.LightningDataModule):
         workers = self.config.data.workers
 
         def begin(number: int) -> Iterator[Batch]:
-            left = DataLoader(self.train, batch_sampler=batches[number:], num_workers=workers, collate_fn=collate)
+            left = DataLoader(
+                self.train,
+                batch_sampler=batches[number:],
+                num_workers=workers,
+                collate_fn=collate,
+                multiprocessing_context=worker_context(workers),
+            )
             return iter(left)
 
         bar = f"frames of the frozen front end, version {version + 1}"

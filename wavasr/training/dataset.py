@@ -29,7 +29,7 @@ from wavasr.network.runtime import usable_cores
 from wavasr.training.frame_cache import CachedFrames
 from wavasr.training.plan import Draw, RankBatches
 from wavasr.training.splits import Labels
-from wavasr.training.workers import loaded
+from wavasr.training.workers import loaded, worker_context
 
 log = logging.getLogger("wavasr")
 
@@ -294,6 +294,7 @@ class SpeechLoader(DataLoader[Batch]):
             dataset,  # type: ignore[arg-type]  # of items, which `collate` makes batches of
             batch_sampler=batches,
             num_workers=workers,
+            multiprocessing_context=worker_context(workers),
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,

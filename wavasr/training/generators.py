@@ -21,7 +21,7 @@ from wavasr.training.interruption import Interruption, requeued
 from wavasr.training.recipe import Config, Recipe, add_groups, add_run, new_parser, read
 from wavasr.training.run import logger_of, plugins, refuse_missing_gpu, running
 from wavasr.training.task import Task
-from wavasr.training.workers import loaded
+from wavasr.training.workers import loaded, worker_context
 
 Item = TypeVar("Item")
 
@@ -48,7 +48,13 @@ class EpochLoader(DataLoader[Item]):
         if batch is not None and batch % processes:
             raise ConfigError(f"data.batch is {batch}; give a multiple of {processes}, the processes that share it")
         self._order = _From(dataset, batch or 1, rank, processes if batch else 1)
-        super().__init__(dataset, batch and batch // processes, sampler=self._order, num_workers=workers)
+        super().__init__(
+            dataset,
+            batch and batch // processes,
+            sampler=self._order,
+            num_workers=workers,
+            multiprocessing_context=worker_context(workers),
+        )
 
     def state_dict(self) -> dict[str, int]:
         """How many items have been handed out, to all processes."""

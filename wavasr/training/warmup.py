@@ -36,7 +36,7 @@ from wavasr.network.recognizer import Recognizer, load_front_end, save_front_end
 from wavasr.training.dataset import AudioStore
 from wavasr.training.recipe import add_groups, new_parser, read
 from wavasr.training.splits import read_manifests
-from wavasr.training.workers import loaded
+from wavasr.training.workers import loaded, worker_context
 
 BANDS = 80
 CROP_S = 1.5
@@ -105,7 +105,10 @@ class RandomCrops(IterableDataset[Tensor]):
         def begin(number: int) -> Iterator[Tensor]:
             crops = copy.copy(self)
             crops.seed += number
-            return iter(DataLoader(crops, batch_size=size, num_workers=1, prefetch_factor=8))
+            context = worker_context(1)
+            return iter(
+                DataLoader(crops, batch_size=size, num_workers=1, prefetch_factor=8, multiprocessing_context=context)
+            )
 
         return begin
 

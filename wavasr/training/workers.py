@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from multiprocessing.context import BaseContext
+from typing import Any, TypeVar
 
 from wavasr.errors import WavasrError
 
@@ -15,6 +17,33 @@ _CAUGHT = "Caught "  # how torch's messages about what a living worker met begin
 _MOST_TRIES = 3  # how often they may be killed at one item before that is an error
 Item = TypeVar("Item")
 log = logging.getLogger("wavasr")
+
+
+class _Flag:
+    """An event of several processes without a lock, which a process that is killed would hold for ever."""
+
+    def __init__(self, context: BaseContext) -> None:
+        self._value = context.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+
+def worker_context(workers: int) -> BaseContext | None:
+    """What a `DataLoader` starts so many workers with: the usual, but what tells them to end has no lock."""
+    if not workers:
+        return None
+    usual: Any = type(multiprocessing.get_context())
+
+    class Context(usual):  # type: ignore[misc]
+        def Event(self) -> _Flag:  # noqa: N802  # the name that torch calls
+            return _Flag(self)
+
+    context: BaseContext = Context()
+    return context
 
 
 def loaded(begin: Callable[[int], Iterator[Item]], workers: int) -> Iterator[Item]:
