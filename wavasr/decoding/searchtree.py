@@ -134,7 +134,7 @@ class SearchTree:
             for spelling in endings(ids, column):
                 insert(spelling, number, lm.score(start, number)[1] + hotword.column_nats / scale)
         scores = probs.tolist()
-        # By spelling: what begins alike lies together in memory, which halves the time here and quickens the search.
+        # By spelling: what begins alike lies together in memory, so that the tree is made and freed sooner.
         for ids, numbers in sorted(self._by_spelling(np.lexsort((unknown, -probs)), lm_unknown).items()):
             for number in numbers[:_HOMOPHONES]:
                 for spelling in endings(ids):
